@@ -1,0 +1,64 @@
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// An Endpoint is what instances serve, written namespace/component/name.
+type Endpoint struct {
+	Namespace, Component, Name string
+}
+
+// ParseEndpoint reads the form namespace/component/endpoint. No part is empty,
+// "." or "..", or has white space or a control character.
+func ParseEndpoint(s string) (Endpoint, error) {
+	parts := strings.Split(s, "/")
+	if len(parts) != 3 {
+		return Endpoint{}, fmt.Errorf("endpoint %q: the form is namespace/component/endpoint, such as dynamo/backend/generate", s)
+	}
+	e := Endpoint{Namespace: parts[0], Component: parts[1], Name: parts[2]}
+	if err := e.check(); err != nil {
+		return Endpoint{}, err
+	}
+	return e, nil
+}
+
+// String returns the form that [ParseEndpoint] reads.
+func (e Endpoint) String() string {
+	return e.Namespace + "/" + e.Component + "/" + e.Name
+}
+
+// check says why e can't be part of a key, or returns nil.
+func (e Endpoint) check() error {
+	for _, part := range []string{e.Namespace, e.Component, e.Name} {
+		if err := checkPart(part); err != nil {
+			return fmt.Errorf("endpoint %q: %w; the form is namespace/component/endpoint, such as dynamo/backend/generate", e.String(), err)
+		}
+	}
+	return nil
+}
+
+func checkPart(part string) error {
+	switch {
+	case part == "":
+		return errors.New("a part is empty")
+	case part == "." || part == "..":
+		return fmt.Errorf("%q is no part", part)
+	case !utf8.ValidString(part):
+		return errors.New("a part is not valid UTF-8")
+	case strings.Contains(part, "/"):
+		return errors.New("a part has a slash")
+	case strings.ContainsFunc(part, unicode.IsSpace):
+		return errors.New("a part has white space")
+	case strings.ContainsFunc(part, unicode.IsControl):
+		return errors.New("a part has a control character")
+	}
+	return nil
+}
+
+// prefix is what the keys of the instances of e begin with.
+func (e Endpoint) prefix() string { return instancesPrefix + e.String() + "/" }

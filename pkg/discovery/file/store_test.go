@@ -1,0 +1,58 @@
+package file
+
+import (
+	"testing"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/storetest"
+)
+
+// quick is the standard timing, made shorter.
+func quick() timing {
+	return timing{
+		dead:  800 * time.Millisecond,
+		touch: 100 * time.Millisecond,
+		scan:  50 * time.Millisecond,
+		stray: 10 * time.Second,
+	}
+}
+
+func TestConformance(t *testing.T) {
+	storetest.Run(t, backend(func(*Store) {}))
+}
+
+// TestConformanceUnnotified has scans alone to go by.
+func TestConformanceUnnotified(t *testing.T) {
+	b := backend(func(s *Store) {
+		if s.notify != nil {
+			shut(s.notify) // its Add fails from now on
+		}
+	})
+	// Age has nothing to do with notices, and takes long.
+	b.Kill, b.LeaseTime = nil, quick().scan
+	storetest.Run(t, b)
+}
+
+func backend(prepare func(*Store)) storetest.Backend {
+	return storetest.Backend{
+		Open: func(tb testing.TB) discovery.Store {
+			tb.Helper()
+			s := open(tb, tb.TempDir())
+			prepare(s)
+			return s
+		},
+		Join: func(tb testing.TB, s discovery.Store) discovery.Store {
+			tb.Helper()
+			joined := open(tb, s.(*Store).dir)
+			prepare(joined)
+			return joined
+		},
+		Kill: func(_ testing.TB, s discovery.Store) {
+			killed := s.(*Store)
+			killed.closing.Do(func() { killed.closeErr = killed.close(false) })
+		},
+		LeaseTime: quick().dead,
+		TTL:       100 * time.Millisecond,
+	}
+}

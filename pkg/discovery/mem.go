@@ -1,0 +1,185 @@
+package discovery
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Mem is the [Store] of one process: nobody outside sees it, so that owners and
+// readers must share one Mem. It has no goroutines; a record whose ttl is over
+// is left out by whoever looks next, and a watch wakes by itself to do so.
+//
+// A Mem is safe for concurrent use.
+type Mem struct {
+	done chan struct{} // closed by Close
+
+	mu       sync.Mutex // guards what follows
+	closed   bool
+	records  map[string]*memLease
+	expiring map[string]*memLease // those of records that have an end
+	sorted   []Record             // of records; nil when they have changed since
+	changed  chan struct{}        // closed, and made anew, when records change
+}
+
+// NewMem returns an empty store.
+func NewMem() *Mem {
+	return &Mem{
+		done:     make(chan struct{}),
+		records:  make(map[string]*memLease),
+		expiring: make(map[string]*memLease),
+		changed:  make(chan struct{}),
+	}
+}
+
+// memLease is a record and its lease. It does not change once it is published.
+type memLease struct {
+	mem   *Mem
+	key   string
+	value []byte
+	end   time.Time // zero for one that is kept
+}
+
+// Put implements [Store].
+func (m *Mem) Put(ctx context.Context, key string, value []byte, ttl time.Duration) (Lease, error) {
+	if err := CheckRecord(key, value, ttl); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	l := &memLease{mem: m, key: key, value: bytes.Clone(value)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	now := time.Now()
+	m.expire(now) // here too, so that a store nobody watches doesn't grow
+	m.records[key] = l
+	delete(m.expiring, key)
+	if ttl > 0 {
+		l.end = now.Add(ttl)
+		m.expiring[key] = l
+	}
+	m.wake()
+	return l, nil
+}
+
+// Release implements [Lease].
+func (l *memLease) Release(context.Context) error {
+	m := l.mem
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.records[l.key] == l { // not another's, put since
+		delete(m.records, l.key)
+		delete(m.expiring, l.key)
+		m.wake()
+	}
+	return nil
+}
+
+// Watch implements [Store].
+func (m *Mem) Watch(ctx context.Context, prefix string) iter.Seq2[Snapshot, error] {
+	return func(yield func(Snapshot, error) bool) {
+		if err := CheckPrefix(prefix); err != nil {
+			yield(Snapshot{}, err)
+			return
+		}
+		timer := time.NewTimer(time.Hour)
+		defer timer.Stop()
+		var last Snapshot
+		for first := true; ; first = false {
+			if err := m.ended(ctx); err != nil {
+				yield(Snapshot{}, err)
+				return
+			}
+			all, changed, next := m.look()
+			if snap := all.Under(prefix); first || !snap.Equal(last) {
+				if !yield(snap, nil) {
+					return
+				}
+				last = snap
+			}
+			timer.Reset(next)
+			select {
+			case <-ctx.Done():
+			case <-m.done:
+			case <-changed:
+			case <-timer.C:
+			}
+		}
+	}
+}
+
+func (m *Mem) ended(ctx context.Context) error {
+	select {
+	case <-m.done:
+		return ErrClosed
+	default:
+		return ctx.Err()
+	}
+}
+
+// look returns all records that stand now, what closes when they change, and
+// how long until the first of them expires.
+func (m *Mem) look() (all Snapshot, changed <-chan struct{}, next time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	next = m.expire(now)
+	if m.sorted == nil {
+		m.sorted = make([]Record, 0, len(m.records))
+		for key, l := range m.records {
+			m.sorted = append(m.sorted, Record{Key: key, Value: l.value})
+		}
+		slices.SortFunc(m.sorted, func(a, b Record) int { return cmp.Compare(a.Key, b.Key) })
+	}
+	return Snapshot{Records: m.sorted}, m.changed, next
+}
+
+// expire drops the records whose ttl is over, and returns the time until the
+// next one's is. m.mu is held.
+func (m *Mem) expire(now time.Time) time.Duration {
+	next := time.Hour // when nothing expires any sooner
+	expired := false
+	for key, l := range m.expiring {
+		left := l.end.Sub(now)
+		if left > 0 {
+			next = min(next, left)
+			continue
+		}
+		delete(m.expiring, key)
+		delete(m.records, key)
+		expired = true
+	}
+	if expired {
+		m.wake()
+	}
+	return next
+}
+
+// wake makes every watch look again. m.mu is held.
+func (m *Mem) wake() {
+	m.sorted = nil
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// Close implements [Store]. As nobody can read a closed Mem, records that were
+// put with a ttl are gone too.
+func (m *Mem) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.closed {
+		m.closed = true
+		clear(m.records)
+		clear(m.expiring)
+		close(m.done)
+	}
+	return nil
+}

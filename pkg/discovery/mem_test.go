@@ -1,0 +1,70 @@
+package discovery_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/storetest"
+)
+
+func TestMem(t *testing.T) {
+	storetest.Run(t, storetest.Backend{
+		Open:      func(testing.TB) discovery.Store { return discovery.NewMem() },
+		LeaseTime: 20 * time.Millisecond,
+		TTL:       20 * time.Millisecond,
+	})
+}
+
+// TestMemTTLIsExact needs fake time to say so.
+func TestMemTTLIsExact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := discovery.NewMem()
+		began := time.Now()
+		for key, ttl := range map[string]time.Duration{"v1/down/a": 5 * time.Second, "v1/down/b": 7 * time.Second, "v1/down/c": 0} {
+			if _, err := m.Put(t.Context(), key, []byte("x"), ttl); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		var after []time.Duration
+		for snap, err := range m.Watch(ctx, "v1/down/") {
+			if err != nil {
+				break
+			}
+			if want := 3 - len(after); len(snap.Records) != want {
+				t.Errorf("set %d has %d records, want %d", len(after), len(snap.Records), want)
+			}
+			after = append(after, time.Since(began))
+		}
+		want := []time.Duration{0, 5 * time.Second, 7 * time.Second}
+		if len(after) != len(want) || after[0] != want[0] || after[1] != want[1] || after[2] != want[2] {
+			t.Errorf("sets came after %v, want %v", after, want)
+		}
+	})
+}
+
+// TestMemTTLWithoutWatch looks at the time where nobody has waited for it.
+func TestMemTTLWithoutWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := discovery.NewMem()
+		if _, err := m.Put(t.Context(), "v1/down/a", []byte("x"), 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range []struct {
+			wait time.Duration
+			want int
+		}{{5*time.Second - 1, 1}, {1, 0}} {
+			time.Sleep(at.wait)
+			for snap, err := range m.Watch(t.Context(), "v1/down/") {
+				if err != nil || len(snap.Records) != at.want {
+					t.Errorf("%v later there are %d records, %v, want %d", at.wait, len(snap.Records), err, at.want)
+				}
+				break
+			}
+		}
+	})
+}

@@ -1,0 +1,165 @@
+package discovery
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"slices"
+)
+
+// A Registry keeps instances in a [Store], and lists those that are there.
+// It is safe for concurrent use.
+type Registry struct {
+	store Store
+	log   *slog.Logger
+	odd   oddities
+}
+
+// NewRegistry returns a Registry over store, which stays the caller's to close.
+// A nil log discards.
+func NewRegistry(store Store, log *slog.Logger) *Registry {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Registry{store: store, log: log}
+}
+
+// Instances is the complete set of instances of an endpoint at one moment.
+// It may be shared: readers must not change it.
+type Instances struct {
+	List []Instance // sorted by id
+	// Stale is nil while the set is current. Otherwise List is the last known
+	// set and Stale says why the store can't be read now.
+	Stale error
+}
+
+// Register lists i until the lease is released or the store is closed. It
+// returns once other readers of the store can see i; ctx bounds the call alone.
+func (r *Registry) Register(ctx context.Context, i Instance) (Lease, error) {
+	key, value, err := EncodeInstance(i)
+	if err != nil {
+		return nil, err
+	}
+	lease, err := r.store.Put(ctx, key, value, 0)
+	if err != nil {
+		return nil, fmt.Errorf("registering instance %s of %s: %w", i.ID, i.Endpoint, err)
+	}
+	log := r.log.With("endpoint", i.Endpoint.String(), "id", i.ID.String(), "name", i.Name)
+	log.Debug("registered instance", "transport", i.Transport, "address", i.Address)
+	return registration{lease, log}, nil
+}
+
+// registration is a [Lease] that tells the log of its release.
+type registration struct {
+	Lease
+	log *slog.Logger
+}
+
+func (r registration) Release(ctx context.Context) error {
+	if err := r.Lease.Release(ctx); err != nil {
+		return fmt.Errorf("releasing an instance: %w", err)
+	}
+	r.log.Debug("released instance")
+	return nil
+}
+
+// Watch yields the instances of e. Each pair is the complete set, never a
+// delta; the first comes at once, even if empty, and a reader that is slow gets
+// the latest set, not every one in between. Records that do not parse are left
+// out, with one warning each in the log.
+//
+// An error before the first set ends the watch. After it the watch heals by
+// itself: while the store can't be read, the last known set is yielded again
+// with [Instances.Stale] saying why. So the last pair of a watch that had begun
+// is the one with ctx's error, or [ErrClosed].
+func (r *Registry) Watch(ctx context.Context, e Endpoint) iter.Seq2[Instances, error] {
+	return func(yield func(Instances, error) bool) {
+		if err := e.check(); err != nil {
+			yield(Instances{}, err)
+			return
+		}
+		var known []decoded
+		for snap, err := range r.store.Watch(ctx, e.prefix()) {
+			if err != nil {
+				yield(Instances{}, fmt.Errorf("watching %s: %w", e, err))
+				return
+			}
+			known = r.decode(snap.Records, known)
+			set := Instances{List: list(known), Stale: snap.Stale}
+			r.log.Debug("snapshot of instances", "endpoint", e.String(),
+				"instances", len(set.List), "records", len(snap.Records), "stale", snap.Stale)
+			if !yield(set, nil) {
+				return
+			}
+		}
+	}
+}
+
+// List returns the instances of e that are there now.
+func (r *Registry) List(ctx context.Context, e Endpoint) (Instances, error) {
+	for set, err := range r.Watch(ctx, e) {
+		return set, err
+	}
+	return Instances{}, fmt.Errorf("watching %s: the store yielded nothing", e)
+}
+
+// decoded is a record and what it says.
+type decoded struct {
+	record   Record
+	instance Instance
+	err      error
+}
+
+// decode reads records. What stands in known already it does not parse again:
+// of ten thousand records, one has changed as a rule. Both are sorted by key.
+func (r *Registry) decode(records []Record, known []decoded) []decoded {
+	out := make([]decoded, 0, len(records))
+	for _, record := range records {
+		for len(known) > 0 && known[0].record.Key < record.Key {
+			known = known[1:]
+		}
+		if len(known) > 0 && known[0].record.Key == record.Key && bytes.Equal(known[0].record.Value, record.Value) {
+			out = append(out, known[0])
+			continue
+		}
+		d := decoded{record: record}
+		d.instance, d.err = DecodeInstance(record.Key, record.Value)
+		if d.err != nil && r.odd.add(record) {
+			r.log.Warn("skipping a record", "err", d.err)
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+func list(all []decoded) []Instance {
+	out := make([]Instance, 0, len(all))
+	for _, d := range all {
+		if d.err == nil {
+			out = append(out, d.instance)
+		}
+	}
+	slices.SortFunc(out, func(a, b Instance) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Static lists the same instances for ever, for programs that know their
+// servers, and for tests. What it returns yields one pair, then waits until ctx
+// ends and yields ctx's error.
+func Static(instances ...Instance) func(context.Context) iter.Seq2[Instances, error] {
+	set := Instances{List: slices.SortedFunc(slices.Values(instances), func(a, b Instance) int {
+		return cmp.Compare(a.ID, b.ID)
+	})}
+	return func(ctx context.Context) iter.Seq2[Instances, error] {
+		return func(yield func(Instances, error) bool) {
+			if !yield(set, nil) {
+				return
+			}
+			<-ctx.Done()
+			yield(Instances{}, ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+)
+
+func ttlEnds(s *suite) {
+	store := s.open()
+	s.put(store, ep+"kept", "1")
+	s.follow(store, ep).until(want{ep + "kept": "1"})
+	began := time.Now()
+	lease := s.putFor(store, ep+"brief", "2", s.TTL)
+	f := s.followFor(store, ep, s.TTL+s.Patience)
+	f.until(want{ep + "kept": "1", ep + "brief": "2"})
+	f.until(want{ep + "kept": "1"})
+	// A tenth less, as the backend's clock need not be finer than that.
+	if took := time.Since(began); took < s.TTL*9/10 {
+		s.Errorf("a record with a ttl of %v was gone after %v", s.TTL, took)
+	}
+	s.stands(store, ep, want{ep + "kept": "1"})
+	s.release(lease) // does nothing
+}
+
+func putChangesLifetime(s *suite) {
+	store := s.open()
+	s.put(store, ep+"a", "kept")
+	s.putFor(store, ep+"b", "brief", s.TTL)
+	s.putFor(store, ep+"a", "brief", s.TTL)
+	s.put(store, ep+"b", "kept")
+	f := s.followFor(store, ep, s.TTL+s.Patience)
+	f.until(want{ep + "b": "kept"})
+	// b's first end has passed too by now, or passes here.
+	s.remains(store, s.TTL, want{ep + "b": "kept"})
+}
+
+func keptOutlives(s *suite) {
+	store := s.open()
+	s.put(store, ep+"a", "1")
+	s.remains(store, s.LeaseTime*3/2, want{ep + "a": "1"})
+}
+
+// remains checks that the set is exactly w for as long as d.
+func (s *suite) remains(store discovery.Store, d time.Duration, w want) {
+	s.Helper()
+	f := s.followFor(store, ep, d)
+	for {
+		snap, err := f.next()
+		if errors.Is(err, context.DeadlineExceeded) {
+			return
+		}
+		if err != nil {
+			s.Fatalf("the watch ended: %v", err)
+		}
+		if !w.matches(snap) {
+			s.Fatalf("within %v the set became %s, want %v", d, describe(snap), w)
+		}
+	}
+}
+
+func killedOwner(s *suite) {
+	store := s.open()
+	if s.Kill == nil {
+		s.Skip("the backend can't kill an owner")
+	}
+	owner := s.join(store)
+	s.put(owner, ep+"a", "1")
+	s.put(store, ep+"b", "2")
+	f := s.followFor(store, ep, s.LeaseTime+s.Patience)
+	f.until(want{ep + "a": "1", ep + "b": "2"})
+	s.Kill(s, owner)
+	began := time.Now()
+	f.until(want{ep + "b": "2"})
+	// A quarter more, as a watch need not tell at the very moment.
+	if took := time.Since(began); took > s.LeaseTime*5/4 {
+		s.Errorf("the record of a killed owner was gone after %v, want %v at the most", took, s.LeaseTime)
+	}
+	s.stands(store, ep, want{ep + "b": "2"})
+}

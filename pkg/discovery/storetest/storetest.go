@@ -1,0 +1,189 @@
+// Package storetest puts implementations of [discovery.Store] through their
+// contract, in the manner of testing/fstest: one call in a test of the store.
+//
+//	func TestStore(t *testing.T) {
+//		storetest.Run(t, storetest.Backend{
+//			Open:      func(tb testing.TB) discovery.Store { return discovery.NewMem() },
+//			LeaseTime: time.Millisecond, // nothing outlives its owner there
+//		})
+//	}
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+)
+
+// A Backend is how the suite gets hold of the stores that it tests. Only Open
+// is needed; what else is left out, the suite leaves out or takes a default for.
+// The functions are called from the test's goroutine, one at a time, and fail
+// the test through tb.
+type Backend struct {
+	// Open returns a handle on an empty backend: one just made, or one that is
+	// emptied now, as tests do not overlap. The suite closes the handle; what
+	// else must go, Open registers with tb.Cleanup.
+	Open func(tb testing.TB) discovery.Store
+
+	// Join returns one more handle on the backend that s is a handle on, as
+	// independent of s as one in another process would be. Nil says that the
+	// backend has one handle alone; the tests that need two are then skipped.
+	Join func(tb testing.TB, s discovery.Store) discovery.Store
+
+	// Kill ends the owner behind s as a crash of its process would: nothing is
+	// released, nothing renewed any more. The suite does nothing more with s
+	// than to close it. Nil skips the test of it, which needs Join too.
+	Kill func(tb testing.TB, s discovery.Store)
+
+	// LeaseTime is the longest time until the backend drops the records of a
+	// killed owner. The default is 10 s. The suite waits for it, so that a
+	// backend that can should be set up with a short one.
+	LeaseTime time.Duration
+
+	// TTL is the shortest ttl that the backend honours without rounding it up.
+	// The default is 1 s. Shorter makes the suite faster.
+	TTL time.Duration
+
+	// MaxValue is the size in bytes of the largest value that the backend
+	// takes, if it is below [discovery.MaxValue].
+	MaxValue int
+
+	// Patience is how long the suite waits for what must come at once. It ends
+	// failing tests only, so that the default of 10 s is rarely too long.
+	Patience time.Duration
+}
+
+func (b Backend) withDefaults() Backend {
+	if b.LeaseTime == 0 {
+		b.LeaseTime = 10 * time.Second
+	}
+	if b.TTL == 0 {
+		b.TTL = time.Second
+	}
+	if b.MaxValue == 0 {
+		b.MaxValue = discovery.MaxValue
+	}
+	if b.Patience == 0 {
+		b.Patience = 10 * time.Second
+	}
+	return b
+}
+
+// Run puts the stores of b through the contract, each part in a subtest. It
+// counts goroutines, so that no other test may run in parallel. Run it under
+// the race detector too.
+func Run(t *testing.T, b Backend) {
+	t.Helper()
+	for _, check := range checks() {
+		t.Run(check.name, func(t *testing.T) { check.run(newSuite(t, b)) })
+	}
+}
+
+// A check is one part of the contract.
+type check struct {
+	name string
+	run  func(*suite)
+}
+
+func checks() []check {
+	return []check{
+		{"FirstSetAtOnce", firstSetAtOnce},
+		{"PutShows", putShows},
+		{"PutReplaces", putReplaces},
+		{"PutCopiesValue", putCopiesValue},
+		{"ReleaseRemoves", releaseRemoves},
+		{"EarlierLeaseReleasesNothing", earlierLease},
+		{"EarlierLeaseOfAnotherStore", earlierLeaseOfAnother},
+		{"EveryByteOfValue", everyByte},
+		{"OddKeys", oddKeys},
+		{"BadRecordsRefused", badRecords},
+		{"PrefixEndsAtSlash", prefixEndsAtSlash},
+		{"SlowReaderGetsLatest", slowReader},
+		{"WatchesAreIndependent", independentWatches},
+		{"SetsDoNotChange", setsDoNotChange},
+		{"WatchEndsWithContext", watchEndsWithContext},
+		{"WatchEndsWithBreak", watchEndsWithBreak},
+		{"BadPrefixesRefused", badPrefixes},
+		{"TTLEnds", ttlEnds},
+		{"PutChangesLifetime", putChangesLifetime},
+		{"KeptOutlivesLeaseTime", keptOutlives},
+		{"KilledOwnersRecordsGo", killedOwner},
+		{"CloseReleases", closeReleases},
+		{"CloseLeavesTTL", closeLeavesTTL},
+		{"CloseEndsWatches", closeEndsWatches},
+		{"ClosedRefuses", closedRefuses},
+		{"CloseLeavesNoGoroutine", closeLeavesNoGoroutine},
+		{"ConcurrentUse", concurrentUse},
+	}
+}
+
+// suite is what a check works with.
+type suite struct {
+	testing.TB
+	Backend
+	ctx context.Context // of the whole check
+}
+
+func newSuite(tb testing.TB, b Backend) *suite {
+	tb.Helper()
+	return &suite{TB: tb, Backend: b.withDefaults(), ctx: tb.Context()}
+}
+
+// open returns a handle on an empty backend, which is closed with the test.
+func (s *suite) open() discovery.Store {
+	s.Helper()
+	return s.closing(s.Open(s))
+}
+
+// join returns another handle on the backend of store, or skips the test.
+func (s *suite) join(store discovery.Store) discovery.Store {
+	s.Helper()
+	if s.Join == nil {
+		s.Skip("the backend has one handle alone")
+	}
+	return s.closing(s.Join(s, store))
+}
+
+func (s *suite) closing(store discovery.Store) discovery.Store {
+	s.Helper()
+	if store == nil {
+		s.Fatal("the backend gave no store")
+	}
+	s.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			s.Errorf("Close: %v", err)
+		}
+	})
+	return store
+}
+
+// soon returns a context for what must be done at once.
+func (s *suite) soon() context.Context {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.Patience)
+	s.Cleanup(cancel)
+	return ctx
+}
+
+// put puts a record that the store keeps.
+func (s *suite) put(store discovery.Store, key, value string) discovery.Lease {
+	s.Helper()
+	return s.putFor(store, key, value, 0)
+}
+
+func (s *suite) putFor(store discovery.Store, key, value string, ttl time.Duration) discovery.Lease {
+	s.Helper()
+	lease, err := store.Put(s.soon(), key, []byte(value), ttl)
+	if err != nil {
+		s.Fatalf("Put(%s, ttl %v): %v", key, ttl, err)
+	}
+	return lease
+}
+
+func (s *suite) release(lease discovery.Lease) {
+	s.Helper()
+	if err := lease.Release(s.soon()); err != nil {
+		s.Fatalf("Release: %v", err)
+	}
+}
