@@ -1,0 +1,83 @@
+package etcd
+
+import (
+	"testing"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
+)
+
+// leader returns which of the servers leads them.
+func leader(t *testing.T, servers []*etcdtest.Server) *etcdtest.Server {
+	t.Helper()
+	client := etcdtest.Client(t, servers...)
+	for _, s := range servers {
+		status, err := client.Status(t.Context(), s.Endpoint())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status.Header.MemberId == status.Leader {
+			return s
+		}
+	}
+	t.Fatal("the cluster has no leader")
+	return nil
+}
+
+func TestLeaderKilled(t *testing.T) {
+	t.Parallel()
+	servers := etcdtest.StartCluster(t, 3)
+	cfg := at(servers...)
+	cfg.LeaseTTL = 2 * time.Second
+	tr := trouble(t, cfg, cfg)
+
+	leader(t, servers).Kill()
+	began := time.Now()
+	// Waits until another member leads, as it can't be seen before that.
+	put(t, tr.owner, two, "2", 0)
+	tr.watch.untilFresh(one, two)
+	healed(t, "a new record is seen", began)
+	if w := tr.logs.warnings(); len(w) > 1 {
+		t.Errorf("one outage was warned of %d times: %q", len(w), w)
+	}
+	stays(t, tr.watch, cfg.LeaseTTL*5/4)
+}
+
+// TestLeaderFrozen is the worse case: its connections stay open.
+func TestLeaderFrozen(t *testing.T) {
+	t.Parallel()
+	servers := etcdtest.StartCluster(t, 3)
+	cfg := at(servers...)
+	cfg.LeaseTTL = 2 * time.Second
+	tr := trouble(t, cfg, cfg)
+
+	frozen := leader(t, servers)
+	frozen.Freeze()
+	began := time.Now()
+	put(t, tr.owner, two, "2", 0)
+	t.Logf("put after %v", time.Since(began).Round(time.Millisecond))
+	tr.watch.untilFresh(one, two)
+	t.Logf("seen after %v", time.Since(began).Round(time.Millisecond))
+	frozen.Thaw()
+	began = time.Now()
+	put(t, tr.owner, two, "thawed", 0)
+	tr.watch.untilFresh(one, two)
+	healed(t, "a changed record is seen", began)
+}
+
+// stays checks that no current set is without a record for a while: the lease
+// outlived the election.
+func stays(t *testing.T, watch *observer, d time.Duration) {
+	t.Helper()
+	end := time.AfterFunc(d, watch.cancel)
+	defer end.Stop()
+	for {
+		snap, err, _ := watch.pull()
+		if err != nil {
+			return
+		}
+		if len(snap.Records) != 2 {
+			t.Errorf("the set became %v", values(snap))
+		}
+	}
+}

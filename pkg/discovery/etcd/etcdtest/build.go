@@ -1,0 +1,116 @@
+package etcdtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+)
+
+// program returns the path of the etcd program, and builds it if this version
+// of it has not been built yet. Any number of test binaries may call it at once.
+func program(ctx context.Context) (string, error) {
+	source, err := sourceDir()
+	if err != nil {
+		return "", err
+	}
+	version, err := sourceHash(source)
+	if err != nil {
+		return "", err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("finding the cache folder for the etcd program: %w", err)
+	}
+	dir := filepath.Join(cache, "migrate-etcdtest")
+	path := filepath.Join(dir, "etcd-"+version)
+	if runtime.GOOS == "windows" {
+		path += ".exe"
+	}
+	if isFile(path) {
+		return path, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("making the cache folder for the etcd program: %w", err)
+	}
+
+	// Packages are tested side by side. The lock keeps them from building the
+	// same thing at once; the rename in compile alone makes that correct.
+	unlock, err := lock(path + ".lock")
+	if err != nil {
+		return "", fmt.Errorf("locking the etcd program's build: %w", err)
+	}
+	defer unlock()
+	if isFile(path) {
+		return path, nil
+	}
+	return path, compile(ctx, source, path)
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// compile builds the program in source and puts it at path whole.
+func compile(ctx context.Context, source, path string) error {
+	tmp, err := os.MkdirTemp(filepath.Dir(path), "build-")
+	if err != nil {
+		return fmt.Errorf("making a folder to build etcd in: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+
+	built := filepath.Join(tmp, "etcd")
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", built, ".")
+	cmd.Dir = source
+	// The flags and the workspace of whoever runs the tests are meant for
+	// another module; cgo would want a C compiler for nothing.
+	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building the etcd program in %s: %w\n%s", source, err, out)
+	}
+	if err := os.Rename(built, path); err != nil {
+		return fmt.Errorf("keeping the etcd program: %w", err)
+	}
+	return nil
+}
+
+// sourceDir finds testdata/etcd from a test's working directory, which is its
+// package's folder.
+func sourceDir() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("finding the etcd program's source: %w", err)
+	}
+	for dir := start; ; {
+		source := filepath.Join(dir, "testdata", "etcd")
+		if isFile(filepath.Join(source, "go.mod")) {
+			return source, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("finding the etcd program's source: no testdata/etcd in a folder above " + start)
+		}
+		dir = parent
+	}
+}
+
+// sourceHash names what would be built: the module's files and the compiler.
+func sourceHash(source string) (string, error) {
+	h := sha256.New()
+	_, _ = fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH) // never fails
+	for _, name := range []string{"go.mod", "go.sum", "main.go"} {
+		content, err := os.ReadFile(filepath.Join(source, name))
+		if err != nil {
+			return "", fmt.Errorf("reading the etcd program's source: %w", err)
+		}
+		_, _ = fmt.Fprintln(h, name, len(content))
+		h.Write(content)
+	}
+	return hex.EncodeToString(h.Sum(nil))[:16], nil
+}

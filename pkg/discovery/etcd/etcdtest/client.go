@@ -1,0 +1,41 @@
+package etcdtest
+
+import (
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// Client returns etcd's own client of the servers, for what a test does behind
+// the back of the code that it tests. It is closed when the test ends.
+func Client(tb testing.TB, servers ...*Server) *clientv3.Client {
+	tb.Helper()
+	cfg := clientv3.Config{DialTimeout: 5 * time.Second, Logger: zap.NewNop()}
+	for _, s := range servers {
+		cfg.Endpoints = append(cfg.Endpoints, s.Endpoint())
+	}
+	client, err := clientv3.New(cfg)
+	if err != nil {
+		tb.Fatalf("connecting to etcd: %v", err)
+	}
+	tb.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// EnableAuth makes the server ask for a password from now on: root's, whom it
+// adds.
+func (s *Server) EnableAuth(password string) {
+	s.tb.Helper()
+	ctx, client := s.tb.Context(), Client(s.tb, s)
+	if _, err := client.UserAdd(ctx, "root", password); err != nil {
+		s.tb.Fatalf("adding root to etcd: %v", err)
+	}
+	if _, err := client.UserGrantRole(ctx, "root", "root"); err != nil {
+		s.tb.Fatalf("making root etcd's root: %v", err)
+	}
+	if _, err := client.AuthEnable(ctx); err != nil {
+		s.tb.Fatalf("enabling etcd's authentication: %v", err)
+	}
+}

@@ -1,0 +1,70 @@
+//go:build unix
+
+package etcdtest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// freeze returns once nothing of p runs any more. The signal alone is only a
+// request: each thread stops when it next enters the kernel or is scheduled.
+func freeze(p *os.Process) error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for begin := time.Now(); !stopped(p.Pid); time.Sleep(time.Millisecond) {
+		if time.Since(begin) > 10*time.Second {
+			return errors.New("still running 10s after SIGSTOP")
+		}
+	}
+	return nil
+}
+
+// stopped reports whether all threads of a process have stopped. Where there is
+// no /proc to see it in, it takes the signal's word.
+func stopped(pid int) bool {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return true
+	}
+	for _, stat := range stats {
+		b, err := os.ReadFile(stat)
+		if err != nil {
+			continue // a thread that has ended meanwhile
+		}
+		// The state follows the name, which is in parentheses and may have any in it.
+		i := bytes.LastIndexByte(b, ')')
+		if i >= 0 && i+2 < len(b) && b[i+2] != 'T' {
+			return false
+		}
+	}
+	return true
+}
+
+func thaw(p *os.Process) error { return p.Signal(syscall.SIGCONT) }
+
+// lock takes an exclusive lock on a file at path, waiting for whoever has it.
+// The system drops the lock of a process that dies.
+func lock(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+		if !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, &os.PathError{Op: "flock", Path: path, Err: err}
+	}
+	return func() { _ = f.Close() }, nil
+}

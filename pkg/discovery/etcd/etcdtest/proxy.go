@@ -1,0 +1,156 @@
+package etcdtest
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A Proxy stands between one client and one server and can part them as a
+// broken network does: no connection closes, and nothing gets through.
+//
+// A Proxy is safe for concurrent use.
+type Proxy struct {
+	listener net.Listener
+	scheme   string
+	target   string
+	ctx      context.Context // ended by close
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+
+	mu    sync.Mutex
+	gate  chan struct{} // closed while traffic flows
+	conns map[net.Conn]struct{}
+}
+
+// StartProxy runs a proxy to the server until the test ends.
+func StartProxy(tb testing.TB, s *Server) *Proxy {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		cancel()
+		tb.Fatal(err)
+	}
+	scheme, target, _ := strings.Cut(s.Endpoint(), "://")
+	p := &Proxy{
+		listener: listener,
+		scheme:   scheme,
+		target:   target,
+		ctx:      ctx,
+		cancel:   cancel,
+		gate:     make(chan struct{}),
+		conns:    make(map[net.Conn]struct{}),
+	}
+	close(p.gate)
+	p.wg.Go(p.accept)
+	tb.Cleanup(p.close)
+	return p
+}
+
+// Endpoint returns the URL that reaches the server through the proxy.
+func (p *Proxy) Endpoint() string { return p.scheme + "://" + p.listener.Addr().String() }
+
+// Cut parts the two sides. What they send stays in the network, as packets do
+// that TCP sends again and again.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gate = make(chan struct{})
+}
+
+// Heal ends what Cut began.
+func (p *Proxy) Heal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.gate)
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return // closed with the test
+		}
+		p.wg.Go(func() { p.serve(client) })
+	}
+}
+
+func (p *Proxy) serve(client net.Conn) {
+	defer p.forget(client)
+	if !p.keep(client) || !p.pass() {
+		return
+	}
+	server, err := new(net.Dialer).DialContext(p.ctx, "tcp", p.target)
+	if err != nil {
+		return // the client sees a closed connection
+	}
+	defer p.forget(server)
+	if !p.keep(server) {
+		return
+	}
+	var both sync.WaitGroup
+	both.Go(func() { p.copy(server, client) })
+	both.Go(func() { p.copy(client, server) })
+	both.Wait()
+}
+
+// copy carries bytes one way until that side ends, then ends the connection.
+func (p *Proxy) copy(dst, src net.Conn) {
+	defer func() { _, _ = dst.Close(), src.Close() }()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := src.Read(buf)
+		if !p.pass() {
+			return
+		}
+		if _, werr := dst.Write(buf[:n]); werr != nil || err != nil {
+			return
+		}
+	}
+}
+
+// pass returns when traffic flows, with false if the test has ended.
+func (p *Proxy) pass() bool {
+	p.mu.Lock()
+	gate := p.gate
+	p.mu.Unlock()
+	select {
+	case <-gate:
+		return true
+	case <-p.ctx.Done():
+		return false
+	}
+}
+
+func (p *Proxy) keep(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.ctx.Done():
+		return false
+	default:
+		p.conns[c] = struct{}{}
+		return true
+	}
+}
+
+func (p *Proxy) forget(c net.Conn) {
+	_ = c.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
+}
+
+func (p *Proxy) close() {
+	_ = p.listener.Close()
+	p.mu.Lock()
+	p.cancel()
+	for c := range p.conns {
+		_ = c.Close()
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+}

@@ -1,0 +1,189 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// run renews the lease and sees to what stands under it, until Close.
+func (k *keeper) run() {
+	ctx := k.store.ctx
+	defer k.renewals.drop()
+	out := outage{log: k.store.log}
+	for {
+		pause := k.interval - rand.N(k.interval/10) // a fleet started at once spreads out
+		if err := k.renew(ctx, &out); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			pause = out.failed(err)
+		} else {
+			out.ended()
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-k.kick:
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// renewSoon asks for a renewal now. It never blocks.
+func (k *keeper) renewSoon() {
+	select {
+	case k.kick <- struct{}{}:
+	default: // one is due already
+	}
+}
+
+// renew prolongs the lease, or takes a new one, and puts right what stands
+// under it.
+func (k *keeper) renew(ctx context.Context, out *outage) error {
+	// A lease that turns out to be lost is replaced at once, but not for ever.
+	for range 3 {
+		id, err := k.prolong(ctx, out)
+		if err == nil {
+			err = k.restore(ctx, id)
+		}
+		if !errors.Is(err, errLeaseLost) {
+			return err
+		}
+		k.lost(id)
+	}
+	return errLeaseLost
+}
+
+// prolong takes a lease if there is none, and renews it.
+func (k *keeper) prolong(ctx context.Context, out *outage) (clientv3.LeaseID, error) {
+	var id clientv3.LeaseID
+	err := k.store.call(ctx, func(ctx context.Context) (err error) {
+		id, err = k.grant(ctx)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("taking a lease: %w", err)
+	}
+	if k.prolonged != 0 && k.prolonged != id {
+		out.lost() // found out here, or by a Put
+	}
+	k.prolonged = id
+	left, err := k.renewals.renew(ctx, k, id)
+	if err != nil {
+		return 0, fmt.Errorf("renewing the lease: %w", err)
+	}
+	if left <= 0 {
+		return id, errLeaseLost
+	}
+	return id, nil
+}
+
+// renewals is the stream on which a lease is renewed. It stays open, for
+// opening one makes etcd check the password again, at great cost. The zero
+// renewals has none open yet.
+type renewals struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	stream etcdserverpb.Lease_LeaseKeepAliveClient
+}
+
+// renew returns the seconds that the lease has now; 0 if there is no such lease.
+func (r *renewals) renew(ctx context.Context, k *keeper, id clientv3.LeaseID) (left int64, err error) {
+	if r.cancel == nil {
+		// A member that has lost its leader then says so, and another is asked.
+		r.ctx, r.cancel = context.WithCancelCause(clientv3.WithRequireLeader(ctx))
+	}
+	// A short lease leaves less time for a second try.
+	timeout := max(k.interval, 500*time.Millisecond)
+	timer := time.AfterFunc(timeout, func() { r.cancel(noAnswer(timeout)) })
+	resp, err := r.exchange(k.grants, id)
+	timer.Stop()
+	if err != nil {
+		err = explain(r.ctx, err)
+		r.drop()
+		return 0, err
+	}
+	return resp.TTL, nil
+}
+
+func (r *renewals) exchange(client etcdserverpb.LeaseClient, id clientv3.LeaseID) (*etcdserverpb.LeaseKeepAliveResponse, error) {
+	if r.stream == nil {
+		stream, err := client.LeaseKeepAlive(r.ctx)
+		if err != nil {
+			return nil, err
+		}
+		r.stream = stream
+	}
+	err := r.stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(id)})
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return r.stream.Recv() // also says why the stream has ended
+}
+
+// drop closes the stream; the next renewal opens another, perhaps elsewhere.
+func (r *renewals) drop() {
+	if r.cancel != nil {
+		r.cancel(nil)
+	}
+	*r = renewals{}
+}
+
+// outage turns renewals that fail into one warning and one line at its end.
+type outage struct {
+	log    *slog.Logger
+	since  time.Time // zero while all is well
+	tries  int
+	warned bool
+	pause  backoff
+}
+
+// failed takes note of a renewal that failed and returns how long to pause.
+func (o *outage) failed(err error) time.Duration {
+	if o.tries++; o.since.IsZero() {
+		o.since = time.Now()
+	}
+	switch {
+	case o.tries == 1:
+		// One failure may be an election, or one member of several.
+		o.log.Debug("renewal failed, trying again", "error", err)
+	case !o.warned:
+		o.warned = true
+		o.log.Warn("can't keep the registration in etcd, trying until it is back", "error", err)
+	default:
+		o.log.Debug("renewal failed again", "error", err, "tries", o.tries)
+	}
+	return o.pause.next()
+}
+
+// lost takes note that etcd has dropped the records.
+func (o *outage) lost() {
+	if o.since.IsZero() {
+		o.since = time.Now()
+	}
+	if o.warned {
+		o.log.Debug("lease lost, registering again")
+		return
+	}
+	o.warned = true
+	o.log.Warn("etcd has lost the lease, registering again")
+}
+
+// ended takes note of a renewal that succeeded.
+func (o *outage) ended() {
+	if o.warned {
+		o.log.Info("registered in etcd again", "after", time.Since(o.since).Round(time.Millisecond))
+	}
+	*o = outage{log: o.log}
+}
