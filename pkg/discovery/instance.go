@@ -19,6 +19,9 @@ type Instance struct {
 	// real Dynamo "tcp", "nats_tcp", "http", or what else may come.
 	Transport string
 	Address   string // host:port for NDJSON, otherwise the transport's own form
+	// Incarnation tells a server from one that was started anew under the same
+	// id: [Registry.Register] sets it. It may be empty.
+	Incarnation string
 }
 
 // Routable reports whether requests can be sent to i. The instances of other

@@ -183,3 +183,15 @@ func (m *Mem) Close() error {
 	}
 	return nil
 }
+
+// Left returns how long the record under key stands if nobody puts it anew: 0
+// if it isn't there, or has no end.
+func (m *Mem) Left(_ context.Context, key string) (time.Duration, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.expiring[key]
+	if l == nil {
+		return 0, nil
+	}
+	return max(time.Until(l.end), 0), nil
+}

@@ -19,7 +19,7 @@ const instancesPrefix = "v1/instances/"
 const kindEndpoint = "Endpoint"
 
 // instanceRecord is the value of an instance's record: Dynamo's own fields, in
-// Dynamo's order, and the name, which Dynamo ignores.
+// Dynamo's order, then ours, which Dynamo ignores.
 type instanceRecord struct {
 	Type       *string         `json:"type"`
 	Namespace  string          `json:"namespace"`
@@ -28,6 +28,8 @@ type instanceRecord struct {
 	InstanceID *uint64         `json:"instance_id"`
 	Transport  json.RawMessage `json:"transport"`
 	Name       string          `json:"name,omitempty"`
+
+	Incarnation string `json:"incarnation,omitempty"`
 }
 
 // EncodeInstance returns the key and the value under which i is kept in a
@@ -53,6 +55,8 @@ func EncodeInstance(i Instance) (key string, value []byte, err error) {
 		InstanceID: &id,
 		Transport:  transport,
 		Name:       i.Name,
+
+		Incarnation: i.Incarnation,
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("encoding instance %s: %w", i.ID, err)
@@ -74,7 +78,7 @@ func (i Instance) check() error {
 		return errors.New("it has no address")
 	}
 	// JSON would replace what isn't UTF-8, silently.
-	for _, s := range []string{i.Name, i.Transport, i.Address} {
+	for _, s := range []string{i.Name, i.Transport, i.Address, i.Incarnation} {
 		if !utf8.ValidString(s) {
 			return fmt.Errorf("%q is not valid UTF-8", s)
 		}
@@ -112,9 +116,11 @@ func decodeInstance(value []byte) (Instance, error) {
 		return Instance{}, errors.New("no instance_id")
 	}
 	i := Instance{
-		ID:       InstanceID(*r.InstanceID),
-		Name:     r.Name,
-		Endpoint: Endpoint{Namespace: r.Namespace, Component: r.Component, Name: r.Endpoint},
+		ID:   InstanceID(*r.InstanceID),
+		Name: r.Name,
+
+		Incarnation: r.Incarnation,
+		Endpoint:    Endpoint{Namespace: r.Namespace, Component: r.Component, Name: r.Endpoint},
 	}
 	if err := i.Endpoint.check(); err != nil {
 		return Instance{}, err

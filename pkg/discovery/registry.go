@@ -38,7 +38,12 @@ type Instances struct {
 
 // Register lists i until the lease is released or the store is closed. It
 // returns once other readers of the store can see i; ctx bounds the call alone.
+// An instance without an incarnation gets one, so that what was reported of the
+// server that had its id before does not concern it.
 func (r *Registry) Register(ctx context.Context, i Instance) (Lease, error) {
+	if i.Incarnation == "" {
+		i.Incarnation = NewInstanceID().String()
+	}
 	key, value, err := EncodeInstance(i)
 	if err != nil {
 		return nil, err

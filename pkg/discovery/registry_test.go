@@ -66,7 +66,7 @@ func TestRegistryWatch(t *testing.T) {
 	}
 	expect("100")
 	changed := instance(0x100)
-	changed.Address = "127.0.0.1:2"
+	changed.Address, changed.Incarnation = "127.0.0.1:2", "2"
 	register(t, r, changed)
 	set, err, _ := next()
 	if err != nil || len(set.List) != 1 || set.List[0] != changed {

@@ -25,6 +25,26 @@ func ttlEnds(s *suite) {
 	s.release(lease) // does nothing
 }
 
+// ttlIsTold is for stores that can tell how long a record stands; none need to.
+func ttlIsTold(s *suite) {
+	store := s.open()
+	teller, ok := store.(interface {
+		Left(ctx context.Context, key string) (time.Duration, error)
+	})
+	if !ok {
+		s.Skip("the store does not tell how long a record stands")
+	}
+	const ttl = 20 * time.Second // far from both ends, and from a backend's own lease time
+	s.putFor(store, ep+"brief", "1", ttl)
+	left, err := teller.Left(s.soon(), ep+"brief")
+	if err != nil || left < ttl-s.Patience || left > ttl+time.Second {
+		s.Errorf("Left of a record just put for %v: %v, %v", ttl, left, err)
+	}
+	if left, err := teller.Left(s.soon(), ep+"other"); err != nil || left != 0 {
+		s.Errorf("Left of no record: %v, %v", left, err)
+	}
+}
+
 func putChangesLifetime(s *suite) {
 	store := s.open()
 	s.put(store, ep+"a", "kept")

@@ -107,6 +107,7 @@ func checks() []check {
 		{"WatchEndsWithBreak", watchEndsWithBreak},
 		{"BadPrefixesRefused", badPrefixes},
 		{"TTLEnds", ttlEnds},
+		{"TTLIsTold", ttlIsTold},
 		{"PutChangesLifetime", putChangesLifetime},
 		{"KeptOutlivesLeaseTime", keptOutlives},
 		{"KilledOwnersRecordsGo", killedOwner},

@@ -1,0 +1,226 @@
+package discovery
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+)
+
+// downPrefix is what the keys of all down reports begin with. Dynamo has none.
+const downPrefix = "v1/down/"
+
+// kindDown is the "type" of a report's record.
+const kindDown = "Down"
+
+// A Report says that a client has taken an instance out of its list, why, and
+// for how long.
+type Report struct {
+	Endpoint    Endpoint
+	Instance    InstanceID
+	Incarnation string // of the instance; a later one is not concerned
+	Reporter    string // who reports; part of a key, so without a slash
+	Kind        string // of the break, in one word
+	Reason      string // in words
+	// Since and Until are, in a report that was read, by the reader's clock.
+	Since, Until time.Time
+}
+
+// reportRecord is the value of a report's record. Its times are for people who
+// look into the store: readers go by the record's lease.
+type reportRecord struct {
+	Type        string    `json:"type"`
+	Namespace   string    `json:"namespace"`
+	Component   string    `json:"component"`
+	Endpoint    string    `json:"endpoint"`
+	InstanceID  *uint64   `json:"instance_id"`
+	Incarnation string    `json:"incarnation,omitempty"`
+	Reporter    string    `json:"reporter"`
+	Kind        string    `json:"kind"`
+	Reason      string    `json:"reason"`
+	Since       time.Time `json:"since"`
+	Until       time.Time `json:"until"`
+	// CooldownMS is the time between the two, which needs no clock.
+	CooldownMS int64 `json:"cooldown_ms"`
+}
+
+// maxReason bounds what a report takes up in a store, in bytes.
+const maxReason = 1024
+
+// key is the key of the record of r.
+func (r Report) key() string {
+	return downPrefix + r.Endpoint.String() + "/" + r.Instance.String() + "/" + r.Reporter
+}
+
+// Report publishes r for the time between its Since and its Until, and replaces
+// what the same reporter has said of the instance before. Nobody renews it, and
+// it outlives this process.
+func (r *Registry) Report(ctx context.Context, report Report) error {
+	ttl := report.Until.Sub(report.Since)
+	if ttl <= 0 || strings.Contains(report.Reporter, "/") {
+		return fmt.Errorf("reporting instance %s of %s down: want a time above 0 and a reporter without a slash, got %v and %q",
+			report.Instance, report.Endpoint, ttl, report.Reporter)
+	}
+	if len(report.Reason) > maxReason {
+		report.Reason = strings.ToValidUTF8(report.Reason[:maxReason], "")
+	}
+	id := uint64(report.Instance)
+	value, err := json.Marshal(reportRecord{
+		Type:        kindDown,
+		Namespace:   report.Endpoint.Namespace,
+		Component:   report.Endpoint.Component,
+		Endpoint:    report.Endpoint.Name,
+		InstanceID:  &id,
+		Incarnation: report.Incarnation,
+		Reporter:    report.Reporter,
+		Kind:        report.Kind,
+		Reason:      report.Reason,
+		Since:       report.Since,
+		Until:       report.Until,
+		CooldownMS:  ttl.Milliseconds(),
+	})
+	if err == nil {
+		_, err = r.store.Put(ctx, report.key(), value, ttl)
+	}
+	if err != nil {
+		return fmt.Errorf("reporting instance %s of %s down: %w", report.Instance, report.Endpoint, err)
+	}
+	r.log.Debug("reported instance down", "endpoint", report.Endpoint.String(), "id", report.Instance.String(), "for", ttl)
+	return nil
+}
+
+// Reports is the complete set of down reports about an endpoint's instances at
+// one moment. It may be shared: readers must not change it.
+type Reports struct {
+	List []Report // sorted by instance, then by reporter
+	// Stale is nil while the set is current. Otherwise List is the last known
+	// set, of which some may have ended, and Stale says why the store can't be
+	// read now.
+	Stale error
+}
+
+// WatchReports yields the down reports about the instances of e, under the same
+// contract as [Registry.Watch].
+func (r *Registry) WatchReports(ctx context.Context, e Endpoint) iter.Seq2[Reports, error] {
+	return func(yield func(Reports, error) bool) {
+		if err := e.check(); err != nil {
+			yield(Reports{}, err)
+			return
+		}
+		var known map[string]readReport
+		for snap, err := range r.store.Watch(ctx, downPrefix+e.String()+"/") {
+			if err != nil {
+				yield(Reports{}, fmt.Errorf("watching reports about %s: %w", e, err))
+				return
+			}
+			known = r.readReports(ctx, snap.Records, known)
+			set := Reports{List: make([]Report, 0, len(known)), Stale: snap.Stale}
+			for _, known := range known {
+				if known.ok {
+					set.List = append(set.List, known.report)
+				}
+			}
+			slices.SortFunc(set.List, func(a, b Report) int {
+				return cmp.Or(cmp.Compare(a.Instance, b.Instance), strings.Compare(a.Reporter, b.Reporter))
+			})
+			r.log.Debug("snapshot of down reports", "endpoint", e.String(), "reports", len(set.List))
+			if !yield(set, nil) {
+				return
+			}
+		}
+	}
+}
+
+// ListReports returns the down reports about the instances of e that stand now.
+func (r *Registry) ListReports(ctx context.Context, e Endpoint) (Reports, error) {
+	for set, err := range r.WatchReports(ctx, e) {
+		return set, err
+	}
+	return Reports{}, fmt.Errorf("watching reports about %s: the store yielded nothing", e)
+}
+
+// readReport is a record and what it says.
+type readReport struct {
+	value  []byte
+	report Report
+	ok     bool
+}
+
+// readReports reads records, those that are known already only once: their
+// times stay what they were.
+func (r *Registry) readReports(ctx context.Context, records []Record, known map[string]readReport) map[string]readReport {
+	all := make(map[string]readReport, len(records))
+	for _, record := range records {
+		if k, ok := known[record.Key]; ok && bytes.Equal(k.value, record.Value) {
+			all[record.Key] = k
+			continue
+		}
+		report, cooldown, err := decodeReport(record.Key, record.Value)
+		if err != nil && r.odd.add(record) {
+			r.log.Warn("skipping a record", "err", err)
+		}
+		if err == nil {
+			report.Until = time.Now().Add(r.left(ctx, record.Key, cooldown))
+			report.Since = report.Until.Add(-cooldown)
+		}
+		all[record.Key] = readReport{value: record.Value, report: report, ok: err == nil}
+	}
+	return all
+}
+
+// left returns how long the record under key still stands, as far as the store
+// can tell; else it is taken to be new.
+func (r *Registry) left(ctx context.Context, key string, cooldown time.Duration) time.Duration {
+	teller, ok := r.store.(interface {
+		Left(ctx context.Context, key string) (time.Duration, error)
+	})
+	if !ok {
+		return cooldown
+	}
+	left, err := teller.Left(ctx, key)
+	if err != nil || left <= 0 {
+		return cooldown
+	}
+	return min(left, cooldown) // some stores round up
+}
+
+// decodeReport reads what [Registry.Report] writes; the report has no times yet.
+func decodeReport(key string, value []byte) (report Report, cooldown time.Duration, err error) {
+	var record reportRecord
+	if err = json.Unmarshal(value, &record); err == nil {
+		switch {
+		case record.Type != kindDown:
+			err = fmt.Errorf("type is %q, not %q", record.Type, kindDown)
+		case record.InstanceID == nil:
+			err = errors.New("no instance_id")
+		case record.CooldownMS <= 0 || record.CooldownMS > maxCooldown.Milliseconds():
+			err = fmt.Errorf("cooldown_ms is %d", record.CooldownMS)
+		}
+	}
+	if err == nil {
+		report = Report{
+			Endpoint:    Endpoint{Namespace: record.Namespace, Component: record.Component, Name: record.Endpoint},
+			Instance:    InstanceID(*record.InstanceID),
+			Incarnation: record.Incarnation,
+			Reporter:    record.Reporter,
+			Kind:        record.Kind,
+			Reason:      record.Reason,
+		}
+		if key != report.key() {
+			err = fmt.Errorf("its value belongs under %q", report.key())
+		}
+	}
+	if err != nil {
+		return Report{}, 0, fmt.Errorf("decoding record %q: %w", key, err)
+	}
+	return report, time.Duration(record.CooldownMS) * time.Millisecond, nil
+}
+
+// maxCooldown is beyond any use, and keeps a record's number from overflowing.
+const maxCooldown = 365 * 24 * time.Hour

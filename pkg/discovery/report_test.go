@@ -1,0 +1,170 @@
+package discovery_test
+
+import (
+	"bytes"
+	"context"
+	"iter"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+)
+
+func report(id discovery.InstanceID, reporter string, cooldown time.Duration) discovery.Report {
+	now := time.Now()
+	return discovery.Report{
+		Endpoint: endpoint(), Instance: id, Incarnation: "1", Reporter: reporter,
+		Kind: "failed", Reason: "Stream ended before generation completed", Since: now, Until: now.Add(cooldown),
+	}
+}
+
+func publish(t *testing.T, r *discovery.Registry, reports ...discovery.Report) {
+	t.Helper()
+	for _, report := range reports {
+		if err := r.Report(t.Context(), report); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// equal compares reports without what a clock that is not monotonic loses.
+func equal(a, b discovery.Report) bool {
+	if !a.Since.Equal(b.Since) || !a.Until.Equal(b.Until) {
+		return false
+	}
+	a.Since, a.Until, b.Since, b.Until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	return a == b
+}
+
+// TestReportsEndWithTheirLease follows reports, as one who was there from the
+// beginning and as one who came later.
+func TestReportsEndWithTheirLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := discovery.NewMem()
+		writer, reader := discovery.NewRegistry(m, nil), discovery.NewRegistry(m, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		next, stop := iter.Pull2(reader.WatchReports(ctx, endpoint()))
+		defer stop()
+		expect := func(want ...discovery.Report) {
+			t.Helper()
+			set, err, ok := next()
+			if err != nil || !ok || len(set.List) != len(want) {
+				t.Fatalf("got %+v, %v, %v, want %+v", set.List, err, ok, want)
+			}
+			for i := range want {
+				if !equal(set.List[i], want[i]) {
+					t.Errorf("report %d is %+v, want %+v", i, set.List[i], want[i])
+				}
+			}
+		}
+		expect()
+		began := time.Now()
+		five, seven := report(2, "a", 5*time.Second), report(1, "b", 7*time.Second)
+		publish(t, writer, five)
+		expect(five)
+		publish(t, writer, seven)
+		expect(seven, five)
+
+		time.Sleep(3 * time.Second)
+		late, err := discovery.NewRegistry(m, nil).ListReports(t.Context(), endpoint())
+		if err != nil || len(late.List) != 2 || !equal(late.List[1], five) {
+			t.Errorf("who comes later reads %+v, %v, want the times of %+v", late.List, err, five)
+		}
+		again := report(2, "a", 10*time.Second)
+		publish(t, writer, again)
+		expect(seven, again)
+		expect(again)
+		if at := time.Since(began); at != 7*time.Second {
+			t.Errorf("a report for 7s ended after %v", at)
+		}
+		expect()
+		if at := time.Since(began); at != 13*time.Second {
+			t.Errorf("a report renewed after 3s for 10s ended after %v", at)
+		}
+		cancel()
+	})
+}
+
+// TestReportIsNotByTheWritersClock gives a reader a report from a machine whose
+// clock is a year ahead.
+func TestReportIsNotByTheWritersClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := discovery.NewMem()
+		odd := report(1, "a", 5*time.Second)
+		odd.Since, odd.Until = odd.Since.AddDate(1, 0, 0), odd.Until.AddDate(1, 0, 0)
+		publish(t, discovery.NewRegistry(m, nil), odd)
+		time.Sleep(2 * time.Second)
+		set, err := discovery.NewRegistry(m, nil).ListReports(t.Context(), endpoint())
+		if err != nil || len(set.List) != 1 {
+			t.Fatalf("got %+v, %v", set, err)
+		}
+		if left := time.Until(set.List[0].Until); left != 3*time.Second {
+			t.Errorf("ends in %v, want 3s", left)
+		}
+		if ago := time.Since(set.List[0].Since); ago != 2*time.Second {
+			t.Errorf("began %v ago, want 2s", ago)
+		}
+	})
+}
+
+func TestReportRefused(t *testing.T) {
+	r := discovery.NewRegistry(discovery.NewMem(), nil)
+	for name, bad := range map[string]discovery.Report{
+		"no time":       report(1, "a", 0),
+		"a slash":       report(1, "a/b", time.Second),
+		"no reporter":   report(1, "", time.Second),
+		"dots":          report(1, "..", time.Second),
+		"negative time": report(1, "a", -time.Second),
+	} {
+		if err := r.Report(t.Context(), bad); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestReportReasonIsBounded(t *testing.T) {
+	r := discovery.NewRegistry(discovery.NewMem(), nil)
+	long := report(1, "a", time.Second)
+	long.Reason = strings.Repeat("é", discovery.MaxValue)
+	publish(t, r, long)
+	set, err := r.ListReports(t.Context(), endpoint())
+	if err != nil || len(set.List) != 1 {
+		t.Fatalf("got %+v, %v", set, err)
+	}
+	if got := set.List[0].Reason; len(got) > 1024 || strings.Trim(got, "é") != "" {
+		t.Errorf("the reason has %d bytes: %.20q", len(got), got)
+	}
+}
+
+func TestBadReportsAreSkipped(t *testing.T) {
+	m := discovery.NewMem()
+	good := `{"type":"Down","namespace":"dynamo","component":"backend","endpoint":"generate","instance_id":1,"reporter":"a","kind":"reset","cooldown_ms":5000}`
+	const prefix = "v1/down/dynamo/backend/generate/"
+	for key, value := range map[string]string{
+		"1/a": good,
+		"1/b": good, // belongs under 1/a
+		"2/a": "{",
+		"3/a": strings.Replace(good, "Down", "Up", 1),
+		"4/a": strings.Replace(good, "5000", "-1", 1),
+		"5/a": strings.Replace(good, "5000", "9223372036854775807", 1),
+		"6/a": strings.Replace(good, `"instance_id":1,`, "", 1),
+	} {
+		if _, err := m.Put(t.Context(), prefix+key, []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log bytes.Buffer
+	r := discovery.NewRegistry(m, slog.New(slog.NewTextHandler(&log, nil)))
+	for range 2 {
+		set, err := r.ListReports(t.Context(), endpoint())
+		if err != nil || len(set.List) != 1 || set.List[0].Instance != 1 || set.List[0].Kind != "reset" {
+			t.Errorf("got %+v, %v", set, err)
+		}
+	}
+	if n := strings.Count(log.String(), "level=WARN"); n != 6 {
+		t.Errorf("%d warnings, want 6:\n%s", n, &log)
+	}
+}
