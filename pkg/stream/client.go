@@ -1,0 +1,171 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// The defaults of a [Client]'s bounds. Servers break their silence every 5 s,
+// so DefaultStallTimeout allows for two lost signs of life.
+const (
+	DefaultDialTimeout  = 2 * time.Second
+	DefaultStartTimeout = 2 * time.Second
+	DefaultStallTimeout = 15 * time.Second
+	DefaultIdleTimeout  = time.Minute
+	// DefaultMaxStreams keeps what one broken connection breaks within bounds.
+	DefaultMaxStreams = 128
+)
+
+// A Client opens streams. It keeps connections open between them, and carries
+// many streams on each. The zero value is ready for use. Fields must not change
+// once Stream has been called; the methods are safe for concurrent use.
+type Client struct {
+	// DialTimeout bounds how long a connection takes, then the server is
+	// [Unreachable]. 0 means [DefaultDialTimeout].
+	DialTimeout time.Duration
+	// StartTimeout bounds how long a request waits for its start line, then
+	// the server is [Unresponsive]. 0 means [DefaultStartTimeout].
+	StartTimeout time.Duration
+	// StallTimeout bounds how long a connection with running streams may stay
+	// without any line, then they have [Stalled]. 0 means [DefaultStallTimeout].
+	StallTimeout time.Duration
+	// ItemTimeout bounds how long a stream may stay without an item, then it
+	// has [Stalled]. 0 means no bound: some answers take their time.
+	ItemTimeout time.Duration
+	// IdleTimeout is how long a connection without streams is kept. 0 means
+	// [DefaultIdleTimeout].
+	IdleTimeout time.Duration
+	// MaxStreams is how many streams share a connection before another one is
+	// opened. 0 means [DefaultMaxStreams].
+	MaxStreams int
+	// Dial makes a connection; it must give up when ctx ends. Nil means TCP.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Logger hears of connections at debug level. Nil is silent.
+	Logger *slog.Logger
+
+	mu     sync.Mutex
+	pools  map[string]*pool // by address
+	ctx    context.Context  // of dials; set with the first
+	cancel context.CancelFunc
+	closed bool
+	wg     sync.WaitGroup // dials and connections
+}
+
+// Stream sends req to the server at addr, and yields the items of its answer in
+// order as they come. If the sequence ends without an error, the answer is
+// complete. Otherwise its last pair is the error: a [*Break] for what went
+// wrong with the stream, ctx's error when ctx ended first, or one that says
+// why req can't be sent. To leave the sequence early cancels the request.
+//
+// The items begin at req.From. They share no memory with the client.
+func (c *Client) Stream(ctx context.Context, addr string, req Request) iter.Seq2[Annotated, error] {
+	return func(yield func(Annotated, error) bool) {
+		// A kept connection may have died while nobody used it. If that shows
+		// before the request's first line, a fresh connection to the same
+		// server takes its place, once; then the server's state is known.
+		for _, reuse := range []bool{true, false} {
+			st, err := c.open(ctx, addr, req, reuse)
+			if err == nil {
+				err = st.receive(ctx, yield)
+			}
+			if errors.Is(err, errStale) && reuse {
+				continue
+			}
+			if err != nil && !errors.Is(err, errLeft) {
+				yield(Annotated{}, err)
+			}
+			return
+		}
+	}
+}
+
+// open registers a stream on a connection and sends its request.
+func (c *Client) open(ctx context.Context, addr string, req Request, reuse bool) (*clientStream, error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, ended(ctx, "request %s to %s", req.ID, addr)
+		}
+		conn, used, err := c.conn(ctx, addr, reuse)
+		if err != nil {
+			return nil, err
+		}
+		st, err := conn.open(req)
+		switch {
+		case errors.Is(err, errNoPlace):
+			continue // ended or filled up since it was chosen
+		case err != nil:
+			return nil, err
+		}
+		st.reused = used
+		return st, nil
+	}
+}
+
+// Close ends all streams and connections, and waits for them. Streams that run
+// end with [ErrClosed]; so do later ones.
+func (c *Client) Close() {
+	c.mu.Lock()
+	c.closed = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+	var conns []*clientConn
+	for _, p := range c.pools {
+		conns = append(conns, p.conns...)
+	}
+	c.mu.Unlock()
+	for _, conn := range conns {
+		conn.fail(ErrClosed)
+	}
+	c.wg.Wait()
+}
+
+func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmpOr(c.DialTimeout, DefaultDialTimeout))
+	defer cancel()
+	if c.Dial != nil {
+		return c.Dial(ctx, addr)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+// unreachable is the break of a dial that failed.
+func (c *Client) unreachable(addr string, err error) error {
+	b := &Break{Kind: Unreachable, Reason: "no connection to " + addr, Err: err}
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		b.Reason = fmt.Sprintf("no connection to %s within %v", addr, cmpOr(c.DialTimeout, DefaultDialTimeout))
+	}
+	return b
+}
+
+// ended is the error of something that ctx has ended: it wraps ctx's error, and
+// the cause where that is another.
+func ended(ctx context.Context, format string, args ...any) error {
+	what := fmt.Sprintf(format, args...)
+	if err, cause := ctx.Err(), context.Cause(ctx); !errors.Is(cause, err) {
+		return fmt.Errorf("%s: %w: %w", what, err, cause)
+	}
+	return fmt.Errorf("%s: %w", what, context.Cause(ctx))
+}
+
+func (c *Client) log() *slog.Logger {
+	if c.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return c.Logger
+}
+
+// cmpOr returns v, or def if v is not above zero.
+func cmpOr[T int | time.Duration](v, def T) T {
+	if v > 0 {
+		return v
+	}
+	return def
+}

@@ -1,0 +1,202 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+var (
+	errNoPlace = errors.New("connection takes no more streams")
+	errIdle    = errors.New("idle")
+)
+
+// clientConn is one connection of a client: one goroutine reads and hands each
+// stream its lines, one writes.
+type clientConn struct {
+	client *Client
+	addr   string
+	conn   net.Conn
+	w      lineWriter
+
+	mu      sync.Mutex
+	streams map[int64]*clientStream
+	lastID  int64 // the number of the newest stream
+	err     error // why it ended; set once
+	retired bool  // takes no more streams, and ends with its last
+	// stray is how many bytes the server may still send for streams that this
+	// end has cancelled: it can't know yet.
+	stray    int
+	watchdog *time.Timer
+	watchAt  time.Time // when watchdog runs next
+	lastLine time.Time // when the newest line came, or the first stream began
+	idle     time.Time // when the last stream ended
+}
+
+func newClientConn(client *Client, addr string, conn net.Conn) *clientConn {
+	c := &clientConn{client: client, addr: addr, conn: conn, streams: make(map[int64]*clientStream)}
+	c.w.init(conn)
+	c.mu.Lock() // the watchdog may run at once
+	defer c.mu.Unlock()
+	c.idle = time.Now()
+	idle := cmpOr(client.IdleTimeout, DefaultIdleTimeout)
+	c.watchAt = c.idle.Add(idle)
+	c.watchdog = time.AfterFunc(idle, c.watch)
+	return c
+}
+
+// run serves the connection to its end and returns why it ended.
+func (c *clientConn) run() error {
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		if c.w.run() != nil {
+			// What the server sent before it went away may still be unread,
+			// so the reader decides what this was; but soon.
+			if c.conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+				c.conn.Close()
+			}
+		}
+	})
+	c.fail(c.read())
+	writer.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// fail ends the connection and its streams for the reason err. The first call
+// decides.
+func (c *clientConn) fail(err error) {
+	c.mu.Lock()
+	if c.err == nil {
+		c.err = err
+	}
+	why := c.err
+	ended := c.streams
+	c.streams = nil
+	c.watchdog.Stop()
+	c.mu.Unlock()
+	c.w.stop(false)
+	c.conn.Close()
+	for _, st := range ended {
+		st.end(why)
+	}
+}
+
+// hasPlace reports whether the connection takes another stream.
+func (c *clientConn) hasPlace() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.place()
+}
+
+func (c *clientConn) place() bool {
+	return c.err == nil && !c.retired && len(c.streams) < cmpOr(c.client.MaxStreams, DefaultMaxStreams)
+}
+
+// open registers a stream and sends its request.
+func (c *clientConn) open(req Request) (*clientStream, error) {
+	c.mu.Lock()
+	if !c.place() {
+		c.mu.Unlock()
+		return nil, errNoPlace
+	}
+	c.lastID++
+	st := newClientStream(c, c.lastID, req)
+	c.streams[st.number] = st
+	if len(c.streams) == 1 {
+		c.lastLine = time.Now()
+		c.watchWithin(cmpOr(c.client.StallTimeout, DefaultStallTimeout))
+	}
+	c.mu.Unlock()
+
+	c.w.mu.Lock()
+	buf, err := appendRequest(c.w.buf, st.number, req)
+	if err == nil && c.w.open() {
+		c.w.buf = buf
+		c.w.added()
+	}
+	c.w.mu.Unlock()
+	if err != nil {
+		c.forget(st, false)
+		return nil, err
+	}
+	return st, nil
+}
+
+// forget takes a stream out, and tells the server if it still runs there.
+func (c *clientConn) forget(st *clientStream, cancel bool) {
+	c.mu.Lock()
+	_, runs := c.streams[st.number]
+	delete(c.streams, st.number)
+	if runs && cancel {
+		c.stray += initialCredit + MaxLine
+	}
+	last := runs && len(c.streams) == 0
+	over := last && c.retired
+	if last {
+		c.idle = time.Now()
+		c.watchWithin(cmpOr(c.client.IdleTimeout, DefaultIdleTimeout))
+	}
+	c.mu.Unlock()
+	if runs && cancel {
+		c.send(func(buf []byte) []byte { return appendEvent(buf, st.prefix, eventCancel, "") })
+	}
+	if over {
+		c.fail(errNoPlace)
+	}
+}
+
+// retire lets a connection take no more streams, once the server has not
+// answered on it or has broken the rules; the streams that it has may go on.
+func (c *clientConn) retire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retired = true
+}
+
+// send adds a line about a stream. The few bytes never wait for room.
+func (c *clientConn) send(add func([]byte) []byte) {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if c.w.open() {
+		c.w.buf = add(c.w.buf)
+		c.w.added()
+	}
+}
+
+// watchWithin makes the watchdog run within d. The caller holds mu.
+func (c *clientConn) watchWithin(d time.Duration) {
+	if at := time.Now().Add(d); c.watchAt.After(at) {
+		c.watchAt = at
+		c.watchdog.Reset(d)
+	}
+}
+
+// watch ends the connection if its streams have stalled, or if nobody has used
+// it for long. One timer does for both and for all streams: it looks at the
+// times that are kept anyway instead of being set again with each line.
+func (c *clientConn) watch() {
+	c.mu.Lock()
+	now := time.Now()
+	since, bound := c.lastLine, cmpOr(c.client.StallTimeout, DefaultStallTimeout)
+	var err error = &Break{Kind: Stalled, Reason: fmt.Sprintf("no line for %v", bound)}
+	if len(c.streams) == 0 {
+		since, bound, err = c.idle, cmpOr(c.client.IdleTimeout, DefaultIdleTimeout), errIdle
+	}
+	left := bound - now.Sub(since)
+	switch {
+	case c.err != nil:
+	case left > 0:
+		c.watchAt = now.Add(left)
+		c.watchdog.Reset(left)
+	default:
+		c.err = err // before mu is free: no stream may begin now
+	}
+	c.mu.Unlock()
+	if left <= 0 {
+		c.fail(err)
+	}
+}

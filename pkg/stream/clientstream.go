@@ -1,0 +1,212 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+var (
+	errLeft  = errors.New("the caller has left the sequence")
+	errStale = errors.New("a kept connection had died")
+)
+
+// clientStream is one stream of a client. The connection's reader puts lines
+// in; the goroutine of the caller takes them out and reads them.
+type clientStream struct {
+	conn   *clientConn
+	number int64
+	prefix []byte // how its lines begin
+	req    Request
+	reused bool // its connection has had other streams
+
+	mu      sync.Mutex
+	lines   *chunk // whole lines that came and were not yet taken; nil if none
+	err     error  // why no more come
+	waiting bool   // the caller waits for wake
+	wake    chan struct{}
+	held    int // bytes of lines that were put in and for which no credit went out
+
+	// Of the caller's goroutine.
+	started bool
+	next    int  // index of the next item
+	seen    bool // a line came
+	over    bool // the server has said its last word
+	taken   int  // bytes of lines that were read and for which no credit went out
+}
+
+// chunk is a run of lines on its way from the reader to a stream.
+type chunk struct{ b []byte }
+
+// chunks keeps empty chunks, so that a stream which waits holds none.
+//
+//nolint:gochecknoglobals // a cache: it holds nothing that anybody could miss
+var chunks = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, 1024)} }}
+
+func (c *chunk) free() {
+	if cap(c.b) <= keepBuffer {
+		c.b = c.b[:0]
+		chunks.Put(c)
+	}
+}
+
+func newClientStream(c *clientConn, number int64, req Request) *clientStream {
+	return &clientStream{
+		conn: c, number: number, prefix: appendPrefix(make([]byte, 0, 32), number),
+		req: req, next: req.From, wake: make(chan struct{}, 1),
+	}
+}
+
+// push puts lines in. A server that sends more than it was allowed breaks the
+// connection: what it sends is held in memory.
+func (st *clientStream) push(lines []byte) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	// The last line within the credit may overrun it, and the end needs none.
+	if st.held += len(lines); st.held > initialCredit+2*MaxLine {
+		return &Break{Kind: Protocol, Reason: fmt.Sprintf("server sent more than stream %d was given credit for", st.number)}
+	}
+	if st.lines == nil {
+		st.lines = chunks.Get().(*chunk)
+	}
+	st.lines.b = append(st.lines.b, lines...)
+	st.signal()
+	return nil
+}
+
+// end says that no more lines come.
+func (st *clientStream) end(why error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.err = why
+	st.signal()
+}
+
+func (st *clientStream) signal() {
+	if st.waiting {
+		st.waiting = false
+		st.wake <- struct{}{}
+	}
+}
+
+// take takes out the lines that are there, or says why none will come, or
+// neither, and then wake gets a value when there are.
+func (st *clientStream) take() (*chunk, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	lines := st.lines
+	if lines != nil {
+		st.lines = nil
+		return lines, nil
+	}
+	st.waiting = st.err == nil
+	return nil, st.err
+}
+
+// receive yields the stream's items until it ends, and returns nil if that was
+// at its end line, errLeft if the caller left.
+func (st *clientStream) receive(ctx context.Context, yield func(Annotated, error) bool) (err error) {
+	defer func() {
+		if errors.Is(err, Unresponsive) || errors.Is(err, Protocol) {
+			st.conn.retire()
+		}
+		st.conn.forget(st, !st.over)
+	}()
+	client := st.conn.client
+	timer := time.NewTimer(cmpOr(client.StartTimeout, DefaultStartTimeout))
+	defer timer.Stop()
+	for {
+		lines, err := st.take()
+		switch {
+		case lines != nil:
+		case err != nil && st.reused && !st.seen && isLoss(err):
+			return errStale
+		case err != nil:
+			return err
+		default:
+			if err := st.wait(ctx, timer); err != nil {
+				return err
+			}
+			continue
+		}
+		started, next := st.started, st.next
+		complete, err := st.readLines(lines.b, yield)
+		n := len(lines.b)
+		lines.free()
+		if complete || err != nil {
+			return err
+		}
+		st.grant(n)
+		switch {
+		case st.started == started && st.next == next:
+			// Lines that bring nothing put nothing off, however many they are.
+		case client.ItemTimeout > 0:
+			timer.Reset(client.ItemTimeout)
+		default:
+			timer.Stop()
+		}
+		if err := st.check(ctx, timer); err != nil {
+			return err
+		}
+	}
+}
+
+// wait waits until take has something.
+func (st *clientStream) wait(ctx context.Context, timer *time.Timer) error {
+	select {
+	case <-st.wake:
+		return nil
+	case <-ctx.Done():
+		return st.cancelled(ctx)
+	case <-timer.C:
+		return st.late()
+	}
+}
+
+// check does what wait does, without waiting.
+func (st *clientStream) check(ctx context.Context, timer *time.Timer) error {
+	if ctx.Err() != nil {
+		return st.cancelled(ctx)
+	}
+	select {
+	case <-timer.C:
+		return st.late()
+	default:
+		return nil
+	}
+}
+
+// late is the break of a stream for which the timer has run out.
+func (st *clientStream) late() error {
+	client := st.conn.client
+	if !st.started {
+		return &Break{Kind: Unresponsive, Reason: fmt.Sprintf("no start within %v", cmpOr(client.StartTimeout, DefaultStartTimeout))}
+	}
+	return &Break{Kind: Stalled, Reason: fmt.Sprintf("no item for %v", client.ItemTimeout)}
+}
+
+func (st *clientStream) cancelled(ctx context.Context) error {
+	return ended(ctx, "request %s to %s", st.req.ID, st.conn.addr)
+}
+
+// isLoss reports whether a connection ended in the way that one does which died
+// while nobody used it.
+func isLoss(err error) bool {
+	return errors.Is(err, Truncated) || errors.Is(err, Reset)
+}
+
+// grant lets the server send as much again as the caller has taken, in steps
+// that keep these lines few.
+func (st *clientStream) grant(n int) {
+	st.taken += n
+	if st.taken < initialCredit/2 {
+		return
+	}
+	n, st.taken = st.taken, 0
+	st.mu.Lock()
+	st.held -= n
+	st.mu.Unlock()
+	st.conn.send(func(buf []byte) []byte { return appendIndexEvent(buf, st.prefix, eventCredit, n) })
+}

@@ -1,0 +1,128 @@
+package stream
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"unicode/utf8"
+)
+
+// fields is every field that a line can have, in either direction. Fields that
+// are not here are ignored.
+type fields struct {
+	Stream  *int64          `json:"stream"`
+	ID      string          `json:"id"`
+	Data    json.RawMessage `json:"data"`
+	Event   string          `json:"event"`
+	Comment []string        `json:"comment"`
+	From    int             `json:"from"`
+	Attempt int             `json:"attempt"`
+}
+
+var (
+	errNotUTF8     = errors.New("line is not UTF-8")
+	errStreamRange = errors.New("stream number is below 0")
+	errTwoStreams  = errors.New("line bears two stream numbers")
+	errNoData      = errors.New(`"data" is missing`)
+)
+
+// decode reads a line in full. It is the meaning of every line; the short cuts
+// below only give the same answer sooner.
+func decode(line []byte) (fields, error) {
+	var f fields
+	if len(line) > MaxLine {
+		return f, errLineTooLong
+	}
+	if !utf8.Valid(line) {
+		return f, errNotUTF8
+	}
+	if err := json.Unmarshal(line, &f); err != nil {
+		return f, err
+	}
+	if f.Stream != nil && *f.Stream < 0 {
+		return f, errStreamRange
+	}
+	return f, nil
+}
+
+// number returns the stream number of the line that f was read from.
+func (f *fields) number() int64 {
+	if f.Stream == nil {
+		return unnumbered
+	}
+	return *f.Stream
+}
+
+// decodeAnnotated reads a line of an answer on the stream of that number, whose
+// lines begin with prefix. The result does not share memory with line.
+func decodeAnnotated(line []byte, number int64, prefix []byte) (Annotated, error) {
+	if data, ok := plainItem(line, prefix); ok {
+		return Annotated{Data: bytes.Clone(data)}, nil
+	}
+	f, err := decode(line)
+	if err != nil {
+		return Annotated{}, err
+	}
+	if f.number() != number {
+		return Annotated{}, errTwoStreams // streamNumber has seen the first only
+	}
+	return Annotated{Data: f.Data, ID: f.ID, Event: f.Event, Comment: f.Comment}, nil
+}
+
+// plainItem returns the data of a line that is just an item, in the form that
+// [appendItem] gives it, whose data is a plain string. That is nearly every
+// line there is.
+func plainItem(line, prefix []byte) ([]byte, bool) {
+	const field = `"data":`
+	rest, ok := bytes.CutPrefix(line, prefix)
+	if !ok || len(rest) < len(field)+1 || string(rest[:len(field)]) != field {
+		return nil, false
+	}
+	data, ok := bytes.CutSuffix(rest[len(field):], []byte("}"))
+	return data, ok && len(line) <= MaxLine && isPlainString(data)
+}
+
+// streamNumber returns the number of the stream that a line belongs to. The
+// line may still turn out to be no JSON, or to bear another number as well.
+func streamNumber(line []byte) (int64, error) {
+	const field = `{"stream":`
+	if len(line) > len(field) && string(line[:len(field)]) == field {
+		n, i := int64(0), len(field)
+		for ; i < len(line) && '0' <= line[i] && line[i] <= '9' && n < math.MaxInt32; i++ {
+			n = n*10 + int64(line[i]-'0')
+		}
+		// JSON has no leading zeros: 07 is for the full parser to refuse.
+		digits := i - len(field)
+		if digits > 0 && (digits == 1 || line[len(field)] != '0') && i < len(line) && line[i] == ',' {
+			return n, nil
+		}
+	}
+	f, err := decode(line)
+	if err != nil {
+		return 0, err
+	}
+	return f.number(), nil
+}
+
+// index reads the number in the id of a start, end or credit line.
+func index(event, id string) (int, error) {
+	n, err := strconv.ParseUint(id, 10, strconv.IntSize-1)
+	if err != nil {
+		return 0, fmt.Errorf("%s line with id %q, want a count", event, id)
+	}
+	return int(n), nil
+}
+
+// request returns the request that f holds.
+func (f *fields) request() (Request, error) {
+	switch {
+	case len(f.Data) == 0:
+		return Request{}, errNoData
+	case f.From < 0:
+		return Request{}, fmt.Errorf(`"from" is %d, want 0 or more`, f.From)
+	}
+	return Request{ID: f.ID, Data: f.Data, From: f.From, Attempt: max(f.Attempt, 1)}, nil
+}

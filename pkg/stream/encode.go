@@ -1,0 +1,187 @@
+package stream
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// unnumbered stands for the stream number of a line that bears none.
+const unnumbered = -1
+
+// maxComment is how many bytes of an error's text are sent. It is for people:
+// cut, it still says enough.
+const maxComment = 4096
+
+// appendPrefix appends how every line of a stream begins: the brace, and the
+// stream's number where it has one. What follows is at least one field.
+func appendPrefix(dst []byte, stream int64) []byte {
+	if stream == unnumbered {
+		return append(dst, '{')
+	}
+	dst = append(dst, `{"stream":`...)
+	dst = strconv.AppendInt(dst, stream, 10)
+	return append(dst, ',')
+}
+
+// onOneLine returns data as it may stand in a line: JSON in UTF-8, no newlines.
+func onOneLine(data json.RawMessage) (json.RawMessage, error) {
+	if isPlainString(data) {
+		return data, nil
+	}
+	if !utf8.Valid(data) {
+		return nil, errors.New("data is not UTF-8")
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, data); err != nil {
+		return nil, fmt.Errorf("data is not JSON: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// appendItem appends an item's line, which begins with the stream's prefix and
+// whose data went through onOneLine. If the line is too long, dst comes back as
+// it was.
+func appendItem(dst, prefix []byte, a Annotated) ([]byte, error) {
+	begin := len(dst)
+	dst = append(dst, prefix...)
+	dst = append(dst, `"data":`...)
+	dst = append(dst, a.Data...)
+	if a.ID != "" {
+		dst = appendString(append(dst, `,"id":`...), a.ID)
+	}
+	if a.Event != "" {
+		dst = appendString(append(dst, `,"event":`...), a.Event)
+	}
+	if len(a.Comment) > 0 {
+		dst = appendComment(append(dst, ','), a.Comment)
+	}
+	if err := checkLength(len(dst) + 1 - begin); err != nil {
+		return dst[:begin], fmt.Errorf("sending an item: %w", err)
+	}
+	return append(dst, '}', '\n'), nil
+}
+
+// appendIndexEvent appends a line with an event and a number for its id: start,
+// end and credit.
+func appendIndexEvent(dst, prefix []byte, event string, index int) []byte {
+	dst = append(dst, prefix...)
+	dst = append(dst, `"event":"`...)
+	dst = append(dst, event...)
+	dst = append(dst, `","id":"`...)
+	dst = strconv.AppendInt(dst, int64(index), 10)
+	return append(dst, '"', '}', '\n')
+}
+
+// appendEvent appends a line with an event and, unless it is empty, a comment.
+func appendEvent(dst, prefix []byte, event, comment string) []byte {
+	dst = append(dst, prefix...)
+	dst = append(dst, `"event":"`...)
+	dst = append(dst, event...)
+	dst = append(dst, '"')
+	if comment != "" {
+		if len(comment) > maxComment {
+			comment = strings.ToValidUTF8(comment[:maxComment], "")
+		}
+		dst = appendComment(append(dst, ','), []string{comment})
+	}
+	return append(dst, '}', '\n')
+}
+
+func appendComment(dst []byte, comment []string) []byte {
+	dst = append(dst, `"comment":[`...)
+	for i, c := range comment {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendString(dst, c)
+	}
+	return append(dst, ']')
+}
+
+// appendRequest appends a request's line.
+func appendRequest(dst []byte, stream int64, r Request) ([]byte, error) {
+	data, err := onOneLine(r.Data)
+	if err != nil {
+		return dst, fmt.Errorf("sending a request: %w", err)
+	}
+	if r.From < 0 {
+		return dst, fmt.Errorf("sending a request: it starts at item %d, want 0 or more", r.From)
+	}
+	begin := len(dst)
+	dst = appendPrefix(dst, stream)
+	if r.ID != "" {
+		dst = appendString(append(dst, `"id":`...), r.ID)
+		dst = append(dst, ',')
+	}
+	dst = append(dst, `"data":`...)
+	dst = append(dst, data...)
+	if r.From > 0 {
+		dst = strconv.AppendInt(append(dst, `,"from":`...), int64(r.From), 10)
+	}
+	if r.Attempt > 1 {
+		dst = strconv.AppendInt(append(dst, `,"attempt":`...), int64(r.Attempt), 10)
+	}
+	if err := checkLength(len(dst) + 1 - begin); err != nil {
+		return dst[:begin], fmt.Errorf("sending a request: %w", err)
+	}
+	return append(dst, '}', '\n'), nil
+}
+
+func checkLength(n int) error {
+	if n > MaxLine {
+		return fmt.Errorf("its line has %d bytes, more than %d", n, MaxLine)
+	}
+	return nil
+}
+
+// appendString appends s as a JSON string, escaping only what JSON requires.
+// (encoding/json also escapes <, > and &, which a person with nc has to read.)
+func appendString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	for _, r := range s {
+		dst = appendRune(dst, r)
+	}
+	return append(dst, '"')
+}
+
+// appendRune appends r as it stands inside a JSON string. What is not a
+// character becomes U+FFFD.
+func appendRune(dst []byte, r rune) []byte {
+	switch {
+	case r == '"', r == '\\':
+		return append(dst, '\\', byte(r))
+	case r == '\n':
+		return append(dst, '\\', 'n')
+	case r == '\r':
+		return append(dst, '\\', 'r')
+	case r == '\t':
+		return append(dst, '\\', 't')
+	case r < ' ':
+		const hex = "0123456789abcdef"
+		return append(dst, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+	}
+	return utf8.AppendRune(dst, r)
+}
+
+// isPlainString reports whether data is a JSON string that stands for its own
+// bytes: in quotes, UTF-8, and nothing escaped or in need of it.
+func isPlainString(data []byte) bool {
+	n := len(data)
+	if n < 2 || data[0] != '"' || data[n-1] != '"' {
+		return false
+	}
+	ascii := byte(0)
+	body := data[1 : n-1]
+	for _, c := range body {
+		if c < ' ' || c == '"' || c == '\\' {
+			return false
+		}
+		ascii |= c
+	}
+	return ascii < utf8.RuneSelf || utf8.Valid(body)
+}

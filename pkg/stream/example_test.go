@@ -1,0 +1,139 @@
+package stream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// A server and a client, on a socket.
+func Example() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	server := &stream.Server{Handler: stream.Echo("server1", 0), Resumes: true}
+	defer server.Close()
+	go func() { _ = server.Serve(l) }() // until Close
+
+	var client stream.Client
+	defer client.Close()
+	req := stream.Request{Data: stream.String("hello"), From: 3}
+	for item, err := range client.Stream(context.Background(), l.Addr().String(), req) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		s, _ := item.Text()
+		fmt.Println(s)
+	}
+	// Output:
+	// from server: server1, data: l
+	// from server: server1, data: o
+}
+
+// A handler of one's own answers a question word by word.
+func ExampleHandler() {
+	words := func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+		s, ok := req.Text()
+		if !ok {
+			return errors.New("want a string") // the request's own fault: nobody retries
+		}
+		for i, word := range strings.Fields(s) {
+			if i < req.From {
+				continue // the client has it already, from another server
+			}
+			if err := send(stream.Annotated{Data: stream.String(word)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	server := &stream.Server{Handler: words, Resumes: true}
+	defer server.Close()
+	go func() { _ = server.Serve(l) }() // until Close
+
+	var client stream.Client
+	defer client.Close()
+	for _, data := range []string{`"to be or not"`, `42`} {
+		for item, err := range client.Stream(context.Background(), l.Addr().String(), stream.Request{Data: []byte(data)}) {
+			if err != nil {
+				fmt.Println(err)
+				break
+			}
+			fmt.Printf("%s\n", item.Data)
+		}
+	}
+	// Output:
+	// "to"
+	// "be"
+	// "or"
+	// "not"
+	// application: want a string
+}
+
+// Breaks are told apart with errors.Is; the whole of one is a *Break.
+func ExampleKind() {
+	faulty := stream.Inject(stream.Echo("server1", 0), stream.Fault{
+		Mode: stream.FaultAlways, Kind: stream.FaultClose, After: 2,
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	server := &stream.Server{Handler: faulty.Handle, Admit: faulty.Admit}
+	defer server.Close()
+	go func() { _ = server.Serve(l) }() // until Close
+
+	var client stream.Client
+	defer client.Close()
+	n := 0
+	for _, err := range client.Stream(context.Background(), l.Addr().String(), stream.Request{Data: stream.String("hello")}) {
+		switch {
+		case err == nil:
+			n++
+		case errors.Is(err, stream.Truncated), errors.Is(err, stream.Reset):
+			fmt.Printf("lost the connection after %d items\n", n)
+		case errors.Is(err, stream.Application):
+			fmt.Println("the request itself failed:", err)
+		default:
+			fmt.Println(err)
+		}
+	}
+	// Output:
+	// lost the connection after 2 items
+}
+
+// An injector makes the second and third request of a server fail.
+func ExampleInject() {
+	mode, err := stream.ParseFaultMode("2-3")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	faulty := stream.Inject(stream.Echo("server1", 0), stream.Fault{Mode: mode, After: 2})
+	for n := range 4 {
+		items := 0
+		err := faulty.Handle(context.Background(), stream.Request{Data: stream.String("hello")}, func(stream.Annotated) error {
+			items++
+			return nil
+		})
+		fmt.Printf("request %d: %d items, %v\n", n+1, items, err)
+	}
+	// Output:
+	// request 1: 5 items, <nil>
+	// request 2: 2 items, Stream ended before generation completed
+	// request 3: 2 items, Stream ended before generation completed
+	// request 4: 5 items, <nil>
+}

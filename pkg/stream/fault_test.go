@@ -1,0 +1,251 @@
+package stream_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+func faulty(f stream.Fault) *stream.Server {
+	i := stream.Inject(stream.Echo("server1", 0), f)
+	return &stream.Server{Handler: i.Handle, Admit: i.Admit, Resumes: true}
+}
+
+// faultKinds is what the client sees of each fault after two items of hello.
+// FaultExit has a test of its own.
+var faultKinds = []struct {
+	kind  stream.FaultKind
+	want  stream.Kind
+	items string
+}{
+	{"", stream.Failed, "he"},
+	{stream.FaultError, stream.Failed, "he"},
+	{stream.FaultClose, stream.Truncated, "he"},
+	{stream.FaultReset, stream.Reset, "he"},
+	{stream.FaultStall, stream.Stalled, "he"},
+	{stream.FaultGarbage, stream.Protocol, "he"},
+	{stream.FaultHalfLine, stream.Truncated, "he"},
+	{stream.FaultNoEnd, stream.Truncated, "hello"},
+	{stream.FaultBadCount, stream.Protocol, "hello"},
+	{stream.FaultRefuse, stream.Truncated, ""},
+	{stream.FaultOverload, stream.Overloaded, ""},
+}
+
+func TestFaults(t *testing.T) {
+	modes := []struct {
+		mode  string
+		fails string // f for each request that fails, . for one that does not
+	}{
+		{"never", "...."}, {"first", "f..."}, {"always", "ffff"}, {"3", "..f."}, {"2-3", ".ff."},
+	}
+	for _, tt := range faultKinds {
+		for _, m := range modes {
+			t.Run(fmt.Sprintf("%s/%s", tt.kind, m.mode), func(t *testing.T) {
+				if tt.kind == stream.FaultReset {
+					testFault(t, tt.kind, tt.want, tt.items, m.mode, m.fails, func(s *stream.Server) func() *stream.Client {
+						addr := serve(t, s)
+						return func() *stream.Client { return &stream.Client{Dial: toAddr(addr), StartTimeout: patience} }
+					})
+					return
+				}
+				synctest.Test(t, func(t *testing.T) {
+					testFault(t, tt.kind, tt.want, tt.items, m.mode, m.fails, func(s *stream.Server) func() *stream.Client {
+						l := servePipe(t, s)
+						return func() *stream.Client { return &stream.Client{Dial: l.dial} }
+					})
+				})
+			})
+		}
+	}
+}
+
+// toAddr dials one address, whatever is asked for.
+func toAddr(addr string) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", addr)
+	}
+}
+
+func testFault(t *testing.T, kind stream.FaultKind, want stream.Kind, before, mode, fails string,
+	start func(*stream.Server) func() *stream.Client,
+) {
+	t.Helper()
+	m, err := stream.ParseFaultMode(mode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown atomic.Int32
+	client := start(faulty(stream.Fault{Mode: m, Kind: kind, After: 2, Notify: func(f stream.Fault) {
+		if f.After != 2 || f.Mode != m {
+			t.Errorf("notified of %+v", f)
+		}
+		shown.Add(1)
+	}}))
+	for n, f := range fails {
+		// A client of its own for each request: one that keeps connections
+		// tries a refused one again.
+		c := newClient(t, client())
+		got, err := collect(t, c, "", text("hello"))
+		if f == 'f' {
+			if !errors.Is(err, want) || got != before {
+				t.Errorf("request %d: %q, %v, want %q and %v", n+1, got, err, before, want)
+			}
+		} else if err != nil || got != "hello" {
+			t.Errorf("request %d: %q, %v, want no fault", n+1, got, err)
+		}
+	}
+	if got, want := int(shown.Load()), strings.Count(fails, "f"); got != want {
+		t.Errorf("notified %d times, want %d", got, want)
+	}
+}
+
+// An answer that is not longer than After shows no fault.
+func TestFaultAfter(t *testing.T) {
+	for _, tt := range faultKinds {
+		refuses := tt.kind == stream.FaultRefuse || tt.kind == stream.FaultOverload
+		if refuses || tt.kind == stream.FaultReset {
+			continue
+		}
+		t.Run(string(tt.kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				for after, answers := range map[int]map[string]bool{
+					0: {"": false, "h": true, "he": true},
+					2: {"": false, "h": false, "he": false, "hel": true},
+				} {
+					l := servePipe(t, faulty(stream.Fault{Mode: stream.FaultAlways, Kind: tt.kind, After: after}))
+					for s, shows := range answers {
+						c := newClient(t, &stream.Client{Dial: l.dial})
+						got, err := collect(t, c, "", text(s))
+						if !shows && (got != s || err != nil) {
+							t.Errorf("after %d: answer %q shows %q, %v", after, s, got, err)
+						}
+						if shows && !errors.Is(err, tt.want) {
+							t.Errorf("after %d: answer %q shows no fault but %q, %v", after, s, got, err)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// A handler that pays no heed to the error of send gets no complete answer out.
+func TestFaultOfStubbornHandler(t *testing.T) {
+	i := stream.Inject(func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+		for range 5 {
+			_ = send(stream.Annotated{Data: stream.String("x")}) // what is tested
+		}
+		return nil
+	}, stream.Fault{Mode: stream.FaultAlways, After: 2})
+	addr := serve(t, &stream.Server{Handler: i.Handle, Admit: i.Admit})
+	got, err := items(t.Context(), newClient(t, &stream.Client{}), addr, text(""))
+	if len(got) != 2 || !errors.Is(err, stream.Failed) {
+		t.Errorf("%d items, %v, want 2 and failed", len(got), err)
+	}
+}
+
+// What the handler itself says is not covered up.
+func TestFaultLeavesErrorsAlone(t *testing.T) {
+	for _, kind := range stream.FaultKinds() {
+		if kind == stream.FaultRefuse || kind == stream.FaultOverload {
+			continue
+		}
+		addr := serve(t, faulty(stream.Fault{Mode: stream.FaultAlways, Kind: kind}))
+		_, err := items(t.Context(), newClient(t, &stream.Client{}), addr, stream.Request{Data: []byte("1")})
+		if !errors.Is(err, stream.Application) {
+			t.Errorf("%s: %v, want the handler's error", kind, err)
+		}
+	}
+}
+
+func TestParseFaultMode(t *testing.T) {
+	for s, want := range map[string]string{
+		"never": "never", "first": "first request only", "always": "always",
+		"1": "first request only", "3": "request 3 only", "2-4": "requests 2 to 4", "5-5": "request 5 only",
+	} {
+		if m, err := stream.ParseFaultMode(s); m.String() != want || err != nil {
+			t.Errorf("%s: %v, %v, want %s", s, m, err, want)
+		}
+	}
+	for _, s := range []string{"", "sometimes", "Never", "0", "-1", "3-2", "0-2", "1-", "-", "1-2-3", "1.5", "99999999999999999999"} {
+		_, err := stream.ParseFaultMode(s)
+		if err == nil {
+			t.Errorf("%q is taken", s)
+			continue
+		}
+		for _, name := range append(stream.FaultModeNames(), "2-4", fmt.Sprintf("%q", s)) {
+			if !strings.Contains(err.Error(), name) {
+				t.Errorf("%q: %v does not mention %s", s, err, name)
+			}
+		}
+	}
+}
+
+func TestParseFaultKind(t *testing.T) {
+	_, bad := stream.ParseFaultKind("explode")
+	if bad == nil || !strings.Contains(bad.Error(), `"explode"`) {
+		t.Fatalf("explode: %v", bad)
+	}
+	for _, kind := range stream.FaultKinds() {
+		if k, err := stream.ParseFaultKind(string(kind)); k != kind || err != nil {
+			t.Errorf("%s: %v, %v", kind, k, err)
+		}
+		if !strings.Contains(bad.Error(), string(kind)) {
+			t.Errorf("%v does not mention %s", bad, kind)
+		}
+	}
+	if _, err := stream.ParseFaultKind(""); err == nil {
+		t.Error("an empty kind is taken")
+	}
+}
+
+// exitEnv makes TestExitServer serve in the process that TestFaultExit starts.
+const exitEnv = "STREAM_TEST_EXIT"
+
+func TestExitServer(t *testing.T) {
+	if os.Getenv(exitEnv) == "" {
+		t.Skip("is run by TestFaultExit")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println(l.Addr()) //nolint:forbidigo // for the process that runs this one
+	t.Fatal(faulty(stream.Fault{Mode: stream.FaultAlways, Kind: stream.FaultExit, After: 2}).Serve(l))
+}
+
+func TestFaultExit(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestExitServer$")
+	cmd.Env = append(os.Environ(), exitEnv+"=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClient(t, &stream.Client{})
+	got, err := collect(t, c, strings.TrimSpace(addr), text("hello"))
+	if got != "he" || !errors.Is(err, stream.Truncated) && !errors.Is(err, stream.Reset) {
+		t.Errorf("%q, %v, want he and a lost connection", got, err)
+	}
+	err = cmd.Wait()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
+		t.Errorf("the server ended with %v, want exit status 1", err)
+	}
+}

@@ -1,0 +1,91 @@
+package stream
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// MaxLine is the longest line either side may send, in bytes, without its
+// newline. A longer one breaks the stream, so that nobody can be made to hold
+// an endless line in memory.
+const MaxLine = 1 << 20
+
+// Request is what a client asks of a server.
+type Request struct {
+	// ID names the request in logs; it stays the same over all attempts.
+	ID string `json:"id,omitempty"`
+	// Data is the question: any JSON value. It is required.
+	Data json.RawMessage `json:"data"`
+	// From is the index of the first item wanted, 0 for a whole answer.
+	From int `json:"from,omitempty"`
+	// Attempt counts from 1; 0 stands for 1. An overloaded server may refuse
+	// later attempts first.
+	Attempt int `json:"attempt,omitempty"`
+}
+
+// Text returns the string that Data holds, and whether it is a string.
+func (r Request) Text() (string, bool) { return text(r.Data) }
+
+// Annotated is one line of an answer. The type, its field names and their
+// order are NVIDIA Dynamo's. A field that is absent is zero.
+type Annotated struct {
+	// Data is an item: any JSON value.
+	Data    json.RawMessage `json:"data,omitempty"`
+	ID      string          `json:"id,omitempty"`
+	Event   string          `json:"event,omitempty"`
+	Comment []string        `json:"comment,omitempty"`
+}
+
+// Text returns the string that Data holds, and whether it is a string.
+func (a Annotated) Text() (string, bool) { return text(a.Data) }
+
+func text(data json.RawMessage) (string, bool) {
+	if isPlainString(data) {
+		return string(data[1 : len(data)-1]), true
+	}
+	if len(data) == 0 || data[0] != '"' {
+		return "", false
+	}
+	var s string
+	if json.Unmarshal(data, &s) != nil {
+		return "", false
+	}
+	return s, true
+}
+
+// String returns s as the JSON value that [Request.Data] and [Annotated.Data]
+// hold. Bytes that are not UTF-8 become U+FFFD.
+func String(s string) json.RawMessage {
+	return appendString(make([]byte, 0, len(s)+2), s)
+}
+
+// The events that a line can carry. Lines with another event are items if they
+// have data, and are passed over if not.
+const (
+	eventStart      = "start"
+	eventEnd        = "end"
+	eventError      = "error"
+	eventOverloaded = "overloaded"
+	eventDraining   = "draining"
+	eventPing       = "ping"
+	// From client to server, on a stream that runs.
+	eventCancel = "cancel"
+	eventCredit = "credit"
+)
+
+// brokenText is the comment of an error line that asks the client to carry on
+// elsewhere. Dynamo's clients recognise a broken stream by the same text.
+const brokenText = "Stream ended before generation completed"
+
+// initialCredit is how many bytes of lines a numbered stream may be sent before
+// the client grants more. It bounds what one slow reader can make the other end
+// hold, and at tens of bytes an item still covers thousands of them.
+const initialCredit = 256 << 10
+
+// comment joins the comments of a control line into one text.
+func (a Annotated) comment() string {
+	if len(a.Comment) == 0 {
+		return "no reason given"
+	}
+	return strings.Join(a.Comment, "; ")
+}

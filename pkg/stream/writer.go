@@ -1,0 +1,124 @@
+package stream
+
+import (
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// maxPending is how many bytes of lines wait for the socket before those
+	// who add more have to wait too. One write of this size costs little more
+	// than a small one; a larger one gains nothing.
+	maxPending = 64 << 10
+	// keepBuffer is the largest buffer that is kept for the next lines; one
+	// that a single long line has grown goes back.
+	keepBuffer = 2 * maxPending
+	// lingerTime is how long a closing connection waits for the other end: to
+	// take the last lines, and to close its side.
+	lingerTime = time.Second
+)
+
+// lineWriter lets many goroutines add whole lines to a connection that one
+// goroutine, in run, writes out. A line goes out as soon as the socket is free;
+// lines that are added while a write is under way go out together in the next.
+//
+// mu guards everything below it. The streams of a connection keep their sending
+// side under the same lock: adding a line takes it once.
+type lineWriter struct {
+	conn net.Conn
+
+	mu      sync.Mutex
+	buf     []byte // lines that wait for the socket
+	spare   []byte // what the last write left behind, for reuse
+	err     error  // why nothing is written any more; set once
+	closing bool   // write what is there, then stop
+	muted   bool   // write what is there, then fall silent (a fault)
+	data    sync.Cond
+	room    sync.Cond
+	waiting int       // how many wait for room
+	wrote   time.Time // when the last write began
+}
+
+func (w *lineWriter) init(conn net.Conn) {
+	w.conn = conn
+	w.data.L = &w.mu
+	w.room.L = &w.mu
+	w.wrote = time.Now()
+}
+
+// run writes until the writer is closed or a write fails, and returns why.
+func (w *lineWriter) run() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		for w.err == nil && len(w.buf) == 0 && !w.closing {
+			w.data.Wait()
+		}
+		if w.err != nil || len(w.buf) == 0 {
+			return w.err
+		}
+		out := w.buf
+		w.buf, w.spare = w.spare, nil
+		w.wrote = time.Now()
+		if w.waiting > 0 {
+			w.room.Broadcast()
+		}
+		w.mu.Unlock()
+		_, err := w.conn.Write(out)
+		w.mu.Lock()
+		if cap(out) <= keepBuffer {
+			w.spare = out[:0]
+		}
+		if err != nil {
+			w.fail(err)
+		}
+	}
+}
+
+// waitRoom waits until a line may be added or none can be. The caller holds mu
+// and looks at its own state again afterwards.
+func (w *lineWriter) waitRoom() {
+	w.waiting++
+	w.room.Wait()
+	w.waiting--
+}
+
+// open reports whether a line may still be added. The caller holds mu.
+func (w *lineWriter) open() bool { return w.err == nil && !w.closing && !w.muted }
+
+// full reports whether a line has to wait. The caller holds mu.
+func (w *lineWriter) full() bool { return len(w.buf) >= maxPending }
+
+// added tells the writer that buf has grown. The caller holds mu.
+func (w *lineWriter) added() { w.data.Signal() }
+
+// fail stops the writer for good. The caller holds mu.
+func (w *lineWriter) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+	w.buf = nil
+	w.data.Signal()
+	w.room.Broadcast()
+}
+
+// stop makes run return: once what waits is written, or at once.
+func (w *lineWriter) stop(flush bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !flush {
+		w.fail(net.ErrClosed)
+		return
+	}
+	w.finish()
+}
+
+// finish lets run write what waits and return. The caller holds mu.
+func (w *lineWriter) finish() {
+	w.closing = true
+	// Who does not read by now is not waited for.
+	_ = w.conn.SetWriteDeadline(time.Now().Add(lingerTime)) // best effort: without it the close takes longer
+	w.data.Signal()
+	w.room.Broadcast()
+}
