@@ -1,0 +1,75 @@
+package router
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+func BenchmarkPick(b *testing.B) {
+	for _, name := range PickerNames() {
+		for _, n := range []int{10, 1_000, 100_000} {
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
+				r := still(mustPicker(b, name), n)
+				ctx := b.Context()
+				b.ReportAllocs()
+				b.RunParallel(func(pb *testing.PB) {
+					c := &call{r: r}
+					for pb.Next() {
+						if _, err := c.pick(ctx); err != nil {
+							b.Fatal(err)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+func BenchmarkReport(b *testing.B) {
+	r := still(random{}, 10_000)
+	source := r.Tiers().Source
+	at := time.Now()
+	b.ReportAllocs()
+	for b.Loop() {
+		// Each is the only one down, as a rule.
+		at = at.Add(time.Minute)
+		r.tiers.restore(at)
+		r.tiers.report(source[at.Unix()/60%10_000], stream.Failed, at)
+	}
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	r := still(random{}, 10_000)
+	more := instances(10_001)
+	sets := []discovery.Instances{{List: slices.Clone(more[:10_000])}, {List: more}}
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		r.tiers.setSource(sets[i%2])
+		i++
+	}
+}
+
+// BenchmarkDo is what a router adds to a stream that costs nothing.
+func BenchmarkDo(b *testing.B) {
+	client := &servers{by: make(map[string]server)}
+	for _, i := range instances(10) {
+		client.by[i.Address] = whole
+	}
+	r := start(b, Config{Source: discovery.Static(instances(10)...), Client: client, Picker: random{}})
+	req := hello()
+	b.ReportAllocs()
+	for b.Loop() {
+		client.calls = client.calls[:0]
+		for _, err := range r.Do(b.Context(), req) {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}

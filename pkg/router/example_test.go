@@ -1,0 +1,120 @@
+package router_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// echo starts an echo server that breaks the requests of mode after two items.
+func echo(id discovery.InstanceID, name string, mode stream.FaultMode) discovery.Instance {
+	faulty := stream.Inject(stream.Echo(name, 0), stream.Fault{Mode: mode, After: 2})
+	server := &stream.Server{Handler: faulty.Handle, Resumes: true}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	go func() { _ = server.Serve(l) }() // for as long as the example runs
+	return discovery.Instance{ID: id, Name: name, Transport: discovery.NDJSON, Address: l.Addr().String()}
+}
+
+// A stream that breaks on server1 carries on at server2.
+func Example() {
+	server1, server2 := echo(1, "server1", stream.FaultAlways), echo(2, "server2", stream.FaultNever)
+
+	client := &stream.Client{}
+	defer client.Close()
+	r := router.New(router.Config{
+		Source: discovery.Static(server1, server2),
+		Client: client,
+		Resume: true, // at the item where the stream broke
+	})
+	defer r.Close()
+
+	req := router.Request{Data: stream.String("hello"), Instance: "server1"}
+	for item, err := range r.Do(context.Background(), req) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		text, _ := item.Text()
+		fmt.Println(text)
+	}
+	// Output:
+	// from server: server1, data: h
+	// from server: server1, data: e
+	// from server: server2, data: l
+	// from server: server2, data: l
+	// from server: server2, data: o
+}
+
+// A trace follows what happens to a request, beside its items.
+func ExampleWithTrace() {
+	client := &stream.Client{}
+	defer client.Close()
+	r := router.New(router.Config{
+		Source: discovery.Static(echo(1, "server1", stream.FaultAlways), echo(2, "server2", stream.FaultNever)),
+		Client: client,
+	})
+	defer r.Close()
+
+	ctx := router.WithTrace(context.Background(), &router.Trace{
+		Attempt: func(e router.AttemptEvent) { fmt.Printf("attempt %d\n", e.Attempt) },
+		Break:   func(e router.BreakEvent) { fmt.Printf("%s broke: %v\n", e.Instance.Name, e.Kind()) },
+		Down:    func(d router.Down) { fmt.Printf("%s is down for %v\n", d.Instance.Name, d.Until.Sub(d.Since)) },
+		Done:    func(e router.DoneEvent) { fmt.Println(router.OutcomeOf(e.Err)) },
+	})
+	req := router.Request{Data: stream.String("hello"), Instance: "server1"}
+	for item, err := range r.Do(ctx, req) {
+		if err == nil {
+			fmt.Printf("item %d from %s\n", item.Index, item.Peer.Name)
+		}
+	}
+	// Output:
+	// attempt 1
+	// item 0 from server1
+	// item 1 from server1
+	// server1 broke: failed
+	// server1 is down for 5s
+	// attempt 2
+	// item 0 from server2
+	// item 1 from server2
+	// item 2 from server2
+	// item 3 from server2
+	// item 4 from server2
+	// success
+}
+
+// A recorder keeps the account of a request.
+func ExampleRecorder() {
+	client := &stream.Client{}
+	defer client.Close()
+	r := router.New(router.Config{
+		Source: discovery.Static(echo(1, "server1", stream.FaultAlways), echo(2, "server2", stream.FaultNever)),
+		Client: client,
+		Resume: true,
+	})
+	defer r.Close()
+
+	var recorder router.Recorder
+	ctx := router.WithTrace(context.Background(), recorder.Trace())
+	req := router.Request{Data: stream.String("hello"), Instance: "server1"}
+	for _, err := range r.Do(ctx, req) {
+		if err != nil {
+			fmt.Println(err)
+		}
+	}
+	receipt := recorder.Receipt()
+	fmt.Printf("%s: %d items in %d attempts\n", receipt.Outcome, receipt.Items, len(receipt.Attempts))
+	for _, part := range receipt.Served {
+		fmt.Printf("items %d to %d from %s\n", part.From, part.To-1, part.Name)
+	}
+	// Output:
+	// success: 5 items in 2 attempts
+	// items 0 to 1 from server1
+	// items 2 to 4 from server2
+}

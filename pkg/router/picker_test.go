@@ -1,0 +1,193 @@
+package router
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+func mustPicker(tb testing.TB, name string) Picker {
+	tb.Helper()
+	p, err := NewPicker(name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return p
+}
+
+// still returns a router that has n instances and no goroutines.
+func still(picker Picker, n int) *Router {
+	r := &Router{cfg: Config{Picker: picker, Endpoint: testEndpoint}, ctx: context.Background()}
+	r.tiers.cooldown = DefaultCooldown
+	r.tiers.init()
+	r.tiers.setSource(discovery.Instances{List: instances(n)})
+	return r
+}
+
+func TestNewPicker(t *testing.T) {
+	for _, name := range PickerNames() {
+		mustPicker(t, name)
+	}
+	_, err := NewPicker("rnd")
+	if err == nil || err.Error() != `unknown router "rnd": valid are random, round-robin, least-loaded` {
+		t.Errorf("unknown name: %v", err)
+	}
+}
+
+// count picks n times and returns how often each instance was picked.
+func count(p Picker, avail []*Peer, n int) map[string]int {
+	picked := make(map[string]int)
+	for range n {
+		picked[p.Pick(avail).Name]++
+	}
+	return picked
+}
+
+func TestRandom(t *testing.T) {
+	picked := count(mustPicker(t, Random), still(nil, 10).Tiers().Avail, 100_000)
+	// The standard deviation is 95, so that even one in ten is out of sight.
+	for i := range 10 {
+		if n := picked[instance(i+1).Name]; n < 9_000 || n > 11_000 {
+			t.Errorf("%s was picked %d times of 100,000", instance(i+1).Name, n)
+		}
+	}
+}
+
+func TestRoundRobin(t *testing.T) {
+	avail := still(nil, 4).Tiers().Avail
+	p := mustPicker(t, RoundRobin)
+	var got []string
+	for range 6 {
+		got = append(got, p.Pick(avail).Name)
+	}
+	if got := strings.Join(got, " "); got != "server1 server2 server3 server4 server1 server2" {
+		t.Errorf("picked %s", got)
+	}
+	for name, n := range count(p, avail[:3], 300) {
+		if n != 100 {
+			t.Errorf("of three, %s was picked %d times of 300", name, n)
+		}
+	}
+}
+
+func TestLeastLoaded(t *testing.T) {
+	p := mustPicker(t, LeastLoaded)
+	avail := still(nil, 3).Tiers().Avail
+	if got := p.Pick(avail[:1]); got != avail[0] {
+		t.Errorf("of one: %v", got)
+	}
+	avail[0].streams.Store(2)
+	avail[1].streams.Store(1)
+	// Of two draws, server3 wins both that it is in, server2 one, server1 none.
+	picked := count(p, avail, 30_000)
+	if n := picked["server3"]; n < 19_000 || n > 21_000 || picked["server1"] > 0 {
+		t.Errorf("picked %v", picked)
+	}
+	avail[0].streams.Store(1)
+	avail[2].streams.Store(1)
+	for name, n := range count(p, avail, 30_000) {
+		if n < 9_000 || n > 11_000 {
+			t.Errorf("of equals, %s was picked %d times of 30,000", name, n)
+		}
+	}
+}
+
+// With every stream that runs, a server is picked less.
+func TestLeastLoadedBalances(t *testing.T) {
+	avail := still(nil, 100).Tiers().Avail
+	p := mustPicker(t, LeastLoaded)
+	for range 10_000 {
+		p.Pick(avail).streams.Add(1)
+	}
+	for _, peer := range avail {
+		// Random choice would leave one at 70 or 130 as a rule.
+		if n := peer.Streams(); n < 90 || n > 110 {
+			t.Errorf("%s has %d of 10,000 streams, 100 are its share", peer.Name, n)
+		}
+	}
+}
+
+// Whatever a picker does, a request does not get an instance that it has tried.
+func TestChooseExcludes(t *testing.T) {
+	for _, name := range PickerNames() {
+		r := still(mustPicker(t, name), 20)
+		c := &call{r: r}
+		seen := make(map[discovery.InstanceID]bool)
+		for range 20 {
+			p, err := c.pick(t.Context())
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if seen[p.ID] {
+				t.Fatalf("%s: %s a second time", name, p.Name)
+			}
+			seen[p.ID] = true
+			c.tried = append(c.tried, p.ID)
+		}
+		if p, err := c.pick(t.Context()); err == nil {
+			t.Errorf("%s: %s after all were tried", name, p.Name)
+		}
+	}
+}
+
+// Choosing costs the same however many instances there are, also for a request
+// that an instance has broken, and while instances are down.
+func TestChoosingAllocatesNothing(t *testing.T) {
+	for _, name := range PickerNames() {
+		for _, n := range []int{10, 100_000} {
+			r := still(mustPicker(t, name), n)
+			p := r.Tiers().Source[3]
+			r.tiers.report(p, stream.Failed, time.Now())
+			c := &call{r: r, tried: []discovery.InstanceID{p.ID}}
+			ctx := t.Context()
+			allocs := testing.AllocsPerRun(1000, func() {
+				if err := c.awaitSource(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := c.pick(ctx); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if allocs != 0 {
+				t.Errorf("%s of %d instances: %v allocations", name, n, allocs)
+			}
+		}
+	}
+}
+
+// Pickers, reports, snapshots and readers at once, for the race detector.
+func TestConcurrentUse(t *testing.T) {
+	for _, name := range PickerNames() {
+		l := newListing(instances(5)...)
+		client := &servers{by: map[string]server{
+			"server1": whole, "server2": whole, "server3": breaking(stream.Failed, 2), "server4": breaking(stream.Overloaded, 0), "server5": whole,
+		}}
+		r := start(t, Config{Source: l.watch, Client: client, Picker: mustPicker(t, name), Resume: true, MaxCooldown: 1, Cooldown: 1})
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for range 50 {
+					if _, err := ask(t.Context(), r, hello()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Go(func() {
+			for i := range 50 {
+				l.list(instances(5 - i%2)...)
+				r.ReportDown(1, stream.Failed)
+				for _, p := range r.Tiers().Avail {
+					_ = p.Streams()
+				}
+			}
+		})
+		wg.Wait()
+		r.Close()
+	}
+}

@@ -1,0 +1,212 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// The defaults of a [Config].
+const (
+	DefaultAttempts = 3
+	// DefaultCooldown is Dynamo's; there it is the pace of one loop that
+	// restores everybody, so that a cooldown lasts from 0 to 5 s.
+	DefaultCooldown = 5 * time.Second
+)
+
+const (
+	// reconcileInterval is how often the reconcile loop makes a round even
+	// when no deadline asks for one.
+	reconcileInterval = 5 * time.Second
+	// sourceRetry is the pause before a source that could not be read at all
+	// is tried again.
+	sourceRetry = time.Second
+)
+
+// A Client opens the stream of one attempt; [*stream.Client] is one. The
+// sequence ends without an error if the answer is complete. Its last pair may
+// be an error: a [*stream.Break] is judged, any other is the request's end.
+type Client interface {
+	Stream(ctx context.Context, addr string, req stream.Request) iter.Seq2[stream.Annotated, error]
+}
+
+// Config says what a [Router] works with. Source and Client must be set; every
+// other zero value is useful.
+type Config struct {
+	// Endpoint is named in errors and logs.
+	Endpoint discovery.Endpoint
+	// Source yields instance_source, as [discovery.Registry.Watch] does.
+	Source func(context.Context) iter.Seq2[discovery.Instances, error]
+	// Client opens streams.
+	Client Client
+	// Picker chooses an instance; nil is [Random].
+	Picker Picker
+	// Attempts is how many streams a request may open; 0 means
+	// [DefaultAttempts]. Refusals do not count.
+	Attempts int
+	// Resume lets a request carry on at the item where its stream broke.
+	// Without it every attempt begins at the first item, and the items of all
+	// attempts are yielded.
+	Resume bool
+	// Cooldown is how long a reported instance stays down; 0 means
+	// [DefaultCooldown].
+	Cooldown time.Duration
+	// MaxCooldown, if above Cooldown, lets the cooldown double with each
+	// failure in a row, up to it. A completed stream ends the row.
+	MaxCooldown time.Duration
+	// Wait is how long a request waits before its first attempt for an
+	// instance to appear in the source; 0 means that it fails at once when the
+	// source lists none. For the source to say anything it waits in any case.
+	Wait time.Duration
+	// WaitRestore is how long a request waits for an instance when all are
+	// down; 0 means that it fails at once.
+	WaitRestore time.Duration
+	// Logger hears of breaks at info level and of all else at debug level.
+	// Nil is silent.
+	Logger *slog.Logger
+}
+
+// A Router carries requests to the instances of one endpoint. It is safe for
+// concurrent use.
+type Router struct {
+	cfg    Config
+	tiers  tiers
+	log    *slog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	kick chan struct{} // wakes the reconcile loop
+}
+
+// New starts a router. Close it to end its goroutines.
+func New(cfg Config) *Router {
+	if cfg.Picker == nil {
+		cfg.Picker = random{}
+	}
+	if cfg.Attempts <= 0 {
+		cfg.Attempts = DefaultAttempts
+	}
+	if cfg.Cooldown <= 0 {
+		cfg.Cooldown = DefaultCooldown
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Router{
+		cfg:   cfg,
+		tiers: tiers{cooldown: cfg.Cooldown, maxCooldown: cfg.MaxCooldown},
+		log:   cfg.Logger,
+		kick:  make(chan struct{}, 1),
+	}
+	r.tiers.init()
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.wg.Go(r.watch)
+	r.wg.Go(r.reconcile)
+	return r
+}
+
+// Close stops following the source and waits for the router's goroutines.
+// Requests that run are not ended by it; they are their callers'.
+func (r *Router) Close() {
+	r.cancel()
+	r.wg.Wait()
+}
+
+// Tiers returns the two tiers as they are now.
+func (r *Router) Tiers() *Tiers { return r.tiers.load() }
+
+// watch follows the source. It tries again while the source can't be read at
+// all; a source that was read once heals by itself.
+func (r *Router) watch() {
+	for r.ctx.Err() == nil {
+		for list, err := range r.cfg.Source(r.ctx) {
+			if r.ctx.Err() != nil {
+				return
+			}
+			r.follow(list, err)
+		}
+		select {
+		case <-time.After(sourceRetry):
+		case <-r.ctx.Done():
+		}
+	}
+}
+
+// follow takes over what the source said.
+func (r *Router) follow(list discovery.Instances, err error) {
+	level := slog.LevelWarn
+	if r.tiers.load().Stale != nil {
+		level = slog.LevelDebug // that has been said
+	}
+	if err != nil {
+		r.log.Log(r.ctx, level, "discovery ended, trying again", "endpoint", r.cfg.Endpoint, "err", err)
+		r.tiers.setStale(err)
+		return
+	}
+	t := r.tiers.setSource(list)
+	if t.Stale != nil {
+		r.log.Log(r.ctx, level, "instance_source is stale", "endpoint", r.cfg.Endpoint, "err", t.Stale)
+	}
+	r.log.Debug("instance_source", "endpoint", r.cfg.Endpoint, "source", len(t.Source), "avail", len(t.Avail))
+}
+
+// ReportDown puts an instance of the source down for its cooldown, as a break
+// does, and reports whether it was there and not down already.
+func (r *Router) ReportDown(id discovery.InstanceID, cause error) bool {
+	p := r.tiers.load().byID(id)
+	if p == nil {
+		return false
+	}
+	_, isNew := r.reportDown(p, cause)
+	return isNew
+}
+
+func (r *Router) reportDown(p *Peer, cause error) (Down, bool) {
+	r.log.Debug(fmt.Sprintf("Reporting instance %v down due to stream error", p.ID), "name", p.Name, "kind", kindOf(cause))
+	d, isNew := r.tiers.report(p, cause, time.Now())
+	if isNew {
+		r.log.Debug(fmt.Sprintf("inhibiting instance %v", p.ID), "name", p.Name, "for", d.Until.Sub(d.Since))
+		select {
+		case r.kick <- struct{}{}:
+		default: // it is about to look anyway
+		}
+	}
+	return d, isNew
+}
+
+// reconcile puts instances back as their cooldowns pass: each at its own
+// deadline, which one timer for all of them keeps.
+func (r *Router) reconcile() {
+	round := time.NewTicker(reconcileInterval)
+	defer round.Stop()
+	deadline := time.NewTimer(0)
+	defer deadline.Stop()
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-round.C:
+			t := r.tiers.load()
+			r.log.Debug("periodic reconciliation for endpoint="+r.cfg.Endpoint.String(),
+				"source", len(t.Source), "avail", len(t.Avail), "down", len(t.Down))
+		case <-r.kick:
+		case <-deadline.C:
+		}
+		back, next := r.tiers.restore(time.Now())
+		for _, i := range back {
+			r.log.Debug(fmt.Sprintf("restoring instance %v", i.ID), "name", i.Name)
+		}
+		if next.IsZero() {
+			deadline.Stop()
+		} else {
+			deadline.Reset(time.Until(next))
+		}
+	}
+}

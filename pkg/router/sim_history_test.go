@@ -1,0 +1,136 @@
+package router
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing/synctest"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// history lets things happen to the instances and to discovery, and checks the
+// tiers after each.
+func (s *sim) history(rng *rand.Rand) {
+	const span = 30 * time.Second
+	times := make([]time.Duration, rng.IntN(16))
+	for i := range times {
+		times[i] = 1 + upTo(rng, span)
+	}
+	slices.Sort(times)
+	for _, at := range times {
+		time.Sleep(at - time.Since(s.begin))
+		synctest.Wait()
+		s.checkTiers()
+		s.happens(rng)
+		synctest.Wait()
+		s.checkTiers()
+	}
+	if s.firstShown.IsZero() && s.outage == nil {
+		s.publish() // for those who wait without a bound
+	}
+}
+
+func (s *sim) happens(rng *rand.Rand) {
+	switch rng.IntN(9) {
+	case 0, 1:
+		s.join(rng)
+	case 2:
+		s.leave(rng)
+	case 3:
+		// With rows of failures, who leaves without being down begins anew:
+		// a rule of which the truth need not know.
+		if s.cfg.MaxCooldown <= s.cfg.Cooldown {
+			s.comeBack(rng)
+		}
+	case 4:
+		s.restart(rng)
+	case 5, 6:
+		s.reportDown(rng)
+		return
+	case 7:
+		s.outage = fmt.Errorf("%w no. %d", errBoom, rng.IntN(100))
+	case 8:
+		s.outage = nil
+		s.count("recovered")
+	}
+	switch {
+	case s.outage == nil:
+		s.publish()
+	case !s.firstShown.IsZero() && rng.IntN(2) == 0:
+		s.count("stale")
+		s.source.change(&discovery.Instances{List: slices.Clone(s.shown), Stale: s.outage}, nil)
+	default:
+		s.count("outage")
+		s.source.change(nil, s.outage)
+	}
+}
+
+// publish lets the source show what there is.
+func (s *sim) publish() {
+	slices.SortFunc(s.listed, func(a, b discovery.Instance) int { return cmp.Compare(a.ID, b.ID) })
+	s.source.list(slices.Clone(s.listed)...)
+}
+
+func (s *sim) join(rng *rand.Rand) {
+	s.instances++
+	i := instance(s.instances)
+	if rng.IntN(10) == 0 {
+		i.Transport = "tcp"
+	}
+	s.listed = append(s.listed, i)
+	s.count("joined")
+}
+
+func (s *sim) leave(rng *rand.Rand) {
+	if n := len(s.listed); n > 0 {
+		k := rng.IntN(n)
+		s.away = append(s.away, s.listed[k])
+		s.listed = slices.Delete(s.listed, k, k+1)
+		s.count("left")
+	}
+}
+
+func (s *sim) comeBack(rng *rand.Rand) {
+	if n := len(s.away); n > 0 {
+		k := rng.IntN(n)
+		s.listed = append(s.listed, s.away[k])
+		s.away = slices.Delete(s.away, k, k+1)
+		s.count("came back")
+	}
+}
+
+func (s *sim) restart(rng *rand.Rand) {
+	if n := len(s.listed); n > 0 {
+		s.listed[rng.IntN(n)].Address += "'"
+		s.count("restarted")
+	}
+}
+
+// reportDown reports an instance as somebody outside would.
+func (s *sim) reportDown(rng *rand.Rand) {
+	s.mu.Lock()
+	if len(s.shown) == 0 {
+		s.mu.Unlock()
+		return
+	}
+	i := s.shown[rng.IntN(len(s.shown))]
+	d, down := s.down[i.ID]
+	down = down && time.Now().Before(d.Until)
+	s.blame(i, stream.Failed)
+	s.mu.Unlock()
+	if s.r.ReportDown(i.ID, stream.Failed) == down {
+		s.fail("a report of %s counts as new: %v", label(i), !down)
+	}
+	s.count("reported")
+}
+
+func (s *sim) count(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[what]++
+	s.note("%s", what)
+}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package router
+
+// simSeeds is how many seeds an ordinary run simulates.
+const simSeeds = 10_000

@@ -1,0 +1,210 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// simRequest is one request: its caller, and what the servers know of it.
+type simRequest struct {
+	s     *sim
+	n     int
+	id    string
+	size  int // items of the right answer
+	want  string
+	ctx   context.Context
+	leave int // after how many items the caller leaves; -1: never
+
+	// Guarded by s.mu.
+	began      time.Time
+	listed     bool // whom it asks for was listed once since then
+	visits     []*visit
+	breaks     int  // streams that broke, refusals not counted
+	spent      int  // of them, those that count
+	got        int  // items that the caller has; when restarting, of this attempt
+	refused    bool // by one that was overloaded
+	failed     bool // in a way that is the request's own
+	waiting    bool // for an instance: between streams, or before the first
+	over       string
+	endedAt    time.Time // when the last visit did; before the first, when it began
+	candidates bool      // there was somebody to go to then
+}
+
+func (s *sim) newRequest(n int) {
+	q := &simRequest{s: s, n: n, id: fmt.Sprintf("q%d", n), leave: -1}
+	s.requests[q.id] = q
+}
+
+func (q *simRequest) item(index int) string { return fmt.Sprintf("%s:%d", q.id, index) }
+
+// run makes the request some time, and looks at every item and at the end.
+func (q *simRequest) run(ctx context.Context) {
+	s, rng := q.s, q.s.rand(2, uint64(q.n))
+	q.size = rng.IntN(10)
+	req := Request{ID: q.id, Data: stream.String(q.id)}
+	switch rng.IntN(8) {
+	case 0:
+		q.leave = 1 + rng.IntN(q.size+1)
+	case 1, 2:
+		req.Instance = instance(1 + rng.IntN(4)).Name
+	}
+	q.want = req.Instance
+	time.Sleep(1 + upTo(rng, 20*time.Second))
+	var cancel context.CancelFunc
+	switch rng.IntN(8) {
+	case 0:
+		ctx, cancel = context.WithTimeout(ctx, upTo(rng, 2*time.Second))
+	case 1:
+		ctx, cancel = context.WithCancel(ctx)
+		time.AfterFunc(upTo(rng, 10*time.Second), cancel)
+	default:
+		ctx, cancel = context.WithCancel(ctx)
+	}
+	defer cancel()
+	slow := rng.IntN(4) == 0
+	s.mu.Lock()
+	q.ctx, q.began, q.listed = ctx, time.Now(), q.isListed()
+	q.endedAt, q.candidates, q.waiting = q.began, q.listed && q.hasCandidate(), true
+	s.note("%s begins: %d items", q.id, q.size)
+	s.mu.Unlock()
+
+	done := false
+	for item, err := range s.r.Do(ctx, req) {
+		if done {
+			s.fail("%s: a pair after the last", q.id)
+		}
+		if err != nil {
+			q.ended(err)
+			done = true
+			continue
+		}
+		if n := q.received(item); n == q.leave {
+			q.left()
+			return
+		}
+		if slow {
+			time.Sleep(upTo(rng, 100*time.Millisecond))
+		}
+	}
+	if !done {
+		q.ended(nil)
+	}
+}
+
+// received checks an item: the next of the right answer, from whom it says.
+func (q *simRequest) received(item Item) int {
+	s := q.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := q.visits[len(q.visits)-1]
+	data, _ := item.Text()
+	s.note("%s has item %d: %s", q.id, item.Index, data)
+	if item.Index != q.got || data != q.item(q.got) {
+		s.violate("%s: item %d, %q, where item %d is due", q.id, item.Index, data, q.got)
+	}
+	if item.Attempt != q.breaks+1 || item.Peer.Instance != v.instance {
+		s.violate("%s: an item of attempt %d from %s; it is attempt %d, at %s",
+			q.id, item.Attempt, label(item.Peer.Instance), q.breaks+1, label(v.instance))
+	}
+	q.got++
+	return q.got
+}
+
+func (q *simRequest) left() {
+	q.s.mu.Lock()
+	defer q.s.mu.Unlock()
+	q.over = "the caller has left"
+	q.s.seen["left the loop"]++
+}
+
+// ended checks how the request ends.
+func (q *simRequest) ended(err error) {
+	s := q.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	outcome := OutcomeOf(err)
+	s.seen["outcome "+string(outcome)]++
+	s.note("%s ends: %v", q.id, err)
+	q.waiting = false
+	if err == nil {
+		switch {
+		case q.over != complete:
+			s.violate("%s: success, but no server has completed it (%s)", q.id, q.over)
+		case q.got != q.size:
+			s.violate("%s: success after %d items of %d", q.id, q.got, q.size)
+		}
+		return
+	}
+	ok := false
+	switch {
+	case q.over != "":
+		ok = q.failed && outcome == Application || q.over == usedUp && outcome == AttemptsUsedUp
+	case q.ctx.Err() != nil:
+		ok = errors.Is(err, q.ctx.Err())
+	case len(q.visits) == 0 && s.firstShown.IsZero():
+		ok = errors.Is(err, errBoom) || // it can't be read
+			outcome == NoInstances && s.cfg.Wait > 0 && time.Since(q.began) == s.cfg.Wait
+	case !q.listed:
+		due := q.began.Add(s.cfg.Wait)
+		if s.cfg.Wait == 0 && s.firstShown.After(due) {
+			due = s.firstShown
+		}
+		ok = outcome == NoInstances && time.Now().Equal(due)
+	case q.hasCandidate():
+		// It should have gone there.
+	case outcome == NoInstances:
+		ok = time.Since(q.endedAt) >= s.cfg.WaitRestore
+	case outcome == Overloaded:
+		ok = q.refused
+	}
+	if !ok {
+		s.violate("%s: ended with %q; over: %q, failed: %v, context: %v", q.id, err, q.over, q.failed, q.ctx.Err())
+	}
+	for _, v := range q.visits {
+		if v.broke && !q.refusal(v) && q.ctx.Err() == nil && !errors.Is(err, v.kind) {
+			s.violate("%s: the error %q lacks a cause: %s", q.id, err, v.kind)
+		}
+	}
+}
+
+// isListed reports whether the source has shown whom the request asks for. The
+// caller holds s.mu.
+func (q *simRequest) isListed() bool {
+	for _, i := range q.s.shown {
+		if q.want == "" || i.Name == q.want {
+			return true
+		}
+	}
+	return false
+}
+
+// hasCandidate reports whether there is an instance that the request could go
+// to. The caller holds s.mu.
+func (q *simRequest) hasCandidate() bool {
+	for _, i := range q.s.shown {
+		if d, down := q.s.down[i.ID]; (!down || time.Now().After(d.Until)) && !q.hasVisited(i.ID) {
+			return true
+		}
+	}
+	return false
+}
+
+func (q *simRequest) hasVisited(id discovery.InstanceID) bool {
+	for _, v := range q.visits {
+		if v.instance.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// refusal reports whether a stream was refused rather than broken: nobody is to
+// blame, and no item had come.
+func (q *simRequest) refusal(v *visit) bool {
+	return v.sent == 0 && (v.kind == stream.Overloaded || v.kind == stream.Draining)
+}

@@ -1,0 +1,72 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// script draws what a server will do.
+func (s *sim) script(q *simRequest, i discovery.Instance, from int) *visit {
+	rng := s.rand(3, uint64(q.n), uint64(i.ID), uint64(len(q.visits)))
+	v := &visit{s: s, q: q, instance: i, from: from, at: q.size, how: rng.IntN(1000)}
+	if rng.Float64() < s.faulty {
+		v.kind = simKinds[rng.IntN(len(simKinds))]
+		if rng.IntN(3) > 0 { // otherwise only the end is lost
+			v.at = from + rng.IntN(q.size-from+1)
+		}
+	}
+	if v.kind == stream.Unreachable || v.kind == stream.Unresponsive || v.kind == stream.Overloaded {
+		v.at = from
+	}
+	v.lag = 1 + upTo(rng, []time.Duration{time.Microsecond, 50 * time.Millisecond, 1900 * time.Millisecond}[rng.IntN(3)])
+	if rng.IntN(3) > 0 {
+		v.pace, v.delay = upTo(rng, 20*time.Millisecond), upTo(rng, 20*time.Millisecond)
+	}
+	if rng.IntN(6) == 0 && s.wire == nil {
+		v.delay = upTo(rng, 15*time.Second)
+	}
+	return v
+}
+
+// direct plays the script without a wire.
+func (v *visit) direct(ctx context.Context) iter.Seq2[stream.Annotated, error] {
+	return func(yield func(stream.Annotated, error) bool) {
+		err := pause(ctx, v.lag)
+		for i := v.from; i < v.at && err == nil; i++ {
+			if i > v.from {
+				err = pause(ctx, v.pace)
+			}
+			if err == nil && !yield(stream.Annotated{Data: stream.String(v.q.item(i))}, nil) {
+				return
+			}
+		}
+		if err == nil {
+			err = pause(ctx, v.delay)
+		}
+		if err == nil && v.kind != "" {
+			err = &stream.Break{Kind: v.kind, Reason: fmt.Sprintf("as the script has it, after %d items", v.at-v.from)}
+		}
+		if err != nil {
+			yield(stream.Annotated{}, err)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

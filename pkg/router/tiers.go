@@ -1,0 +1,207 @@
+package router
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+)
+
+// Down is an instance that is out of instance_avail.
+type Down struct {
+	Instance discovery.Instance
+	// Cause is the break that was reported.
+	Cause        error
+	Since, Until time.Time
+
+	peer *Peer
+}
+
+// Tiers is the two tiers at one moment. It may be shared: do not change it.
+type Tiers struct {
+	// Source is instance_source: every instance that requests can be sent to
+	// and that discovery lists.
+	Source []*Peer
+	// Avail is instance_avail: the source less those that are down.
+	Avail []*Peer
+	// Down holds the reports whose cooldown has not passed, also of instances
+	// that have left the source meanwhile.
+	Down map[discovery.InstanceID]Down
+	// Stale is nil while Source is current; else why discovery can't be read.
+	Stale error
+
+	listed   bool          // the source has been read at least once
+	replaced chan struct{} // closed when a newer one takes its place
+}
+
+// tiers holds the current [Tiers] behind an atomic pointer. Readers load it and
+// never lock. Writers lock, copy, swap; what has been swapped in is not changed.
+type tiers struct {
+	cooldown, maxCooldown time.Duration
+
+	current atomic.Pointer[Tiers]
+	mu      sync.Mutex // of writers
+}
+
+func (t *tiers) init() {
+	t.current.Store(&Tiers{replaced: make(chan struct{})})
+}
+
+func (t *tiers) load() *Tiers { return t.current.Load() }
+
+// swap makes next, a changed copy of the current tiers, the current ones. The
+// caller holds mu.
+func (t *tiers) swap(next Tiers) *Tiers {
+	next.Avail = next.Source
+	if len(next.Down) > 0 {
+		next.Avail = make([]*Peer, 0, len(next.Source))
+		for _, p := range next.Source {
+			if _, down := next.Down[p.ID]; !down {
+				next.Avail = append(next.Avail, p)
+			}
+		}
+	}
+	next.replaced = make(chan struct{})
+	close(t.current.Swap(&next).replaced)
+	return &next
+}
+
+// setSource takes over what discovery lists. A report stays as it is whoever
+// joins, leaves or comes back, but for an instance whose record has changed: one
+// that has been started anew under the same id.
+func (t *tiers) setSource(list discovery.Instances) *Tiers {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := *t.load()
+	next.Down = maps.Clone(next.Down)
+	known := make(map[discovery.InstanceID]*Peer, len(next.Source)+len(next.Down))
+	for id, d := range next.Down {
+		known[id] = d.peer // it may have left, and come back now
+	}
+	for _, p := range next.Source {
+		known[p.ID] = p
+	}
+	next.Source = make([]*Peer, 0, len(list.List))
+	for _, i := range list.List {
+		if !i.Routable() {
+			continue
+		}
+		p := known[i.ID]
+		if p == nil || p.Instance != i {
+			p = &Peer{Instance: i}
+			delete(next.Down, i.ID)
+		}
+		next.Source = append(next.Source, p)
+	}
+	next.listed = true
+	next.Stale = list.Stale
+	return t.swap(next)
+}
+
+// report puts p down from now until its cooldown has passed, and returns that
+// report. While p is down, further reports change nothing: many streams that
+// break at once are one failure. Nor does a report of one that has since been
+// started anew: the new one has not failed.
+func (t *tiers) report(p *Peer, cause error, now time.Time) (d Down, isNew bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := *t.load()
+	if d, down := next.Down[p.ID]; down {
+		return d, false
+	}
+	if listed := next.byID(p.ID); listed != nil {
+		if listed.Instance != p.Instance {
+			return Down{}, false
+		}
+		p = listed // p may be from before it left and came back
+	}
+	p.failures++
+	d = Down{Instance: p.Instance, Cause: cause, Since: now, Until: now.Add(t.cooldownAfter(p.failures)), peer: p}
+	next.Down = maps.Clone(next.Down)
+	if next.Down == nil {
+		next.Down = make(map[discovery.InstanceID]Down, 1)
+	}
+	next.Down[p.ID] = d
+	t.swap(next)
+	return d, true
+}
+
+// cooldownAfter returns how long the nth failure in a row keeps an instance down.
+func (t *tiers) cooldownAfter(n int) time.Duration {
+	d := t.cooldown
+	for ; n > 1 && d < t.maxCooldown; n-- {
+		d = min(2*d, t.maxCooldown)
+	}
+	return d
+}
+
+// completed notes that p has served a whole stream.
+func (t *tiers) completed(p *Peer) {
+	if t.maxCooldown <= t.cooldown {
+		return // nobody asks
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p.failures = 0
+}
+
+// restore puts every instance back whose deadline has come, and returns them
+// and the next deadline (zero if there is none).
+func (t *tiers) restore(now time.Time) (back []discovery.Instance, nextDeadline time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := *t.load()
+	rest := make(map[discovery.InstanceID]Down, len(next.Down))
+	for id, d := range next.Down {
+		if !d.Until.After(now) {
+			back = append(back, d.Instance)
+			continue
+		}
+		rest[id] = d
+		if nextDeadline.IsZero() || d.Until.Before(nextDeadline) {
+			nextDeadline = d.Until
+		}
+	}
+	if len(back) > 0 {
+		next.Down = rest
+		t.swap(next)
+	}
+	return back, nextDeadline
+}
+
+// setStale marks the source as stale for the reason err.
+func (t *tiers) setStale(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := *t.load()
+	next.Stale = err
+	t.swap(next)
+}
+
+// byID returns the instance of the source that has an id, or nil.
+func (t *Tiers) byID(id discovery.InstanceID) *Peer {
+	i := slices.IndexFunc(t.Source, func(p *Peer) bool { return p.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return t.Source[i]
+}
+
+// find returns the one of peers that a person means: by its id, else by its
+// name, or nil.
+func find(peers []*Peer, nameOrID string) *Peer {
+	id, err := discovery.ParseInstanceID(nameOrID)
+	var named *Peer
+	for _, p := range peers {
+		switch {
+		case err == nil && p.ID == id:
+			return p
+		case named == nil && p.Name == nameOrID:
+			named = p
+		}
+	}
+	return named
+}

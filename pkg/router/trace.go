@@ -1,0 +1,107 @@
+package router
+
+import (
+	"context"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// Trace is a set of functions that follow a request. Any may be nil. They are
+// called one at a time, in the order of events, by the goroutine that ranges
+// over [Router.Do]'s sequence, which waits for them.
+type Trace struct {
+	// Attempt is called when an attempt begins, before an instance is chosen.
+	Attempt func(AttemptEvent)
+	// Chosen is called when the request is about to go to an instance: once
+	// an attempt, and again after each refusal.
+	Chosen func(ChosenEvent)
+	// Item is called for each item before it is yielded.
+	Item func(Item)
+	// Refused is called when an instance does not take the request, being
+	// overloaded or about to leave. The attempt goes on elsewhere.
+	Refused func(BreakEvent)
+	// Break is called when a stream has broken.
+	Break func(BreakEvent)
+	// Down is called when the break puts its instance down.
+	Down func(Down)
+	// Done is called at the end, unless the caller has left the sequence.
+	Done func(DoneEvent)
+}
+
+// AttemptEvent tells that an attempt begins.
+type AttemptEvent struct {
+	Request string // its id
+	Attempt int    // from 1
+	From    int    // index of the first item wanted
+}
+
+// ChosenEvent tells where a request goes.
+type ChosenEvent struct {
+	Attempt  int
+	Instance discovery.Instance
+}
+
+// BreakEvent tells how a stream ended that did not end well.
+type BreakEvent struct {
+	Attempt  int
+	Instance discovery.Instance
+	Err      error
+	Reported bool // the instance is blamed
+	Retry    bool // another attempt follows, if there is an instance for it
+	Time     time.Time
+}
+
+// Kind returns the kind of the break.
+func (e BreakEvent) Kind() stream.Kind { return kindOf(e.Err) }
+
+// DoneEvent tells that a request is over.
+type DoneEvent struct {
+	Request string // its id
+	Err     error  // nil if it is complete
+}
+
+type traceKey struct{}
+
+// WithTrace returns a context whose requests t follows. If ctx has a trace
+// already, both are called, t's functions last.
+func WithTrace(ctx context.Context, t *Trace) context.Context {
+	if old := contextTrace(ctx); old != nil {
+		t = &Trace{
+			Attempt: both(old.Attempt, t.Attempt),
+			Chosen:  both(old.Chosen, t.Chosen),
+			Item:    both(old.Item, t.Item),
+			Refused: both(old.Refused, t.Refused),
+			Break:   both(old.Break, t.Break),
+			Down:    both(old.Down, t.Down),
+			Done:    both(old.Done, t.Done),
+		}
+	}
+	return context.WithValue(ctx, traceKey{}, t)
+}
+
+func contextTrace(ctx context.Context) *Trace {
+	t, _ := ctx.Value(traceKey{}).(*Trace)
+	return t
+}
+
+func both[E any](first, second func(E)) func(E) {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
+	}
+	return func(e E) {
+		first(e)
+		second(e)
+	}
+}
+
+// tell calls f unless it is nil.
+func tell[E any](f func(E), e E) {
+	if f != nil {
+		f(e)
+	}
+}

@@ -1,0 +1,148 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// follow returns a trace that adds a line for every call to lines.
+func follow(lines *[]string) *Trace {
+	add := func(format string, args ...any) { *lines = append(*lines, fmt.Sprintf(format, args...)) }
+	return &Trace{
+		Attempt: func(e AttemptEvent) { add("attempt %d of %s from %d", e.Attempt, e.Request, e.From) },
+		Chosen:  func(e ChosenEvent) { add("chosen %s for attempt %d", e.Instance.Name, e.Attempt) },
+		Item:    func(i Item) { add("item %d %s of attempt %d at %s", i.Index, i.Data, i.Attempt, i.Peer.Name) },
+		Refused: func(e BreakEvent) {
+			add("refused %s at %s, attempt %d, reported %v, retry %v", e.Kind(), e.Instance.Name, e.Attempt, e.Reported, e.Retry)
+		},
+		Break: func(e BreakEvent) {
+			add("break %s at %s, attempt %d, reported %v, retry %v", e.Kind(), e.Instance.Name, e.Attempt, e.Reported, e.Retry)
+		},
+		Down: func(d Down) { add("down %s for %v: %v", d.Instance.Name, d.Until.Sub(d.Since), d.Cause) },
+		Done: func(e DoneEvent) { add("done: %v", e.Err) },
+	}
+}
+
+func TestTrace(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		servers map[string]server
+		want    []string
+	}{
+		{"success", map[string]server{
+			"server1": breaking(stream.Truncated, 1), "server2": breaking(stream.Overloaded, 0), "server3": whole,
+		}, []string{
+			"attempt 1 of r1 from 0",
+			"chosen server1 for attempt 1",
+			`item 0 "h" of attempt 1 at server1`,
+			"yield 0",
+			"break truncated at server1, attempt 1, reported true, retry true",
+			"down server1 for 5s: truncated: as told",
+			"attempt 2 of r1 from 1",
+			"chosen server2 for attempt 2",
+			"refused overloaded at server2, attempt 2, reported false, retry true",
+			"chosen server3 for attempt 2",
+			`item 1 "i" of attempt 2 at server3`,
+			"yield 1",
+			"done: <nil>",
+		}},
+		{"attempts used up", map[string]server{
+			"server1": breaking(stream.Truncated, 0), "server2": breaking(stream.Failed, 0),
+		}, []string{
+			"attempt 1 of r1 from 0",
+			"chosen server1 for attempt 1",
+			"break truncated at server1, attempt 1, reported true, retry true",
+			"down server1 for 5s: truncated: as told",
+			"attempt 2 of r1 from 0",
+			"chosen server2 for attempt 2",
+			"break failed at server2, attempt 2, reported true, retry false",
+			"down server2 for 5s: failed: as told",
+			"done: Failed after 2 attempts: attempt 1 at server1 (1): truncated: as told; attempt 2 at server2 (2): failed: as told",
+		}},
+		{"application error", map[string]server{"server1": breaking(stream.Application, 0)}, []string{
+			"attempt 1 of r1 from 0",
+			"chosen server1 for attempt 1",
+			"break application at server1, attempt 1, reported false, retry false",
+			"done: attempt 1 at server1 (1): application: as told",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := start(t, Config{
+					Source: newListing(instances(3)...).watch, Client: &servers{by: tt.servers}, Resume: true, Attempts: 2,
+				})
+				var got []string
+				for item, err := range r.Do(WithTrace(t.Context(), follow(&got)), Request{ID: "r1", Data: stream.String("hi")}) {
+					if err == nil {
+						got = append(got, fmt.Sprintf("yield %d", item.Index))
+					}
+				}
+				if !slices.Equal(got, tt.want) {
+					t.Errorf("got:\n%q\nwant:\n%q", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// When the trace hears of a break, other requests are kept from that instance.
+func TestReportBeforeTrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := &servers{by: map[string]server{"server1": breaking(stream.Failed, 1), "server2": whole}}
+		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
+		ctx := WithTrace(t.Context(), &Trace{Break: func(BreakEvent) {
+			time.Sleep(time.Second) // somebody prints, on a slow terminal
+			if got := names(r.Tiers().Avail); got != "server2" {
+				t.Errorf("available during the break: %s", got)
+			}
+		}})
+		if _, err := ask(ctx, r, hello()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTraceOfNoInstances(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, Config{Source: newListing().watch})
+		var got []string
+		_, err := ask(WithTrace(t.Context(), follow(&got)), r, hello())
+		if want := []string{fmt.Sprintf("done: %v", err)}; err == nil || !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+// Traces add up, the outer one first; functions that are missing do not count.
+func TestWithTrace(t *testing.T) {
+	var got []string
+	note := func(name string) *Trace {
+		return &Trace{
+			Attempt: func(AttemptEvent) { got = append(got, name+" attempt") },
+			Done:    func(DoneEvent) { got = append(got, name+" done") },
+		}
+	}
+	ctx := WithTrace(context.Background(), note("first"))
+	ctx = WithTrace(ctx, &Trace{Item: func(Item) { got = append(got, "second item") }})
+	ctx = WithTrace(ctx, note("third"))
+	trace := contextTrace(ctx)
+	trace.Attempt(AttemptEvent{})
+	trace.Item(Item{})
+	trace.Done(DoneEvent{})
+	want := []string{"first attempt", "third attempt", "second item", "first done", "third done"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if trace.Chosen != nil || trace.Refused != nil || trace.Break != nil || trace.Down != nil {
+		t.Error("a function that nobody gave")
+	}
+	if contextTrace(context.Background()) != nil {
+		t.Error("a trace from nowhere")
+	}
+}
