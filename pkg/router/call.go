@@ -52,6 +52,9 @@ type Item struct {
 func (r *Router) Do(ctx context.Context, req Request) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		c := call{r: r, req: req, trace: contextTrace(ctx), yield: yield}
+		if r.cfg.Trace != nil {
+			c.trace = joined(r.cfg.Trace(), c.trace)
+		}
 		if c.trace == nil {
 			c.trace = &Trace{}
 		}

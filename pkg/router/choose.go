@@ -26,7 +26,7 @@ func (c *call) pick(ctx context.Context) (*Peer, error) {
 		if p := c.choose(t); p != nil {
 			return p, nil
 		}
-		if c.refused && len(t.Avail) > 0 {
+		if c.refused && len(t.Avail)+len(t.Spare) > 0 {
 			return nil, ErrOverloaded
 		}
 		switch {
@@ -53,20 +53,31 @@ func (c *call) pick(ctx context.Context) (*Peer, error) {
 // choose returns an available instance that the request has not tried, or nil.
 func (c *call) choose(t *Tiers) *Peer {
 	if c.req.Instance != "" && c.attempt == 1 && len(c.tried) == 0 {
-		if p := find(t.Avail, c.req.Instance); p != nil {
-			return p
+		// What others have reported does not overrule the caller.
+		for _, peers := range [][]*Peer{t.Avail, t.Spare} {
+			if p := find(peers, c.req.Instance); p != nil {
+				return p
+			}
 		}
 	}
-	if len(t.Avail) == 0 {
+	if p := c.chooseFrom(t.Avail); p != nil {
+		return p
+	}
+	return c.chooseFrom(t.Spare)
+}
+
+// chooseFrom returns one of peers that the request has not tried, or nil.
+func (c *call) chooseFrom(peers []*Peer) *Peer {
+	if len(peers) == 0 {
 		return nil
 	}
 	for range pickTries {
-		if p := c.r.cfg.Picker.Pick(t.Avail); !c.hasTried(p) {
+		if p := c.r.cfg.Picker.Pick(peers); !c.hasTried(p) {
 			return p
 		}
 	}
-	left := make([]*Peer, 0, len(t.Avail))
-	for _, p := range t.Avail {
+	left := make([]*Peer, 0, len(peers))
+	for _, p := range peers {
 		if !c.hasTried(p) {
 			left = append(left, p)
 		}
@@ -87,11 +98,11 @@ func (c *call) awaitSource(ctx context.Context) error {
 		}
 		t := c.r.tiers.load()
 		switch {
-		case len(t.Source) > 0 && (c.req.Instance == "" || find(t.Source, c.req.Instance) != nil):
+		case !t.unasked && len(t.Source) > 0 && (c.req.Instance == "" || find(t.Source, c.req.Instance) != nil):
 			return nil
 		case !t.listed && t.Stale != nil:
 			return fmt.Errorf("reading the instances of endpoint %v: %w", c.r.cfg.Endpoint, t.Stale)
-		case over || t.listed && c.r.cfg.Wait <= 0:
+		case over || t.listed && !t.unasked && c.r.cfg.Wait <= 0:
 			return c.nobodyListed(t)
 		case expired == nil && c.r.cfg.Wait > 0:
 			timer := time.NewTimer(c.r.cfg.Wait)

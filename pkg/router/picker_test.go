@@ -24,7 +24,7 @@ func mustPicker(tb testing.TB, name string) Picker {
 func still(picker Picker, n int) *Router {
 	r := &Router{cfg: Config{Picker: picker, Endpoint: testEndpoint}, ctx: context.Background()}
 	r.tiers.cooldown = DefaultCooldown
-	r.tiers.init()
+	r.tiers.init(false)
 	r.tiers.setSource(discovery.Instances{List: instances(n)})
 	return r
 }

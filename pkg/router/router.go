@@ -67,6 +67,16 @@ type Config struct {
 	// WaitRestore is how long a request waits for an instance when all are
 	// down; 0 means that it fails at once.
 	WaitRestore time.Duration
+	// Reports, if set, shares what is reported down with other clients of the
+	// endpoint; [*discovery.Registry] does. Their reports narrow this router's
+	// choice, but never to nothing.
+	Reports Reports
+	// Reporter is how this router signs its reports, a part of a key; "" means
+	// the host's name, the process's number and a random one.
+	Reporter string
+	// Trace, if set, returns for each request the functions that follow it, as
+	// those of [WithTrace] do and before them. It is called from many goroutines.
+	Trace func() *Trace
 	// Logger hears of breaks at info level and of all else at debug level.
 	// Nil is silent.
 	Logger *slog.Logger
@@ -82,7 +92,8 @@ type Router struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	kick chan struct{} // wakes the reconcile loop
+	kick    chan struct{} // wakes the reconcile loop
+	sharing *sharing      // nil without Config.Reports
 }
 
 // New starts a router. Close it to end its goroutines.
@@ -105,14 +116,20 @@ func New(cfg Config) *Router {
 		log:   cfg.Logger,
 		kick:  make(chan struct{}, 1),
 	}
-	r.tiers.init()
+	r.tiers.init(cfg.Reports != nil)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.wg.Go(r.watch)
 	r.wg.Go(r.reconcile)
+	if cfg.Reports != nil {
+		r.sharing = newSharing(cfg.Reporter)
+		r.wg.Go(r.publish)
+		r.wg.Go(r.heed)
+	}
 	return r
 }
 
-// Close stops following the source and waits for the router's goroutines.
+// Close stops following the source and waits for the router's goroutines. What
+// is still to be reported to others it reports, for two seconds at most.
 // Requests that run are not ended by it; they are their callers'.
 func (r *Router) Close() {
 	r.cancel()
@@ -173,9 +190,9 @@ func (r *Router) reportDown(p *Peer, cause error) (Down, bool) {
 	d, isNew := r.tiers.report(p, cause, time.Now())
 	if isNew {
 		r.log.Debug(fmt.Sprintf("inhibiting instance %v", p.ID), "name", p.Name, "for", d.Until.Sub(d.Since))
-		select {
-		case r.kick <- struct{}{}:
-		default: // it is about to look anyway
+		signal(r.kick)
+		if r.sharing != nil {
+			r.sharing.add(d)
 		}
 	}
 	return d, isNew

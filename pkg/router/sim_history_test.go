@@ -29,7 +29,7 @@ func (s *sim) history(rng *rand.Rand) {
 		synctest.Wait()
 		s.checkTiers()
 	}
-	if s.firstShown.IsZero() && s.outage == nil {
+	if !s.hasShown() && s.outage == nil {
 		s.publish() // for those who wait without a bound
 	}
 }
@@ -60,7 +60,7 @@ func (s *sim) happens(rng *rand.Rand) {
 	switch {
 	case s.outage == nil:
 		s.publish()
-	case !s.firstShown.IsZero() && rng.IntN(2) == 0:
+	case s.hasShown() && rng.IntN(2) == 0:
 		s.count("stale")
 		s.source.change(&discovery.Instances{List: slices.Clone(s.shown), Stale: s.outage}, nil)
 	default:

@@ -36,6 +36,13 @@ func (s *sim) shows(list []discovery.Instance) {
 	}
 }
 
+// hasShown reports whether the router has seen a set of instances.
+func (s *sim) hasShown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.firstShown.IsZero()
+}
+
 // isDown reports whether an instance is down by a report of its own. In the
 // nanosecond of the report and of its end both is true. The caller holds mu.
 func (s *sim) isDown(id discovery.InstanceID) bool {

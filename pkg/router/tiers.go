@@ -25,15 +25,23 @@ type Tiers struct {
 	// Source is instance_source: every instance that requests can be sent to
 	// and that discovery lists.
 	Source []*Peer
-	// Avail is instance_avail: the source less those that are down.
+	// Avail is instance_avail: the source less those that are down, and less
+	// those that other clients have reported.
 	Avail []*Peer
-	// Down holds the reports whose cooldown has not passed, also of instances
-	// that have left the source meanwhile.
+	// Spare is the instances that only the reports of others keep out of
+	// Avail. A request for which nothing else is left goes to one of them.
+	Spare []*Peer
+	// Down holds this router's own reports whose cooldown has not passed, also
+	// of instances that have left the source meanwhile.
 	Down map[discovery.InstanceID]Down
+	// Reported holds the reports of other clients that stand; of several about
+	// one instance, the one that ends last.
+	Reported map[discovery.InstanceID]discovery.Report
 	// Stale is nil while Source is current; else why discovery can't be read.
 	Stale error
 
 	listed   bool          // the source has been read at least once
+	unasked  bool          // the reports of others have not been read yet
 	replaced chan struct{} // closed when a newer one takes its place
 }
 
@@ -46,8 +54,9 @@ type tiers struct {
 	mu      sync.Mutex // of writers
 }
 
-func (t *tiers) init() {
-	t.current.Store(&Tiers{replaced: make(chan struct{})})
+// init readies t; with reports, no request goes out before they were read.
+func (t *tiers) init(reports bool) {
+	t.current.Store(&Tiers{unasked: reports, replaced: make(chan struct{})})
 }
 
 func (t *tiers) load() *Tiers { return t.current.Load() }
@@ -55,11 +64,16 @@ func (t *tiers) load() *Tiers { return t.current.Load() }
 // swap makes next, a changed copy of the current tiers, the current ones. The
 // caller holds mu.
 func (t *tiers) swap(next Tiers) *Tiers {
-	next.Avail = next.Source
-	if len(next.Down) > 0 {
+	next.Avail, next.Spare = next.Source, nil
+	if len(next.Down) > 0 || len(next.Reported) > 0 {
 		next.Avail = make([]*Peer, 0, len(next.Source))
 		for _, p := range next.Source {
-			if _, down := next.Down[p.ID]; !down {
+			if _, down := next.Down[p.ID]; down {
+				continue
+			}
+			if report, ok := next.Reported[p.ID]; ok && report.Incarnation == p.Incarnation {
+				next.Spare = append(next.Spare, p)
+			} else {
 				next.Avail = append(next.Avail, p)
 			}
 		}
@@ -148,28 +162,57 @@ func (t *tiers) completed(p *Peer) {
 	p.failures = 0
 }
 
-// restore puts every instance back whose deadline has come, and returns them
-// and the next deadline (zero if there is none).
-func (t *tiers) restore(now time.Time) (back []discovery.Instance, nextDeadline time.Time) {
+// setReported takes over what other clients have reported.
+func (t *tiers) setReported(reports map[discovery.InstanceID]discovery.Report) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	next := *t.load()
-	rest := make(map[discovery.InstanceID]Down, len(next.Down))
-	for id, d := range next.Down {
-		if !d.Until.After(now) {
-			back = append(back, d.Instance)
-			continue
-		}
-		rest[id] = d
-		if nextDeadline.IsZero() || d.Until.Before(nextDeadline) {
-			nextDeadline = d.Until
-		}
-	}
-	if len(back) > 0 {
-		next.Down = rest
+	next.Reported = reports
+	next.unasked = false
+	t.swap(next)
+}
+
+// doNotWait lets requests go out although the reports of others are not known.
+func (t *tiers) doNotWait() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if next := *t.load(); next.unasked {
+		next.unasked = false
 		t.swap(next)
 	}
-	return back, nextDeadline
+}
+
+// restore puts every instance back whose deadline has come, and returns those
+// that this router had taken out, and the next deadline (zero if there is none).
+func (t *tiers) restore(now time.Time) (back []discovery.Instance, deadline time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := *t.load()
+	// over reports whether a time has come, and else takes note of it.
+	over := func(until time.Time) bool {
+		if !until.After(now) {
+			return true
+		}
+		if deadline.IsZero() || until.Before(deadline) {
+			deadline = until
+		}
+		return false
+	}
+	down, reported := maps.Clone(next.Down), maps.Clone(next.Reported)
+	maps.DeleteFunc(down, func(_ discovery.InstanceID, d Down) bool {
+		if !over(d.Until) {
+			return false
+		}
+		back = append(back, d.Instance)
+		return true
+	})
+	// The store ends these too, but not while it can't be read.
+	maps.DeleteFunc(reported, func(_ discovery.InstanceID, r discovery.Report) bool { return over(r.Until) })
+	if len(down) < len(next.Down) || len(reported) < len(next.Reported) {
+		next.Down, next.Reported = down, reported
+		t.swap(next)
+	}
+	return back, deadline
 }
 
 // setStale marks the source as stale for the reason err.

@@ -67,18 +67,26 @@ type traceKey struct{}
 // WithTrace returns a context whose requests t follows. If ctx has a trace
 // already, both are called, t's functions last.
 func WithTrace(ctx context.Context, t *Trace) context.Context {
-	if old := contextTrace(ctx); old != nil {
-		t = &Trace{
-			Attempt: both(old.Attempt, t.Attempt),
-			Chosen:  both(old.Chosen, t.Chosen),
-			Item:    both(old.Item, t.Item),
-			Refused: both(old.Refused, t.Refused),
-			Break:   both(old.Break, t.Break),
-			Down:    both(old.Down, t.Down),
-			Done:    both(old.Done, t.Done),
-		}
+	return context.WithValue(ctx, traceKey{}, joined(contextTrace(ctx), t))
+}
+
+// joined returns a trace that calls both, either of which may be nil.
+func joined(first, second *Trace) *Trace {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
 	}
-	return context.WithValue(ctx, traceKey{}, t)
+	return &Trace{
+		Attempt: both(first.Attempt, second.Attempt),
+		Chosen:  both(first.Chosen, second.Chosen),
+		Item:    both(first.Item, second.Item),
+		Refused: both(first.Refused, second.Refused),
+		Break:   both(first.Break, second.Break),
+		Down:    both(first.Down, second.Down),
+		Done:    both(first.Done, second.Done),
+	}
 }
 
 func contextTrace(ctx context.Context) *Trace {

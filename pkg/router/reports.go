@@ -1,0 +1,163 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+)
+
+// Reports is where clients tell each other which instances they have taken out.
+// Both methods must be safe for concurrent use.
+type Reports interface {
+	// Report publishes r until it ends by itself. An error costs a warning.
+	Report(ctx context.Context, r discovery.Report) error
+	// WatchReports yields the complete set of reports that stand, at once and
+	// whenever it changes, until ctx ends.
+	WatchReports(ctx context.Context, e discovery.Endpoint) iter.Seq2[discovery.Reports, error]
+}
+
+const (
+	// reportTimeout bounds how long one report may take. None is waited for by
+	// a request, only by [Router.Close].
+	reportTimeout = 2 * time.Second
+	// heedTimeout bounds how long a router's first requests wait for what
+	// others have reported. To go without is better than to wait any longer.
+	heedTimeout = time.Second
+)
+
+// sharing is what a router has yet to tell others. The request that breaks only
+// adds to it. There is one entry an instance, however many requests fail.
+type sharing struct {
+	reporter string
+	kick     chan struct{} // wakes the publishing goroutine
+
+	mu      sync.Mutex // guards pending
+	pending map[discovery.InstanceID]Down
+}
+
+func newSharing(reporter string) *sharing {
+	if reporter == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "unknown"
+		}
+		reporter = fmt.Sprintf("%s-%d-%04x", strings.ReplaceAll(host, "/", "-"), os.Getpid(), rand.N(1<<16))
+	}
+	return &sharing{reporter: reporter, kick: make(chan struct{}, 1), pending: make(map[discovery.InstanceID]Down)}
+}
+
+func (s *sharing) add(d Down) {
+	s.mu.Lock()
+	s.pending[d.Instance.ID] = d
+	s.mu.Unlock()
+	signal(s.kick)
+}
+
+func (s *sharing) take() map[discovery.InstanceID]Down {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pending := s.pending
+	s.pending = make(map[discovery.InstanceID]Down)
+	return pending
+}
+
+// publish tells others what this router has reported down, until the router is
+// closed, and then the rest: a command that ends after its request has still
+// seen what it saw.
+func (r *Router) publish() {
+	for {
+		select {
+		case <-r.sharing.kick:
+			r.publishPending(r.ctx)
+			continue
+		case <-r.ctx.Done():
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), reportTimeout)
+		defer cancel()
+		r.publishPending(ctx)
+		return
+	}
+}
+
+func (r *Router) publishPending(ctx context.Context) {
+	for id, d := range r.sharing.take() {
+		bounded, cancel := context.WithTimeout(ctx, reportTimeout)
+		err := r.cfg.Reports.Report(bounded, discovery.Report{
+			Endpoint: r.cfg.Endpoint, Instance: id, Incarnation: d.Instance.Incarnation,
+			Reporter: r.sharing.reporter, Kind: string(kindOf(d.Cause)), Reason: d.Cause.Error(),
+			Since: d.Since, Until: d.Until,
+		})
+		cancel()
+		switch {
+		case err == nil:
+		case errors.Is(ctx.Err(), context.Canceled):
+			r.sharing.add(d) // Close has interrupted it, and will try once more
+		default:
+			r.log.Warn("others are not told that an instance is down", "instance", id, "name", d.Instance.Name, "err", err)
+		}
+	}
+}
+
+// heed follows what others report. While that can't be read at all, the router
+// goes by what it sees itself.
+func (r *Router) heed() {
+	late := time.AfterFunc(heedTimeout, r.tiers.doNotWait)
+	defer late.Stop()
+	for r.ctx.Err() == nil {
+		for set, err := range r.cfg.Reports.WatchReports(r.ctx, r.cfg.Endpoint) {
+			if r.ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				r.log.Debug("the reports of others can't be read, trying again", "err", err)
+				r.tiers.setReported(nil)
+				break
+			}
+			reported := r.fromOthers(set.List)
+			for id, report := range reported {
+				if _, known := r.tiers.load().Reported[id]; !known {
+					r.log.Debug(fmt.Sprintf("instance %v is reported down by another client", id),
+						"reporter", report.Reporter, "kind", report.Kind, "for", time.Until(report.Until))
+				}
+			}
+			r.tiers.setReported(reported)
+			signal(r.kick)
+		}
+		select {
+		case <-time.After(sourceRetry):
+		case <-r.ctx.Done():
+		}
+	}
+}
+
+// fromOthers returns the reports of other clients that have not ended: of
+// several about an instance, the one that ends last.
+func (r *Router) fromOthers(list []discovery.Report) map[discovery.InstanceID]discovery.Report {
+	reported := make(map[discovery.InstanceID]discovery.Report)
+	now := time.Now()
+	for _, report := range list {
+		if report.Reporter == r.sharing.reporter || !report.Until.After(now) {
+			continue
+		}
+		if report.Until.After(reported[report.Instance].Until) {
+			reported[report.Instance] = report
+		}
+	}
+	return reported
+}
+
+// signal wakes a goroutine that waits on c, or lets it look once more.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it is about to look anyway
+	}
+}
