@@ -92,7 +92,7 @@ func (r *Router) publishPending(ctx context.Context) {
 		bounded, cancel := context.WithTimeout(ctx, reportTimeout)
 		err := r.cfg.Reports.Report(bounded, discovery.Report{
 			Endpoint: r.cfg.Endpoint, Instance: id, Incarnation: d.Instance.Incarnation,
-			Reporter: r.sharing.reporter, Kind: string(kindOf(d.Cause)), Reason: d.Cause.Error(),
+			Reporter: r.sharing.reporter, Kind: string(kindOf(d.Cause)), Reason: strings.TrimPrefix(d.Cause.Error(), string(kindOf(d.Cause))+": "),
 			Since: d.Since, Until: d.Until,
 		})
 		cancel()

@@ -98,7 +98,12 @@ func (c *Client) open(ctx context.Context, addr string, req Request, reuse bool)
 		st, err := conn.open(req)
 		switch {
 		case errors.Is(err, errNoPlace):
-			continue // ended or filled up since it was chosen
+			// It ended or filled up since it was chosen. If it broke before
+			// anybody used it, the next one would too.
+			if b, ok := errors.AsType[*Break](conn.ended()); ok && !used {
+				return nil, b
+			}
+			continue
 		case err != nil:
 			return nil, err
 		}

@@ -96,6 +96,13 @@ func (c *clientConn) place() bool {
 	return c.err == nil && !c.retired && len(c.streams) < cmpOr(c.client.MaxStreams, DefaultMaxStreams)
 }
 
+// ended returns why the connection ended, nil if it has not.
+func (c *clientConn) ended() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
 // open registers a stream and sends its request.
 func (c *clientConn) open(req Request) (*clientStream, error) {
 	c.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -170,6 +171,27 @@ func TestDialIsShared(t *testing.T) {
 			t.Errorf("%d dials, want 1", n)
 		}
 	})
+}
+
+// A server that closes each connection at once is asked once.
+func TestClosedBeforeUse(t *testing.T) {
+	for said, want := range map[string]stream.Kind{
+		"": stream.Truncated,
+		"{\"event\":\"overloaded\",\"comment\":[\"full\"]}\n": stream.Overloaded,
+	} {
+		for range 100 { // it may be noticed before the request is sent, or after
+			synctest.Test(t, func(t *testing.T) {
+				var dials atomic.Int32
+				c := newClient(t, &stream.Client{Dial: counted(func(context.Context, string) (net.Conn, error) {
+					return &spoken{said: strings.NewReader(said), close: func() {}}, nil
+				}, &dials)})
+				_, err := items(t.Context(), c, "", text("x"))
+				if kindOf(err) != want || dials.Load() != 1 {
+					t.Errorf("%v after %d dials, want %q after one", err, dials.Load(), want)
+				}
+			})
+		}
+	}
 }
 
 // A connection on which a server did not answer, or broke the rules, is not used

@@ -59,10 +59,10 @@ func run() error {
 func configure() (*embed.Config, error) {
 	cfg := embed.NewConfig()
 	cfg.UnsafeNoFsync = true // a test's data need not outlive the machine
-	cfg.LogLevel = "warn"
 	cfg.LogOutputs = []string{"stderr"}
 
 	flag.StringVar(&cfg.Dir, "data-dir", "", "where the data lies")
+	flag.StringVar(&cfg.LogLevel, "log-level", "warn", "what to log on standard error")
 	flag.StringVar(&cfg.Name, "name", "test", "this member's name")
 	flag.StringVar(&cfg.InitialCluster, "initial-cluster", "", "every member as name=peer URL, comma-separated (default this one)")
 	flag.StringVar(&cfg.ClientTLSInfo.CertFile, "cert-file", "", "the client listener's certificate")

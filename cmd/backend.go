@@ -1,0 +1,125 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// backend is a server of the endpoint in this process: listening, then
+// registered.
+type backend struct {
+	instance discovery.Instance
+	server   *stream.Server
+	lease    discovery.Lease
+	serving  sync.WaitGroup
+	err      error // of serving; read after serving ended
+}
+
+// backendConfig says what a backend serves, and where.
+type backendConfig struct {
+	name       string
+	listen     string
+	advertise  string
+	handler    stream.Handler
+	fault      stream.Fault
+	maxStreams int
+}
+
+// startBackend listens, serves and registers.
+func startBackend(ctx context.Context, c common, store discovery.Store, cfg backendConfig) (*backend, error) {
+	log := c.logs.For("serve")
+	cfg.fault.Notify = func(f stream.Fault) {
+		log.Info(faultText(f, cfg.name))
+	}
+	injector := stream.Inject(cfg.handler, cfg.fault)
+	b := &backend{server: &stream.Server{
+		Handler:    injector.Handle,
+		Admit:      injector.Admit,
+		Resumes:    true,
+		MaxStreams: cfg.maxStreams,
+		Logger:     c.logs.For("stream"),
+	}}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.listen)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w; choose another address with --listen, or port 0 for any free one", cfg.listen, err)
+	}
+	address, err := advertised(cfg.advertise, cfg.listen, l.Addr())
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	b.instance = discovery.Instance{
+		ID: discovery.NewInstanceID(), Name: cfg.name, Endpoint: c.endpoint,
+		Transport: discovery.NDJSON, Address: address,
+	}
+	b.serving.Go(func() { b.err = b.server.Serve(l) })
+	b.lease, err = discovery.NewRegistry(store, c.logs.For("discovery")).Register(ctx, b.instance)
+	if err != nil {
+		b.server.Close()
+		b.serving.Wait()
+		return nil, err
+	}
+	log.Info(fmt.Sprintf("Server initialized: name=%s, failure_mode=%v", cfg.name, cfg.fault.Mode))
+	log.Debug("serving", "instance", b.instance.ID, "address", address, "endpoint", c.endpoint)
+	return b, nil
+}
+
+// stop deregisters, lets running streams finish until ctx ends, hands the rest
+// back, and waits for everything. It returns how many were handed back.
+func (b *backend) stop(ctx context.Context) (handedBack int, err error) {
+	releaseCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	err = b.lease.Release(releaseCtx)
+	handedBack = b.server.Shutdown(ctx)
+	b.serving.Wait()
+	if !errors.Is(b.err, stream.ErrClosed) {
+		err = errors.Join(err, b.err)
+	}
+	return handedBack, err
+}
+
+// releaseTimeout bounds how long a store may take to forget an instance that
+// leaves; after it, the lease does the same.
+const releaseTimeout = 2 * time.Second
+
+// advertised is the address that others are told.
+func advertised(advertise, listen string, bound net.Addr) (string, error) {
+	host, port, err := net.SplitHostPort(bound.String())
+	if err != nil {
+		return "", fmt.Errorf("bound to %v: %w", bound, err)
+	}
+	if advertise != "" {
+		h, p, err := net.SplitHostPort(advertise)
+		if err != nil {
+			// A host alone: the port is the bound one.
+			h, p = strings.Trim(advertise, "[]"), port
+		}
+		if h == "" {
+			return "", usageError{fmt.Errorf("--advertise %q names no host: the form is HOST:PORT, or HOST for the bound port", advertise)}
+		}
+		if p == "0" {
+			p = port
+		}
+		return net.JoinHostPort(h, p), nil
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		return "", usageError{fmt.Errorf("--listen %s is every address, and none that others can reach: say with --advertise HOST which one they should use", listen)}
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// faultText is the log line of a fault that shows.
+func faultText(f stream.Fault, name string) string {
+	if f.Kind == stream.FaultError {
+		return fmt.Sprintf("Simulating stream error after %d characters (server: %s)", f.After, name)
+	}
+	return fmt.Sprintf("Simulating %s after %d characters (server: %s)", f.Kind, f.After, name)
+}

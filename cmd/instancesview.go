@@ -1,0 +1,145 @@
+package cmd
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+)
+
+// instancesView is what is shown of an endpoint: the two tiers, and for every
+// difference between them the reason.
+type instancesView struct {
+	Endpoint string                 `json:"endpoint"`
+	Source   []discovery.InstanceID `json:"instance_source"`
+	Avail    []discovery.InstanceID `json:"instance_avail"`
+	Rows     []instanceRow          `json:"instances"` // sorted by name, then by id
+	// Stale says why this is an older view, or not a full one; "" if it is current.
+	Stale string `json:"stale,omitempty"`
+}
+
+// instanceRow is what is shown of one instance.
+type instanceRow struct {
+	ID        discovery.InstanceID `json:"id"`
+	Name      string               `json:"name"`
+	Address   string               `json:"address"`
+	Transport string               `json:"transport"`
+	Source    bool                 `json:"source"`
+	Avail     bool                 `json:"avail"`
+	Down      *downRow             `json:"down,omitempty"`
+	Probe     *probeResult         `json:"probe,omitempty"`
+
+	incarnation string
+}
+
+// downRow is a report. The times are this machine's.
+type downRow struct {
+	Kind     string    `json:"kind"`
+	Reason   string    `json:"reason"`
+	Reporter string    `json:"reporter"`
+	Since    time.Time `json:"since"`
+	Until    time.Time `json:"until"`
+	// Others are the reports of the same instance that end sooner.
+	Others []downRow `json:"others,omitempty"`
+}
+
+// newInstancesView brings together who is listed and who is reported.
+func newInstancesView(endpoint discovery.Endpoint, list discovery.Instances, reports discovery.Reports, now time.Time) instancesView {
+	v := instancesView{
+		Endpoint: endpoint.String(),
+		Source:   []discovery.InstanceID{}, Avail: []discovery.InstanceID{},
+		Rows: make([]instanceRow, 0, len(list.List)),
+	}
+	switch {
+	case list.Stale != nil:
+		v.Stale = list.Stale.Error()
+	case reports.Stale != nil:
+		v.Stale = "down reports: " + reports.Stale.Error()
+	}
+	reported := reportsByInstance(reports, now)
+	for _, i := range list.List {
+		down := newDown(slices.DeleteFunc(reported[i.ID], func(r discovery.Report) bool {
+			return r.Incarnation != i.Incarnation // a server that was there before
+		}))
+		delete(reported, i.ID)
+		avail := i.Routable() && down == nil
+		v.Source = append(v.Source, i.ID)
+		if avail {
+			v.Avail = append(v.Avail, i.ID)
+		}
+		v.Rows = append(v.Rows, instanceRow{
+			ID: i.ID, Name: i.Name, Address: i.Address, Transport: i.Transport,
+			Source: true, Avail: avail, Down: down, incarnation: i.Incarnation,
+		})
+	}
+	for id, left := range reported {
+		v.Rows = append(v.Rows, instanceRow{ID: id, Down: newDown(left)})
+	}
+	slices.SortFunc(v.Rows, func(a, b instanceRow) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+	return v
+}
+
+// reportsByInstance sorts out the reports that have not ended, as routers see
+// it: by their own clock, if the store is late to drop one.
+func reportsByInstance(reports discovery.Reports, now time.Time) map[discovery.InstanceID][]discovery.Report {
+	by := make(map[discovery.InstanceID][]discovery.Report)
+	for _, r := range reports.List {
+		if r.Until.After(now) {
+			by[r.Instance] = append(by[r.Instance], r)
+		}
+	}
+	return by
+}
+
+// newDown returns what is shown of the reports of one instance, or nil if there
+// are none. The one that ends last decides when the instance returns.
+func newDown(reports []discovery.Report) *downRow {
+	if len(reports) == 0 {
+		return nil
+	}
+	slices.SortFunc(reports, func(a, b discovery.Report) int {
+		return cmp.Or(b.Until.Compare(a.Until), cmp.Compare(a.Reporter, b.Reporter))
+	})
+	rows := make([]downRow, len(reports))
+	for i, r := range reports {
+		rows[i] = downRow{
+			Kind: r.Kind, Reason: r.Reason, Reporter: r.Reporter,
+			Since: r.Since.UTC().Round(time.Millisecond), Until: r.Until.UTC().Round(time.Millisecond),
+		}
+	}
+	rows[0].Others = rows[1:]
+	return &rows[0]
+}
+
+// nextReturn returns when the next instance returns; zero if none is down.
+func (v instancesView) nextReturn() time.Time {
+	var next time.Time
+	for _, r := range v.Rows {
+		if r.Down != nil && (next.IsZero() || r.Down.Until.Before(next)) {
+			next = r.Down.Until
+		}
+	}
+	return next
+}
+
+func (v instancesView) appendJSON(dst []byte) []byte {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		panic(err) // the types are ours, and all can be marshalled
+	}
+	return append(append(dst, b...), '\n')
+}
+
+// plain shows a text that others chose without what would move the cursor or
+// end the row.
+func plain(s string) string {
+	quoted := rustDebug(s)
+	if quoted = quoted[1 : len(quoted)-1]; quoted != s {
+		return quoted
+	}
+	return s
+}

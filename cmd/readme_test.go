@@ -1,0 +1,246 @@
+//go:build unix
+
+package cmd_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestReadme runs every command of the README as it stands there, in order, in
+// an environment of its own, and compares what is printed.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) == 0 {
+		t.Fatal("no code blocks found")
+	}
+	r := newReader(t)
+	for _, block := range blocks {
+		switch kind, body := block[1], block[2]; kind {
+		case "console":
+			for _, c := range parseConsole(body) {
+				c.line = strings.NewReplacer(
+					// Somebody's etcd may be there, and somebody's data.
+					"-listen-client-url http://127.0.0.1:2379", "-listen-client-url http://127.0.0.1:0",
+					"/tmp/migrate-etcd", t.TempDir(),
+				).Replace(c.line)
+				out := r.run(t, c)
+				if strings.Contains(c.line, "testdata/etcd") {
+					r.env = append(r.env, "ETCD_ENDPOINTS="+strings.TrimSpace(out))
+				}
+			}
+		case "go":
+			r.runProgram(t, body)
+		case "sh":
+			// The test command: it can't run itself, .ci/run does.
+			if body != "go test ./...\n" {
+				t.Errorf("a block of sh is not run by this test, make it console: %s", body)
+			}
+		default:
+			t.Errorf("a block of %s is not known to this test", kind)
+		}
+	}
+}
+
+// command is a command as typed at a prompt and what it prints.
+type command struct {
+	line string
+	want string
+}
+
+func parseConsole(block string) []command {
+	var commands []command
+	for line := range strings.Lines(block) {
+		if typed, ok := strings.CutPrefix(line, "$ "); ok {
+			commands = append(commands, command{line: strings.TrimSpace(typed)})
+		} else if n := len(commands); n > 0 {
+			commands[n-1].want += line
+		}
+	}
+	return commands
+}
+
+// reader is who follows the README: a shell in a clone, with a bin directory.
+type reader struct {
+	dir string // the clone
+	env []string
+}
+
+func newReader(t *testing.T) *reader {
+	dir, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	r := &reader{dir: dir, env: []string{
+		"TMPDIR=" + t.TempDir(), "GOBIN=" + bin, "PATH=" + bin + string(os.PathListSeparator) + os.Getenv("PATH"),
+	}}
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		switch {
+		case strings.HasPrefix(name, "DYN_"), strings.HasPrefix(name, "ETCD_"), strings.HasPrefix(name, "MIGRATE_"):
+		case name == "TMPDIR", name == "GOBIN", name == "PATH", name == "SERVER_NAME", name == "FAILURE_MODE":
+		default:
+			r.env = append(r.env, v)
+		}
+	}
+	return r
+}
+
+// run runs a command to its end or, if it serves, until it has printed what it
+// should; then it goes on until the test is over.
+// It returns that.
+func (r *reader) run(t *testing.T, c command) string {
+	t.Helper()
+	// The test's own context has ended by the time its cleanups run.
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, "sh", "-c", "exec env "+c.line)
+	out := &output{changed: make(chan struct{}, 1)}
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = r.dir, r.env, out, out
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	runsOn := strings.Contains(c.line, "migrate serve") || strings.Contains(c.line, "testdata/etcd")
+	if !runsOn {
+		defer cancel()
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("%s: %v\n%s", c.line, err, out)
+		}
+		if got, want := normalize(out.String()), normalize(c.want); got != want {
+			t.Errorf("%s\nprints:\n%s\nthe README has:\n%s", c.line, got, want)
+		}
+		return out.String()
+	}
+	// The etcd of the tests ends with its standard input.
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait() // it was asked to end
+	})
+	deadline := time.After(30 * time.Second)
+	for normalize(out.String()) != normalize(c.want) {
+		select {
+		case <-out.changed:
+		case <-deadline:
+			t.Fatalf("%s\nprints:\n%s\nthe README has:\n%s", c.line, out, c.want)
+		}
+	}
+	return out.String()
+}
+
+// runProgram runs a program of the README against two servers at the addresses
+// that it names, one of which breaks the stream.
+func (r *reader) runProgram(t *testing.T, source string) {
+	t.Helper()
+	dir := t.TempDir()
+	mod, err := os.ReadFile(filepath.Join(r.dir, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, err := os.ReadFile(filepath.Join(r.dir, "go.sum"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const module = "github.com/request-migration/migrate"
+	mod = bytes.Replace(mod, []byte("module "+module), []byte("module example.com/program\n\nrequire "+module+
+		" v0.0.0\n\nreplace "+module+" => "+r.dir), 1)
+	// Fixed ports could be taken: each address becomes that of a server here.
+	addresses := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(source, -1)
+	for i, address := range addresses {
+		source = strings.Replace(source, address, r.server(t, i == 0), 1)
+	}
+	for name, content := range map[string][]byte{"go.mod": mod, "go.sum": sum, "main.go": []byte(source)} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "run", "-mod=mod", ".")
+	cmd.Dir, cmd.Env = dir, append(r.env, "GOFLAGS=")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("the README's program: %v\n%s", err, out)
+	}
+	var got strings.Builder
+	for line := range strings.Lines(string(out)) {
+		_, char, _ := strings.Cut(line, ", data: ")
+		got.WriteString(strings.TrimSuffix(char, " true\n"))
+	}
+	if got.String() != "hello" {
+		t.Errorf("the README's program prints %q, want the items of hello", out)
+	}
+}
+
+// server starts a server and returns its address.
+func (r *reader) server(t *testing.T, fails bool) string {
+	t.Helper()
+	mode := "never"
+	if fails {
+		mode = "always"
+	}
+	r.run(t, command{
+		line: "SERVER_NAME=library-" + mode + " migrate serve --failure-mode " + mode + " --endpoint readme/library/" + mode,
+		want: "2026-11-24 23:10:19.350 INFO serve: Server initialized: name=library-" + mode + ", failure_mode=" + mode + "\n",
+	})
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "migrate instances --endpoint readme/library/"+mode)
+	cmd.Dir, cmd.Env = r.dir, r.env
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(string(out))
+}
+
+// normalize takes out what differs from run to run: ids, ports, times, and the
+// width of the columns that depends on them.
+func normalize(s string) string {
+	for _, r := range []struct{ pattern, with string }{
+		{`127\.0\.0\.1:\d+`, "ADDRESS"},
+		{`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}`, "TIME"},
+		{`\b[0-9a-f]{9,14}\b`, "ID"},
+		{` +`, " "},
+		{` \n`, "\n"},
+	} {
+		s = regexp.MustCompile(r.pattern).ReplaceAllString(s, r.with)
+	}
+	return s
+}
+
+// output is what a command has printed so far.
+type output struct {
+	mu      sync.Mutex
+	buf     bytes.Buffer
+	changed chan struct{}
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case o.changed <- struct{}{}:
+	default:
+	}
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}

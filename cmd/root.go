@@ -1,0 +1,105 @@
+// Package cmd is the migrate command: flags, wiring and printing.
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Main runs the command that the process was started as and returns its exit code.
+func Main() int {
+	root := newRoot()
+	ran := false
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		ran = true
+		return loadSettings(cmd)
+	}
+	cmd, err := root.ExecuteContextC(context.Background())
+	if err == nil {
+		return exitOK
+	}
+	if !ran {
+		// Cobra did not get as far as the command: its words are the mistake.
+		err = usageError{err}
+	}
+	message := err.Error()
+	if exitCode(err) == exitUsage {
+		message += fmt.Sprintf(` (see "%s --help")`, cmd.CommandPath())
+	}
+	_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "Error: "+oneLine(message)) // nowhere to say that this fails
+	return exitCode(err)
+}
+
+// oneLine keeps a message from looking like several.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' }), " ")
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "migrate",
+		Short: "Streaming requests that outlive their server",
+		Long: `migrate serves streaming requests, makes them, and carries them on at another
+server when the stream breaks.
+
+Flags come first, then the environment, then the file that --config names.`,
+		Example: `  # The whole system in one process: server1 fails, the request migrates.
+  migrate request hello --spawn server1=always --spawn server2=never --instance server1
+
+  # The same with a process each.
+  SERVER_NAME=server1 FAILURE_MODE=always migrate serve &
+  SERVER_NAME=server2 FAILURE_MODE=never migrate serve &
+  migrate request hello --wait-restore 10s
+  migrate instances`,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(newServe(), newRequest(), newInstances())
+	addCommonFlags(root.PersistentFlags())
+	complete(root, "store-kv", storeNames()...)
+	complete(root, "log-format", logFormats()...)
+	strictHelp(root)
+	return root
+}
+
+// strictHelp makes "help WORD" fail where WORD is no command, as WORD itself
+// does; cobra's own answers with other help and success.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	help, _, err := root.Find([]string{"help"})
+	if err != nil {
+		panic(err) // it was just added
+	}
+	help.Args = func(_ *cobra.Command, args []string) error {
+		_, _, err := root.Find(args)
+		return err
+	}
+}
+
+// complete makes the shell offer values for a flag.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	if err != nil {
+		panic(err) // the flag's name is wrong, here in the code
+	}
+}
+
+// version is what the build knows of itself.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && !strings.Contains(v, s.Value[:min(12, len(s.Value))]) {
+			v += " (" + s.Value[:min(12, len(s.Value))] + ")"
+		}
+	}
+	return v
+}

@@ -1,0 +1,123 @@
+//go:build unix
+
+package cmd_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func scriptOccupy(ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return errUsage
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	ts.Defer(func() { l.Close() })
+	ts.Setenv(args[0], l.Addr().String())
+	return nil
+}
+
+func scriptRemember(ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return errUsage
+	}
+	tree, err := describe(ts.MkAbs(args[0]))
+	if err != nil {
+		return err
+	}
+	s := stateOf(ts)
+	if s.trees == nil {
+		s.trees = map[string]map[string]string{}
+	}
+	s.trees[args[0]] = tree
+	return nil
+}
+
+// scriptUntouched lets new files pass: they are the store's own.
+func scriptUntouched(ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return errUsage
+	}
+	before := stateOf(ts).trees[args[0]]
+	if len(before) == 0 {
+		return errors.New("nothing is remembered")
+	}
+	now, err := describe(ts.MkAbs(args[0]))
+	if err != nil {
+		return err
+	}
+	for name, was := range before {
+		if is := now[name]; is != was {
+			return fmt.Errorf("%s was %s, is %s", name, was, is)
+		}
+	}
+	return nil
+}
+
+// describe returns what can be said of every file below dir, by its name. A
+// directory's time of change is not its own.
+func describe(dir string) (map[string]string, error) {
+	tree := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		text := info.Mode().String()
+		switch {
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			text += " to " + target
+		case info.Mode().IsRegular():
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			text += fmt.Sprintf(" %v %d %x", info.ModTime(), info.Size(), content[:min(len(content), 200)])
+		}
+		tree[path] = text
+		return nil
+	})
+	return tree, err
+}
+
+func scriptAges(ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return errUsage
+	}
+	age, err := time.ParseDuration(args[1])
+	if err != nil {
+		return err
+	}
+	then := time.Now().Add(-age)
+	return os.Chtimes(ts.MkAbs(args[0]), then, then)
+}
+
+func scriptFill(ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return errUsage
+	}
+	size, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(ts.MkAbs(args[0]), bytes.Repeat([]byte{'x'}, size), 0o600)
+}

@@ -1,0 +1,156 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+type serveOptions struct {
+	name         string
+	failureMode  string
+	failureAfter int
+	failureKind  string
+	listen       string
+	advertise    string
+	delay        time.Duration
+	maxStreams   int
+	drainTimeout time.Duration
+}
+
+// defaultFailureAfter is the original's: a fault shows after two characters.
+const defaultFailureAfter = 2
+
+func newServe() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the endpoint: echo each request character by character",
+		Long: `serve answers requests with one item for each character of the message, and
+registers itself so that clients find it. It can be made to fail on purpose.
+
+SIGTERM or SIGINT drains it: it deregisters, refuses new requests, lets running
+streams finish for --drain-timeout, hands the rest back to their clients, and
+exits with 0. A second signal ends it at once.`,
+		Example: `  SERVER_NAME=server1 FAILURE_MODE=always migrate serve
+  migrate serve --name server2 --failure-mode never --delay 100ms
+  migrate serve --name server3 --failure-mode 2-4 --failure-kind close`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runServe(cmd, o) },
+	}
+	modes := strings.Join(stream.FaultModeNames(), ", ")
+	kinds := make([]string, 0, len(stream.FaultKinds()))
+	for _, k := range stream.FaultKinds() {
+		kinds = append(kinds, string(k))
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.name, "name", "server", "name of this server")
+	flags.StringVar(&o.failureMode, "failure-mode", "first", "which requests fail: "+modes+", or by number, as 3 or 2-4")
+	flags.IntVar(&o.failureAfter, "failure-after", defaultFailureAfter, "items a failing request sends first; with no more than that it does not fail")
+	flags.StringVar(&o.failureKind, "failure-kind", string(stream.FaultError), "how requests fail: "+strings.Join(kinds, ", "))
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "address to listen on; port 0 is any free one")
+	flags.StringVar(&o.advertise, "advertise", "", "address that clients are told (default the bound one)")
+	flags.DurationVar(&o.delay, "delay", 0, "pause between items")
+	flags.IntVar(&o.maxStreams, "max-streams", 0, "requests that may run at once; more are refused as overloaded (0: no limit)")
+	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long running streams may go on once the server is asked to end")
+	complete(cmd, "failure-mode", stream.FaultModeNames()...)
+	complete(cmd, "failure-kind", kinds...)
+	return cmd
+}
+
+// config checks the options.
+func (o *serveOptions) config(cmd *cobra.Command) (backendConfig, error) {
+	mode, err := stream.ParseFaultMode(o.failureMode)
+	if err != nil {
+		return backendConfig{}, invalid(cmd, "failure-mode", err)
+	}
+	kind, err := stream.ParseFaultKind(o.failureKind)
+	if err != nil {
+		return backendConfig{}, invalid(cmd, "failure-kind", err)
+	}
+	if !utf8.ValidString(o.name) {
+		return backendConfig{}, invalid(cmd, "name", fmt.Errorf("%q is not UTF-8 text", o.name))
+	}
+	if _, _, err := net.SplitHostPort(o.listen); err != nil {
+		return backendConfig{}, invalid(cmd, "listen", fmt.Errorf("%q is not of the form HOST:PORT: %w", o.listen, err))
+	}
+	if err := notNegative(map[string]int64{
+		"failure-after": int64(o.failureAfter), "delay": int64(o.delay),
+		"max-streams": int64(o.maxStreams), "drain-timeout": int64(o.drainTimeout),
+	}); err != nil {
+		return backendConfig{}, err
+	}
+	return backendConfig{
+		name: o.name, listen: o.listen, advertise: o.advertise, maxStreams: o.maxStreams,
+		handler: stream.Echo(o.name, o.delay),
+		fault:   stream.Fault{Mode: mode, Kind: kind, After: o.failureAfter},
+	}, nil
+}
+
+func runServe(cmd *cobra.Command, o serveOptions) error {
+	cfg, err := o.config(cmd)
+	if err != nil {
+		return err
+	}
+	c, err := readCommon(cmd, "info")
+	if err != nil {
+		return err
+	}
+	if c.store == "mem" {
+		return usageError{errors.New("--store-kv mem is seen by this process alone, so no request could find the server: use file, or migrate request --spawn")}
+	}
+	// Two: the second ends the process while the first is being obeyed.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+
+	store, err := c.openStore(cmd.Context())
+	if err != nil {
+		return err
+	}
+	b, err := startBackend(cmd.Context(), c, store, cfg)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	log := c.logs.For("serve")
+	sig := <-signals
+	log.Info(fmt.Sprintf("Draining: deregistering, then %v for running streams", o.drainTimeout), "signal", sig, "streams", b.server.Streams())
+	ctx, cancel := context.WithTimeout(cmd.Context(), o.drainTimeout)
+	stopped := make(chan error, 1)
+	go func() {
+		defer cancel() // not when this function returns: that would hand streams back after a second signal
+		handedBack, err := b.stop(ctx)
+		if handedBack > 0 {
+			log.Info("Handed running streams back", "streams", handedBack)
+		}
+		stopped <- errors.Join(err, store.Close())
+	}()
+	select {
+	case err := <-stopped:
+		log.Info("Stopped")
+		return err
+	case <-signals:
+		return fmt.Errorf("%w: a second signal cut off %d streams", errInterrupted, b.server.Streams())
+	}
+}
+
+// notNegative checks flags that count or last.
+func notNegative(flags map[string]int64) error {
+	for name, n := range flags {
+		if n < 0 {
+			return usageError{fmt.Errorf("--%s is below 0: it must be 0 or more", name)}
+		}
+	}
+	return nil
+}

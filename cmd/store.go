@@ -1,0 +1,60 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/etcd"
+	"github.com/request-migration/migrate/pkg/discovery/file"
+)
+
+func storeNames() []string { return []string{"file", "etcd", "mem"} }
+
+// openStore opens the store that was chosen.
+func (c *common) openStore(ctx context.Context) (discovery.Store, error) {
+	log := c.logs.For("discovery")
+	switch c.store {
+	case "file":
+		return file.Open(file.Config{Dir: c.fileDir, Logger: log})
+	case "etcd":
+		ttl, err := leaseTTL(os.Getenv("ETCD_LEASE_TTL"))
+		if err != nil {
+			return nil, usageError{err}
+		}
+		// Secrets and their files come from the environment alone, where other
+		// users' process lists do not show them.
+		return etcd.Open(ctx, etcd.Config{
+			Endpoints: c.etcd,
+			Username:  os.Getenv("ETCD_AUTH_USERNAME"),
+			Password:  os.Getenv("ETCD_AUTH_PASSWORD"),
+			CAFile:    os.Getenv("ETCD_AUTH_CA"),
+			CertFile:  os.Getenv("ETCD_AUTH_CLIENT_CERT"),
+			KeyFile:   os.Getenv("ETCD_AUTH_CLIENT_KEY"),
+			LeaseTTL:  ttl,
+			Logger:    log,
+		})
+	case "mem":
+		return discovery.NewMem(), nil
+	}
+	return nil, fmt.Errorf("unknown store %q", c.store)
+}
+
+// leaseTTL reads a time to live: seconds, as Dynamo's settings have them, or a
+// duration. "" means the default.
+func leaseTTL(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	ttl, err := time.ParseDuration(s)
+	if n, errN := strconv.Atoi(s); errN == nil {
+		ttl, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil || ttl < time.Second {
+		return 0, fmt.Errorf("ETCD_LEASE_TTL %q: must be seconds (10) or a duration (10s), one second at least", s)
+	}
+	return ttl, nil
+}

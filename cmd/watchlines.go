@@ -1,0 +1,59 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+)
+
+// watchLines prints a line a change until ctx ends or nobody reads any more.
+func watchLines(ctx context.Context, f *feed, w io.Writer, asJSON bool) error {
+	// A report may end before the store says so.
+	ended := time.NewTimer(0)
+	defer ended.Stop()
+	var last *instancesView
+	for {
+		select {
+		case <-ctx.Done():
+			return errInterrupted
+		case <-f.changed:
+		case <-ended.C:
+		}
+		now := time.Now()
+		next, ok, err := f.view(now)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		var text []byte
+		for _, c := range changes(last, next, now) {
+			text = append(c.append(text, asJSON), '\n')
+		}
+		last = &next
+		if until := next.nextReturn(); !until.IsZero() {
+			ended.Reset(time.Until(until.Add(time.Millisecond))) // it is rounded
+		}
+		if len(text) == 0 {
+			continue
+		}
+		if _, err := w.Write(text); err != nil {
+			return fmt.Errorf("writing the changes: %w", err)
+		}
+	}
+}
+
+// append appends c as a line, without what ends it.
+func (c change) append(dst []byte, asJSON bool) []byte {
+	if !asJSON {
+		return append(dst, c.text()...)
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		panic(err) // the types are ours, and all can be marshalled
+	}
+	return append(dst, b...)
+}
