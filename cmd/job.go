@@ -31,9 +31,9 @@ func (j *job) newRouter(store discovery.Store) (r *router.Router, stop func()) {
 	}
 	registry := discovery.NewRegistry(store, j.logs.For("discovery"))
 	r = router.New(router.Config{
-		Endpoint: j.common.endpoint, Client: client, Picker: j.picker, Reports: registry,
+		Endpoint: j.endpoint, Client: client, Picker: j.picker, Reports: registry,
 		Source: func(ctx context.Context) iter.Seq2[discovery.Instances, error] {
-			return registry.Watch(ctx, j.common.endpoint)
+			return registry.Watch(ctx, j.endpoint)
 		},
 		Attempts: j.attempts, Resume: j.resume, Cooldown: j.cooldown, MaxCooldown: j.maxCooldown,
 		Wait: j.wait, WaitRestore: j.waitRestore, Logger: j.logs.For("router"),

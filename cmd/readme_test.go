@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -80,6 +81,7 @@ type reader struct {
 }
 
 func newReader(t *testing.T) *reader {
+	t.Helper()
 	dir, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +174,7 @@ func (r *reader) runProgram(t *testing.T, source string) {
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "run", "-mod=mod", ".")
-	cmd.Dir, cmd.Env = dir, append(r.env, "GOFLAGS=")
+	cmd.Dir, cmd.Env = dir, slices.Concat(r.env, []string{"GOFLAGS="})
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("the README's program: %v\n%s", err, out)

@@ -99,7 +99,7 @@ func (s *summary) write(w io.Writer) error {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) {
-		fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+		_, _ = fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) // Flush has the error
 	}
 	seconds := max(s.took.Seconds(), 1e-9)
 	row("requests", "%d in %v (%.0f/s): %s", s.requests, s.took.Round(time.Millisecond), float64(s.requests)/seconds, counts(s.outcomes))

@@ -31,7 +31,7 @@ func TestStrangers(t *testing.T) {
 	}
 	for link, target := range map[string]string{"link%2Fa": secret, "inner%2Fa": "notes.txt", "dirlink%2Fa": outside} {
 		if err := os.Symlink(target, filepath.Join(bucket, link)); err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 	}
 	write(t, filepath.Join(bucket, "dir%2Fa", "inside"), "x")
