@@ -186,10 +186,15 @@ func (r *Router) ReportDown(id discovery.InstanceID, cause error) bool {
 }
 
 func (r *Router) reportDown(p *Peer, cause error) (Down, bool) {
-	r.log.Debug(fmt.Sprintf("Reporting instance %v down due to stream error", p.ID), "name", p.Name, "kind", kindOf(cause))
+	debug := r.log.Enabled(r.ctx, slog.LevelDebug)
+	if debug {
+		r.log.Debug(fmt.Sprintf("Reporting instance %v down due to stream error", p.ID), "name", p.Name, "kind", kindOf(cause))
+	}
 	d, isNew := r.tiers.report(p, cause, time.Now())
 	if isNew {
-		r.log.Debug(fmt.Sprintf("inhibiting instance %v", p.ID), "name", p.Name, "for", d.Until.Sub(d.Since))
+		if debug {
+			r.log.Debug(fmt.Sprintf("inhibiting instance %v", p.ID), "name", p.Name, "for", d.Until.Sub(d.Since))
+		}
 		signal(r.kick)
 		if r.sharing != nil {
 			r.sharing.add(d)

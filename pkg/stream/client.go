@@ -63,7 +63,8 @@ type Client struct {
 // wrong with the stream, ctx's error when ctx ended first, or one that says
 // why req can't be sent. To leave the sequence early cancels the request.
 //
-// The items begin at req.From. They share no memory with the client.
+// The items begin at req.From. They share no memory with the client; small ones
+// may share up to 2 KiB among themselves.
 func (c *Client) Stream(ctx context.Context, addr string, req Request) iter.Seq2[Annotated, error] {
 	return func(yield func(Annotated, error) bool) {
 		// A kept connection may have died while nobody used it. If that shows

@@ -78,11 +78,13 @@ func (c *clientConn) fail(err error) {
 	c.streams = nil
 	c.watchdog.Stop()
 	c.mu.Unlock()
-	c.w.stop(false)
-	c.conn.Close()
+	// First the streams: their requests can go on while the socket is closed,
+	// which takes longer than all else.
 	for _, st := range ended {
 		st.end(why)
 	}
+	c.w.stop(false)
+	c.conn.Close()
 }
 
 // hasPlace reports whether the connection takes another stream.

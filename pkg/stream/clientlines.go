@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 )
@@ -11,6 +12,13 @@ func (st *clientStream) readLines(lines []byte, yield func(Annotated, error) boo
 	for len(lines) > 0 {
 		var line []byte
 		line, lines = cutLine(lines)
+		if data, ok := plainItem(line, st.prefix); ok && st.started {
+			st.next++
+			if !yield(Annotated{Data: st.items.keep(data, len(lines))}, nil) {
+				return false, errLeft
+			}
+			continue
+		}
 		a, err := decodeAnnotated(line, st.number, st.prefix)
 		if err != nil {
 			return false, st.conn.protocol(line, err)
@@ -35,6 +43,28 @@ func (st *clientStream) readLines(lines []byte, yield func(Annotated, error) boo
 		}
 	}
 	return false, nil
+}
+
+// slab is memory for the items of a stream, which come in bursts: one
+// allocation then serves many small ones. An item that is kept keeps a slab.
+type slab struct{ free []byte }
+
+// slabSize bounds what one item that is kept can hold in memory besides itself.
+const slabSize = 2 << 10
+
+// keep returns a copy of data. No more than more bytes will be asked for soon.
+func (s *slab) keep(data []byte, more int) []byte {
+	n := len(data)
+	if n > len(s.free) {
+		if n > slabSize/8 {
+			return bytes.Clone(data)
+		}
+		s.free = make([]byte, min(n+more, slabSize))
+	}
+	kept := s.free[:n:n]
+	s.free = s.free[n:]
+	copy(kept, data)
+	return kept
 }
 
 func isControl(event string) bool {

@@ -34,7 +34,8 @@ type clientStream struct {
 	next    int  // index of the next item
 	seen    bool // a line came
 	over    bool // the server has said its last word
-	taken   int  // bytes of lines that were read and for which no credit went out
+	items   slab
+	taken   int // bytes of lines that were read and for which no credit went out
 }
 
 // chunk is a run of lines on its way from the reader to a stream.

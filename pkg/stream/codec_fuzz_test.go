@@ -217,3 +217,37 @@ func FuzzEncodeRequest(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPlainRequest holds the short cut for requests against the full reading.
+func FuzzPlainRequest(f *testing.F) {
+	for _, seed := range []string{
+		`{"stream":7,"id":"b1946ac9","data":"hello"}`,
+		`{"stream":7,"id":"b1946ac9","data":"hello","from":2,"attempt":2}`,
+		`{"stream":0,"id":"","data":""}`,
+		`{"stream":07,"id":"a","data":"b"}`,
+		`{"stream":7,"id":"a","data":"b","stream":8}`,
+		`{"stream":7,"id":"a","id":"b","data":"c"}`,
+		`{"stream":7,"id":"a","data":"b","data":"c"}`,
+		`{"stream":7,"id":"a","data":"é\n"}`,
+		`{"stream":7,"id":"\"","data":"x"}`,
+		`{"stream":7,"data":"x"}`,
+		`{"id":"a","data":"x"}`,
+		"{\"stream\":7,\"id\":\"a\",\"data\":\"\xff\"}",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		number, got, ok := plainRequest(line)
+		if !ok {
+			return
+		}
+		full, err := decode(line)
+		if err != nil {
+			t.Fatalf("%q is not a line: %v", line, err)
+		}
+		want, err := full.request()
+		if err != nil || full.Event != "" || number != full.number() || !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: got %d %+v, want %d %+v, %v", line, number, got, full.number(), want, err)
+		}
+	})
+}

@@ -62,6 +62,9 @@ func decodeAnnotated(line []byte, number int64, prefix []byte) (Annotated, error
 	if data, ok := plainItem(line, prefix); ok {
 		return Annotated{Data: bytes.Clone(data)}, nil
 	}
+	if event, id, ok := indexEvent(line, prefix); ok {
+		return Annotated{Event: event, ID: id}, nil
+	}
 	f, err := decode(line)
 	if err != nil {
 		return Annotated{}, err
@@ -83,6 +86,48 @@ func plainItem(line, prefix []byte) ([]byte, bool) {
 	}
 	data, ok := bytes.CutSuffix(rest[len(field):], []byte("}"))
 	return data, ok && len(line) <= MaxLine && isPlainString(data)
+}
+
+// indexEvent reads a line that is just a start or an end, in the form that
+// [appendIndexEvent] gives it.
+func indexEvent(line, prefix []byte) (event, id string, ok bool) {
+	rest, ok := bytes.CutPrefix(line, prefix)
+	if !ok {
+		return "", "", false
+	}
+	const start, end = `"event":"start","id":"`, `"event":"end","id":"`
+	if rest, ok = bytes.CutPrefix(rest, []byte(start)); ok {
+		event = eventStart
+	} else if rest, ok = bytes.CutPrefix(rest, []byte(end)); ok {
+		event = eventEnd
+	} else {
+		return "", "", false
+	}
+	rest, ok = bytes.CutSuffix(rest, []byte(`"}`))
+	for _, c := range rest {
+		ok = ok && '0' <= c && c <= '9'
+	}
+	return event, string(rest), ok && len(line) <= MaxLine
+}
+
+// plainRequest reads a line that is just a request with a number, an id and
+// plain data, in the form that [appendRequest] gives it.
+func plainRequest(line []byte) (number int64, r Request, ok bool) {
+	number, err := streamNumber(line)
+	if err != nil || number == unnumbered || len(line) > MaxLine {
+		return 0, Request{}, false
+	}
+	_, rest, _ := bytes.Cut(line, []byte{','})
+	rest, ok = bytes.CutPrefix(rest, []byte(`"id":`))
+	if !ok {
+		return 0, Request{}, false
+	}
+	id, rest, found := bytes.Cut(rest, []byte(`,"data":`))
+	data, ok := bytes.CutSuffix(rest, []byte{'}'})
+	if !found || !ok || !isPlainString(id) || !isPlainString(data) {
+		return 0, Request{}, false
+	}
+	return number, Request{ID: string(id[1 : len(id)-1]), Data: bytes.Clone(data), Attempt: 1}, true
 }
 
 // streamNumber returns the number of the stream that a line belongs to. The

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -175,13 +176,37 @@ func isPlainString(data []byte) bool {
 	if n < 2 || data[0] != '"' || data[n-1] != '"' {
 		return false
 	}
-	ascii := byte(0)
 	body := data[1 : n-1]
-	for _, c := range body {
+	var all uint64 // every bit that is set in any byte
+	rest := body
+	for ; len(rest) >= 8; rest = rest[8:] {
+		word := binary.LittleEndian.Uint64(rest)
+		if hasSpecial(word) {
+			return false
+		}
+		all |= word
+	}
+	for _, c := range rest {
 		if c < ' ' || c == '"' || c == '\\' {
 			return false
 		}
-		ascii |= c
+		all |= uint64(c)
 	}
-	return ascii < utf8.RuneSelf || utf8.Valid(body)
+	return all&highBits == 0 || utf8.Valid(body)
+}
+
+const (
+	lowBits  = 0x0101010101010101
+	highBits = 0x8080808080808080
+)
+
+// hasSpecial reports whether one of the eight bytes of w is a quote, a
+// backslash or a control character. (The tests for a zero byte and for one below
+// n are from Anderson's "Bit Twiddling Hacks".)
+func hasSpecial(w uint64) bool {
+	quote, slash := w^('"'*lowBits), w^('\\'*lowBits)
+	below := (w - ' '*lowBits) &^ w
+	quote = (quote - lowBits) &^ quote
+	slash = (slash - lowBits) &^ slash
+	return (below|quote|slash)&highBits != 0
 }

@@ -137,6 +137,9 @@ func (c *serverConn) take(line []byte) error {
 	if len(bytes.TrimSpace(line)) == 0 {
 		return nil // somebody presses the return key
 	}
+	if number, req, ok := plainRequest(line); ok {
+		return c.request(number, req)
+	}
 	f, err := decode(line)
 	if err != nil {
 		c.reply(unnumbered, `not a request: `+err.Error()+`; one looks like {"data":"hello"}`)
@@ -144,7 +147,12 @@ func (c *serverConn) take(line []byte) error {
 	}
 	switch f.Event {
 	case "":
-		return c.request(f)
+		req, err := f.request()
+		if err != nil {
+			c.reply(f.number(), "not a request: "+err.Error())
+			return nil //nolint:nilerr // as above
+		}
+		return c.request(f.number(), req)
 	case eventCancel:
 		c.cancelStream(f.number())
 	case eventCredit:
@@ -158,13 +166,7 @@ func (c *serverConn) take(line []byte) error {
 }
 
 // request begins a request, or queues one that has no number.
-func (c *serverConn) request(f fields) error {
-	number := f.number()
-	req, err := f.request()
-	if err != nil {
-		c.reply(number, "not a request: "+err.Error())
-		return nil //nolint:nilerr // as above
-	}
+func (c *serverConn) request(number int64, req Request) error {
 	if number != unnumbered {
 		c.w.mu.Lock()
 		_, taken := c.streams[number]

@@ -45,6 +45,7 @@ func (c *serverConn) begin(number int64, req Request) *serverStream {
 	defer c.w.mu.Unlock()
 	st.ctx, st.cancel = context.WithCancelCause(c.ctx)
 	c.streams[number] = st
+	c.w.sharers = len(c.streams)
 	if c.w.open() {
 		st.add(appendIndexEvent(c.w.buf, st.prefix, eventStart, req.From))
 	}
@@ -149,6 +150,7 @@ func (st *serverStream) abandon() {
 func (st *serverStream) leave() {
 	if st.c.streams[st.number] == st {
 		delete(st.c.streams, st.number)
+		st.c.w.sharers = len(st.c.streams)
 		st.c.srv.release()
 	}
 }

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"net"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -14,6 +15,8 @@ const (
 	// keepBuffer is the largest buffer that is kept for the next lines; one
 	// that a single long line has grown goes back.
 	keepBuffer = 2 * maxPending
+	// fewBytes is less than what makes a write worth its system call.
+	fewBytes = 1 << 10
 	// lingerTime is how long a closing connection waits for the other end: to
 	// take the last lines, and to close its side.
 	lingerTime = time.Second
@@ -37,6 +40,7 @@ type lineWriter struct {
 	data    sync.Cond
 	room    sync.Cond
 	waiting int       // how many wait for room
+	sharers int       // how many goroutines add lines, if it is known
 	wrote   time.Time // when the last write began
 }
 
@@ -57,6 +61,16 @@ func (w *lineWriter) run() error {
 		}
 		if w.err != nil || len(w.buf) == 0 {
 			return w.err
+		}
+		if w.sharers > 1 && len(w.buf) < fewBytes {
+			// Others who are ready to run may have a line too: let them add it
+			// first. That is no wait: with nobody ready this goes on at once.
+			w.mu.Unlock()
+			runtime.Gosched()
+			w.mu.Lock()
+			if w.err != nil {
+				return w.err
+			}
 		}
 		out := w.buf
 		w.buf, w.spare = w.spare, nil

@@ -9,7 +9,8 @@ import (
 )
 
 // Left returns how long the record under key stands unless its owner renews its
-// lease, in whole seconds: 0 if it isn't there, or has no lease.
+// lease, in whole seconds, the last one begun counted: 0 if it isn't there, or
+// has no lease.
 func (s *Store) Left(ctx context.Context, key string) (time.Duration, error) {
 	ctx, leave, err := s.enter(ctx)
 	if err != nil {
@@ -26,7 +27,7 @@ func (s *Store) Left(ctx context.Context, key string) (time.Duration, error) {
 		if err != nil {
 			return err
 		}
-		seconds = max(lease.TTL, 0) // -1 once it has expired
+		seconds = lease.TTL + 1 // it is rounded down, and -1 once expired
 		return nil
 	})
 	if err != nil {
