@@ -11,6 +11,7 @@ import (
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/metrics"
 )
 
 // backend is a server of the endpoint in this process: listening, then
@@ -31,6 +32,7 @@ type backendConfig struct {
 	handler    stream.Handler
 	fault      stream.Fault
 	maxStreams int
+	metrics    *metrics.Server // nil: nobody asks
 }
 
 // startBackend listens, serves and registers.
@@ -47,6 +49,9 @@ func startBackend(ctx context.Context, c common, store discovery.Store, cfg back
 		MaxStreams: cfg.maxStreams,
 		Logger:     c.logs.For("stream"),
 	}}
+	if cfg.metrics != nil {
+		b.server.Handler, b.server.Refused = cfg.metrics.Handler(injector.Handle), cfg.metrics.Refused
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.listen)
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w; choose another address with --listen, or port 0 for any free one", cfg.listen, err)

@@ -27,6 +27,7 @@ type serveOptions struct {
 	delay        time.Duration
 	maxStreams   int
 	drainTimeout time.Duration
+	metrics      string // address
 }
 
 // defaultFailureAfter is the original's: a fault shows after two characters.
@@ -64,6 +65,7 @@ exits with 0. A second signal ends it at once.`,
 	flags.DurationVar(&o.delay, "delay", 0, "pause between items")
 	flags.IntVar(&o.maxStreams, "max-streams", 0, "requests that may run at once; more are refused as overloaded (0: no limit)")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long running streams may go on once the server is asked to end")
+	flags.StringVar(&o.metrics, "metrics-listen", "", "HOST:PORT to serve Prometheus metrics on, at /metrics; without HOST the loopback address (default off)")
 	complete(cmd, "failure-mode", stream.FaultModeNames()...)
 	complete(cmd, "failure-kind", kinds...)
 	return cmd
@@ -84,6 +86,11 @@ func (o *serveOptions) config(cmd *cobra.Command) (backendConfig, error) {
 	}
 	if _, _, err := net.SplitHostPort(o.listen); err != nil {
 		return backendConfig{}, invalid(cmd, "listen", fmt.Errorf("%q is not of the form HOST:PORT: %w", o.listen, err))
+	}
+	if o.metrics != "" {
+		if o.metrics, err = metricsAddress(o.metrics); err != nil {
+			return backendConfig{}, invalid(cmd, "metrics-listen", err)
+		}
 	}
 	if err := notNegative(map[string]int64{
 		"failure-after": int64(o.failureAfter), "delay": int64(o.delay),
@@ -119,9 +126,16 @@ func runServe(cmd *cobra.Command, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	b, err := startBackend(cmd.Context(), c, store, cfg)
+	m, err := startMetrics(cmd.Context(), c, o.metrics, o.name)
 	if err != nil {
 		return errors.Join(err, store.Close())
+	}
+	if m != nil {
+		cfg.metrics = m.backend
+	}
+	b, err := startBackend(cmd.Context(), c, store, cfg)
+	if err != nil {
+		return errors.Join(err, m.stop(), store.Close())
 	}
 	log := c.logs.For("serve")
 	sig := <-signals
@@ -134,7 +148,7 @@ func runServe(cmd *cobra.Command, o serveOptions) error {
 		if handedBack > 0 {
 			log.Info("Handed running streams back", "streams", handedBack)
 		}
-		stopped <- errors.Join(err, store.Close())
+		stopped <- errors.Join(err, m.stop(), store.Close())
 	}()
 	select {
 	case err := <-stopped:

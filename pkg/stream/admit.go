@@ -12,7 +12,7 @@ func (s *Server) admit(req Request) error {
 	switch {
 	case s.draining:
 		s.mu.Unlock()
-		return errDraining
+		return ErrDraining
 	case s.MaxStreams > 0 && s.streams >= s.MaxStreams:
 		n := s.streams
 		s.mu.Unlock()

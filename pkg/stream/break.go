@@ -83,8 +83,10 @@ var (
 	ErrOverloaded = errors.New("server is overloaded")
 )
 
-// errDraining ends the streams of a server that is leaving.
-var errDraining = errors.New("server is leaving")
+// ErrDraining is why a server that is leaving does not take a request, and the
+// cause with which a handler's context ends when its stream was handed back.
+// From a [Handler] it hands that one stream back.
+var ErrDraining = errors.New("server is leaving")
 
 // ErrClosed is returned by a [Client] that was closed, and by [Server.Serve]
 // after [Server.Shutdown] or [Server.Close].

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -78,11 +79,12 @@ func (c *clientConn) fail(err error) {
 	c.streams = nil
 	c.watchdog.Stop()
 	c.mu.Unlock()
-	// First the streams: their requests can go on while the socket is closed,
-	// which takes longer than all else.
+	// First the streams, and a chance for their requests to go on: to close the
+	// socket takes longer than all else.
 	for _, st := range ended {
 		st.end(why)
 	}
+	runtime.Gosched()
 	c.w.stop(false)
 	c.conn.Close()
 }
@@ -125,7 +127,7 @@ func (c *clientConn) open(req Request) (*clientStream, error) {
 	buf, err := appendRequest(c.w.buf, st.number, req)
 	if err == nil && c.w.open() {
 		c.w.buf = buf
-		c.w.added()
+		c.w.writeNow()
 	}
 	c.w.mu.Unlock()
 	if err != nil {

@@ -38,6 +38,7 @@ func readBreak(err error) error {
 // dispatch gives whole lines to the streams whose numbers they bear, those in a
 // row for one stream at once.
 func (c *clientConn) dispatch(block []byte) error {
+	c.w.answered()
 	c.mu.Lock()
 	c.lastLine = time.Now()
 	c.mu.Unlock()

@@ -144,6 +144,9 @@ type misbehaviour struct{ kind FaultKind }
 
 func (m misbehaviour) Error() string { return "simulated fault: " + string(m.kind) }
 
+// Is reports whether target is [ErrBroken]: it is one more way to break.
+func (m misbehaviour) Is(target error) bool { return target == ErrBroken }
+
 var errFaulty = errors.New("simulated fault")
 
 // Admit refuses a request where the fault does.

@@ -16,10 +16,11 @@ import (
 // It must return soon after ctx ends: the client has gone, or the server is
 // leaving and has handed the stream back. send blocks while the client is slow;
 // its error means that nothing more can be sent, and the handler should return
-// it. An item has data; its event, if any, is none of the wire's own (start, end,
-// error, overloaded, draining, ping). send takes a copy: the handler may use the item's memory again. A handler
-// may be called for many requests at once; one call's send is for one goroutine
-// at a time.
+// it; it is [context.Canceled] if the stream is over. An item has data; its
+// event, if any, is none of the wire's own (start, end, error, overloaded,
+// draining, ping). send takes a copy: the handler may use the item's memory
+// again. A handler may be called for many requests at once; one call's send is
+// for one goroutine at a time.
 //
 // A nil error ends the stream with the count of its items. [ErrBroken] breaks it
 // so that the client carries on elsewhere. Any other error is the request's own
@@ -42,6 +43,11 @@ type Server struct {
 	// the client to another server without blame; any other error is the
 	// request's own.
 	Admit func(Request) error
+	// Refused, if set, is told of each request that is not taken, and why:
+	// [ErrOverloaded], [ErrDraining], or another error of Admit's or of a start
+	// that is not possible. It is called from many goroutines, each of which
+	// waits for it.
+	Refused func(Request, error)
 	// MaxStreams is how many requests may run at once; more are refused as
 	// overloaded. 0 means no limit.
 	MaxStreams int

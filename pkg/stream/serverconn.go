@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -17,7 +18,7 @@ const maxQueued = 16
 var (
 	errClientGone = errors.New("client has closed the connection")
 	errCancelled  = errors.New("client has cancelled the request")
-	errOver       = errors.New("stream is over, nobody reads it any more")
+	errOver       = fmt.Errorf("stream is over, nobody reads it any more: %w", context.Canceled)
 )
 
 // serverConn is one connection of a server: a goroutine that reads, one that
@@ -227,14 +228,15 @@ func (c *serverConn) handBack() int {
 	n := 0
 	for _, st := range c.streams {
 		if !st.done {
-			st.last(errDraining)
+			st.last(ErrDraining)
+			st.cancel(ErrDraining)
 			n++
 		}
 	}
 	// A request that is on its way was not taken either. A person who asked
 	// without a number has just been told.
 	if c.streams[unnumbered] == nil && c.w.open() {
-		c.w.buf = appendEvent(c.w.buf, appendPrefix(nil, unnumbered), eventDraining, errDraining.Error())
+		c.w.buf = appendEvent(c.w.buf, appendPrefix(nil, unnumbered), eventDraining, ErrDraining.Error())
 		c.w.added()
 	}
 	return n

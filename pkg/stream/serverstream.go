@@ -35,6 +35,9 @@ func (c *serverConn) begin(number int64, req Request) *serverStream {
 	c.w.mu.Unlock()
 	if err := c.srv.admit(req); err != nil {
 		c.srv.logRequest("request refused", st, err)
+		if c.srv.Refused != nil {
+			c.srv.Refused(req, err)
+		}
 		c.w.mu.Lock()
 		defer c.w.mu.Unlock()
 		st.refuse(err)
@@ -118,7 +121,7 @@ func (st *serverStream) last(err error) {
 		switch {
 		case err == nil:
 			buf = appendIndexEvent(buf, st.prefix, eventEnd, st.next)
-		case errors.Is(err, errDraining):
+		case errors.Is(err, ErrDraining):
 			buf = appendEvent(buf, st.prefix, eventDraining, err.Error())
 		case errors.Is(err, ErrBroken):
 			buf = appendEvent(buf, st.prefix, eventError, brokenText)

@@ -17,6 +17,8 @@ const (
 	keepBuffer = 2 * maxPending
 	// fewBytes is less than what makes a write worth its system call.
 	fewBytes = 1 << 10
+	// surelyFits is less than the smallest buffer that systems give a socket.
+	surelyFits = 4 << 10
 	// lingerTime is how long a closing connection waits for the other end: to
 	// take the last lines, and to close its side.
 	lingerTime = time.Second
@@ -40,8 +42,12 @@ type lineWriter struct {
 	data    sync.Cond
 	room    sync.Cond
 	waiting int       // how many wait for room
+	writing bool      // a write is under way
 	sharers int       // how many goroutines add lines, if it is known
 	wrote   time.Time // when the last write began
+	// unanswered is how many bytes were written since the other end last said
+	// something, for ends that keep account of it.
+	unanswered int
 }
 
 func (w *lineWriter) init(conn net.Conn) {
@@ -56,7 +62,7 @@ func (w *lineWriter) run() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
-		for w.err == nil && len(w.buf) == 0 && !w.closing {
+		for w.err == nil && (w.writing || len(w.buf) == 0 && !w.closing) {
 			w.data.Wait()
 		}
 		if w.err != nil || len(w.buf) == 0 {
@@ -68,26 +74,54 @@ func (w *lineWriter) run() error {
 			w.mu.Unlock()
 			runtime.Gosched()
 			w.mu.Lock()
-			if w.err != nil {
-				return w.err
-			}
 		}
-		out := w.buf
-		w.buf, w.spare = w.spare, nil
-		w.wrote = time.Now()
-		if w.waiting > 0 {
-			w.room.Broadcast()
-		}
-		w.mu.Unlock()
-		_, err := w.conn.Write(out)
-		w.mu.Lock()
-		if cap(out) <= keepBuffer {
-			w.spare = out[:0]
-		}
-		if err != nil {
-			w.fail(err)
-		}
+		w.write()
 	}
+}
+
+// write writes what waits, unless somebody else does. The caller holds mu, which
+// is free meanwhile.
+func (w *lineWriter) write() {
+	if w.writing || w.err != nil || len(w.buf) == 0 {
+		return
+	}
+	out := w.buf
+	w.buf, w.spare = w.spare, nil
+	w.wrote = time.Now()
+	w.unanswered += len(out)
+	w.writing = true
+	if w.waiting > 0 {
+		w.room.Broadcast()
+	}
+	w.mu.Unlock()
+	_, err := w.conn.Write(out)
+	w.mu.Lock()
+	w.writing = false
+	if cap(out) <= keepBuffer {
+		w.spare = out[:0]
+	}
+	if err != nil {
+		w.fail(err)
+	}
+}
+
+// writeNow is added for one who is about to wait for an answer: it writes in
+// the caller's goroutine, which saves a switch to another, if that can't block.
+// It can't while less is on its way than any socket takes in. The caller holds mu.
+func (w *lineWriter) writeNow() {
+	if _, ok := w.conn.(*net.TCPConn); ok && !w.closing && w.unanswered+len(w.buf) <= surelyFits {
+		w.write()
+	}
+	if len(w.buf) > 0 || w.closing {
+		w.added()
+	}
+}
+
+// answered notes that the other end has read what it was sent, as its answer shows.
+func (w *lineWriter) answered() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unanswered = 0
 }
 
 // waitRoom waits until a line may be added or none can be. The caller holds mu

@@ -9,15 +9,14 @@ import (
 )
 
 // Left returns how long the record under key stands unless its owner renews its
-// lease, in whole seconds, the last one begun counted: 0 if it isn't there, or
-// has no lease.
+// lease, to half a second: 0 if it isn't there, or has no lease.
 func (s *Store) Left(ctx context.Context, key string) (time.Duration, error) {
 	ctx, leave, err := s.enter(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer leave()
-	var seconds int64
+	var left time.Duration
 	err = s.call(ctx, func(ctx context.Context) error {
 		record, err := s.client.Get(ctx, key)
 		if err != nil || len(record.Kvs) == 0 || record.Kvs[0].Lease == 0 {
@@ -27,11 +26,12 @@ func (s *Store) Left(ctx context.Context, key string) (time.Duration, error) {
 		if err != nil {
 			return err
 		}
-		seconds = lease.TTL + 1 // it is rounded down, and -1 once expired
+		// etcd rounds down; -1 stands for a lease that has expired meanwhile.
+		left = time.Duration(lease.TTL)*time.Second + time.Second/2
 		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("asking how long %s stands: %w", key, err)
 	}
-	return time.Duration(seconds) * time.Second, nil
+	return max(left, 0), nil
 }

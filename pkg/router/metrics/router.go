@@ -1,0 +1,104 @@
+package metrics
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// Router is a [prometheus.Collector] that counts the requests of a
+// [router.Router] and shows its two tiers. It is safe for concurrent use.
+type Router struct {
+	began  time.Time // times are kept as durations since then
+	router atomic.Pointer[router.Router]
+	tiers  tierDescs
+
+	attempts, migrations prometheus.Counter
+	breaks, refusals     *prometheus.CounterVec // by kind
+	requests, migrated   *prometheus.CounterVec // by outcome
+	gap                  prometheus.Histogram
+}
+
+// New returns a collector for the router of an endpoint, which becomes the
+// label endpoint of every metric. Trace belongs into the router's config, and
+// Watch is called with the router that was made of it:
+//
+//	m := metrics.New(endpoint)
+//	r := router.New(router.Config{Endpoint: endpoint, Trace: m.Trace, …})
+//	m.Watch(r)
+//	prometheus.MustRegister(m)
+func New(endpoint discovery.Endpoint) *Router {
+	labels := prometheus.Labels{"endpoint": endpoint.String()}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels})
+	}
+	vec := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, []string{label})
+	}
+	m := &Router{
+		began:      time.Now(),
+		tiers:      newTierDescs(labels),
+		attempts:   counter("migrate_router_attempts_total", "Attempts: streams opened, those aside that were refused."),
+		migrations: counter("migrate_router_migrations_total", "Times that a request went on at another instance after a break."),
+		breaks:     vec("migrate_router_breaks_total", "Streams that broke, by kind.", "kind"),
+		refusals:   vec("migrate_router_refusals_total", "Requests that an instance did not take, without blame, by kind.", "kind"),
+		requests:   vec("migrate_router_requests_total", "Requests that are over, by outcome.", "outcome"),
+		migrated:   vec("migrate_router_migrated_requests_total", "Requests that are over and have migrated at least once, by outcome.", "outcome"),
+		gap: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:        "migrate_router_failover_gap_seconds",
+			Help:        "Time between the last item before a break and the first item after it.",
+			ConstLabels: labels,
+			// From a retry on loopback to a stall timeout and a slow first item.
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 60},
+		}),
+	}
+	// A counter that is there from the start shows its first increment as one.
+	for _, k := range []stream.Kind{
+		stream.Unreachable, stream.Unresponsive, stream.Truncated, stream.Reset, stream.Stalled, stream.Failed,
+		stream.Protocol, stream.Overloaded, stream.Draining, stream.Application,
+	} {
+		m.breaks.WithLabelValues(string(k))
+	}
+	for _, k := range []stream.Kind{stream.Overloaded, stream.Draining} {
+		m.refusals.WithLabelValues(string(k))
+	}
+	for _, o := range []router.Outcome{
+		router.Success, router.NoInstances, router.AttemptsUsedUp, router.Overloaded,
+		router.Application, router.Cancelled, router.Failed,
+	} {
+		m.requests.WithLabelValues(string(o))
+		m.migrated.WithLabelValues(string(o))
+	}
+	return m
+}
+
+// Watch shows the tiers of r from now on, in place of those of a router that
+// was watched before. Without it there are none to show.
+func (m *Router) Watch(r *router.Router) { m.router.Store(r) }
+
+// Describe implements [prometheus.Collector].
+func (m *Router) Describe(descs chan<- *prometheus.Desc) {
+	m.tiers.describe(descs)
+	for _, c := range m.counted() {
+		c.Describe(descs)
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (m *Router) Collect(metrics chan<- prometheus.Metric) {
+	if r := m.router.Load(); r != nil {
+		m.tiers.collect(metrics, r.Tiers())
+	}
+	for _, c := range m.counted() {
+		c.Collect(metrics)
+	}
+}
+
+func (m *Router) counted() []prometheus.Collector {
+	return []prometheus.Collector{m.attempts, m.migrations, m.breaks, m.refusals, m.requests, m.migrated, m.gap}
+}

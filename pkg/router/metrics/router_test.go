@@ -1,0 +1,161 @@
+package metrics_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/metrics"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// A request is refused by one server, breaks on two, is handed back by one, and
+// completes on the last.
+func TestFailover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := servers{
+			"full":   {0, broken(stream.Overloaded)},
+			"dead":   {0, broken(stream.Unreachable)},
+			"broken": {2, broken(stream.Truncated)},
+			"leaves": {3, broken(stream.Draining)},
+			"sound":  {4, nil},
+		}
+		r, m := start(t, client, instance(1, "full"), instance(2, "dead"), instance(3, "broken"), instance(4, "leaves"), instance(5, "sound"))
+		synctest.Wait()
+		check(t, m, map[string]float64{"instances_source": 5, "instances_avail": 5})
+		if err := ask(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]float64{
+			"attempts_total":                  4, // not that which was refused
+			"migrations_total":                3,
+			"refusals_total overloaded":       1,
+			"breaks_total unreachable":        1,
+			"breaks_total truncated":          1,
+			"breaks_total draining":           1,
+			"requests_total success":          1,
+			"migrated_requests_total success": 1,
+			"failover_gap_seconds":            2, // none before the first item
+			"instances_source":                5,
+			"instances_avail":                 3,
+			"instances_down":                  2,
+		}
+		check(t, m, want)
+
+		time.Sleep(router.DefaultCooldown)
+		synctest.Wait()
+		delete(want, "instances_down")
+		want["instances_avail"] = 5
+		check(t, m, want)
+	})
+}
+
+func TestOutcomes(t *testing.T) {
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, tt := range map[string]struct {
+		ctx    context.Context
+		client servers
+		want   map[string]float64
+	}{
+		"application": {t.Context(), servers{"a": {1, broken(stream.Application)}}, map[string]float64{
+			"attempts_total": 1, "breaks_total application": 1, "requests_total application": 1,
+			"instances_source": 2, "instances_avail": 2,
+		}},
+		// The second fails, too, and no third is there.
+		"no instances": {t.Context(), servers{"a": {1, broken(stream.Reset)}, "b": {1, broken(stream.Stalled)}}, map[string]float64{
+			"attempts_total": 2, "migrations_total": 1, "breaks_total reset": 1, "breaks_total stalled": 1,
+			"requests_total no_instances": 1, "migrated_requests_total no_instances": 1,
+			"instances_source": 2, "instances_down": 2,
+		}},
+		"cancelled": {cancelled, servers{"a": {0, cancelled.Err()}}, map[string]float64{
+			"requests_total cancelled": 1, "instances_source": 2, "instances_avail": 2,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, m := start(t, tt.client, instance(1, "a"), instance(2, "b"))
+				synctest.Wait()
+				if ask(tt.ctx, r) == nil {
+					t.Error("the request succeeded")
+				}
+				check(t, m, tt.want)
+			})
+		})
+	}
+}
+
+// Without a router there are no tiers to show; with one, also that they are stale.
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := metrics.New(endpoint)
+		if n := testutil.CollectAndCount(m, "migrate_router_instances_source", "migrate_router_source_stale"); n != 0 {
+			t.Errorf("there are %d", n)
+		}
+		r := router.New(router.Config{
+			Client: servers{},
+			Source: func(context.Context) iter.Seq2[discovery.Instances, error] {
+				return func(yield func(discovery.Instances, error) bool) {
+					yield(discovery.Instances{}, errors.New("the store is away"))
+				}
+			},
+		})
+		defer r.Close()
+		m.Watch(r)
+		synctest.Wait()
+		check(t, m, map[string]float64{"source_stale": 1})
+	})
+}
+
+func TestLint(t *testing.T) {
+	_, m := start(t, servers{}, instance(1, "a"))
+	problems, err := testutil.CollectAndLint(m)
+	if len(problems) > 0 || err != nil {
+		t.Errorf("promlint: %v, %v", problems, err)
+	}
+}
+
+// One registry takes the collectors of several endpoints.
+func TestEndpoints(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(metrics.New(endpoint), metrics.New(discovery.Endpoint{Namespace: "dynamo", Component: "backend", Name: "embed"}))
+	if _, err := registry.Gather(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Requests and scrapes may come at once.
+func TestConcurrently(t *testing.T) {
+	const requests = 200
+	synctest.Test(t, func(t *testing.T) {
+		r, m := start(t, servers{"a": {2, broken(stream.Failed)}, "b": {5, nil}}, instance(1, "a"), instance(2, "b"))
+		var all sync.WaitGroup
+		for range requests {
+			all.Go(func() {
+				if err := ask(t.Context(), r); err != nil {
+					t.Error(err)
+				}
+			})
+			all.Go(func() { gathered(t, m) })
+		}
+		all.Wait()
+		got := gathered(t, m)
+		for key, want := range map[string]float64{
+			"requests_total success": requests, "migrations_total": got["breaks_total failed"],
+			"attempts_total": requests + got["breaks_total failed"], "failover_gap_seconds": got["breaks_total failed"],
+		} {
+			if got[key] != want || want == 0 {
+				t.Errorf("%s is %v, want %v", key, got[key], want)
+			}
+		}
+	})
+}

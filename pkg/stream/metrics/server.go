@@ -1,0 +1,169 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// The values of the label outcome.
+const (
+	completed  = "completed"
+	broken     = "broken"      // by the handler: the client carries on elsewhere
+	failed     = "failed"      // the request itself
+	cancelled  = "cancelled"   // by the client, or with the connection or the server
+	handedBack = "handed_back" // by a server that leaves
+)
+
+// The values of the label reason; failed is one, too.
+const (
+	overloaded = "overloaded"
+	draining   = "draining"
+	faulty     = "broken" // refused by an injected fault
+)
+
+// step is after how many of its items a stream adds them to the total: rarely
+// enough for many streams on many processors not to fight over one counter, and
+// soon enough for the total not to lag behind a stream of tokens.
+const step = 32
+
+// Server is a [prometheus.Collector] that counts the requests of a
+// [stream.Server], or of several as one. Set the server's Handler and Refused
+// to it, and register it. It is safe for concurrent use.
+type Server struct {
+	streams   *prometheus.CounterVec // by outcome
+	refusals  *prometheus.CounterVec // by reason
+	items     prometheus.Counter
+	inFlight  prometheus.Gauge
+	firstItem prometheus.Histogram
+}
+
+// New returns a collector that has counted nothing yet.
+func New() *Server {
+	s := &Server{
+		streams: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "migrate_server_streams_total",
+			Help: "Streams that are over, by how they ended.",
+		}, []string{"outcome"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "migrate_server_refusals_total",
+			Help: "Requests that were not taken, by why.",
+		}, []string{"reason"}),
+		items: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "migrate_server_items_total",
+			Help: "Items sent. A stream that runs may have sent up to 31 more.",
+		}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "migrate_server_streams_in_flight",
+			Help: "Streams whose handler runs now.",
+		}),
+		firstItem: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "migrate_server_first_item_seconds",
+			Help: "Time from a handler's start to its first item.",
+			// From an echo to a model that has a long prompt to read.
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}),
+	}
+	// A counter that is there from the start shows its first increment as one.
+	for _, outcome := range []string{completed, broken, failed, cancelled, handedBack} {
+		s.streams.WithLabelValues(outcome)
+	}
+	for _, reason := range []string{overloaded, draining, faulty, failed} {
+		s.refusals.WithLabelValues(reason)
+	}
+	return s
+}
+
+// Describe implements [prometheus.Collector].
+func (s *Server) Describe(descs chan<- *prometheus.Desc) {
+	for _, c := range s.collectors() {
+		c.Describe(descs)
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (s *Server) Collect(metrics chan<- prometheus.Metric) {
+	for _, c := range s.collectors() {
+		c.Collect(metrics)
+	}
+}
+
+func (s *Server) collectors() []prometheus.Collector {
+	return []prometheus.Collector{s.streams, s.refusals, s.items, s.inFlight, s.firstItem}
+}
+
+// Refused counts a request that was not taken; it is for [stream.Server]'s
+// field of that name.
+func (s *Server) Refused(_ stream.Request, err error) {
+	reason := failed
+	switch {
+	case errors.Is(err, stream.ErrOverloaded):
+		reason = overloaded
+	case errors.Is(err, stream.ErrDraining):
+		reason = draining
+	case errors.Is(err, stream.ErrBroken):
+		reason = faulty
+	}
+	s.refusals.WithLabelValues(reason).Inc()
+}
+
+// Handler returns a handler that answers as h does and is counted. An item
+// costs an increment of a variable of the stream's own.
+func (s *Server) Handler(h stream.Handler) stream.Handler {
+	return func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+		s.inFlight.Inc()
+		defer s.inFlight.Dec()
+		c := call{s: s, send: send, began: time.Now()}
+		err := h(ctx, req, c.item)
+		s.items.Add(float64(c.sent % step))
+		s.streams.WithLabelValues(c.outcome(ctx, err)).Inc()
+		return err
+	}
+}
+
+// call is one stream. It belongs to the goroutine that sends.
+type call struct {
+	s     *Server
+	send  func(stream.Annotated) error
+	began time.Time
+	sent  int   // items
+	err   error // why the latest item was not sent
+}
+
+// item sends an item.
+func (c *call) item(a stream.Annotated) error {
+	if c.sent == 0 && c.err == nil {
+		c.s.firstItem.Observe(time.Since(c.began).Seconds())
+	}
+	if c.err = c.send(a); c.err != nil {
+		return c.err
+	}
+	if c.sent++; c.sent%step == 0 {
+		c.s.items.Add(step)
+	}
+	return nil
+}
+
+// outcome returns how the stream ended whose handler has returned err.
+func (c *call) outcome(ctx context.Context, err error) string {
+	cause := context.Cause(ctx)
+	switch {
+	// What ended the stream before its handler comes first: the client does
+	// not hear of err any more.
+	case errors.Is(cause, stream.ErrDraining):
+		return handedBack
+	case cause != nil, errors.Is(c.err, context.Canceled):
+		return cancelled
+	case err == nil:
+		return completed
+	case errors.Is(err, stream.ErrBroken):
+		return broken
+	case errors.Is(err, stream.ErrDraining):
+		return handedBack
+	}
+	return failed
+}
