@@ -20,6 +20,7 @@ import (
 // TestReadme runs every command of the README as it stands there, in order, in
 // an environment of its own, and compares what is printed.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)

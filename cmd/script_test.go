@@ -4,6 +4,7 @@ package cmd_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -22,6 +23,11 @@ import (
 // TestMain makes this test's executable the migrate command too, and puts it on
 // PATH.
 func TestMain(m *testing.M) {
+	// The tests wait for other processes nearly all the time, so that more of
+	// them than there are processors can run at once.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"migrate": func() { os.Exit(cmd.Main()) }, //nolint:forbidigo // it is the command's main function
 	})
