@@ -49,7 +49,7 @@ Exit codes: 0 success, 1 other failure, 2 wrong usage, 3 no instances found,
 4 attempts used up, 130 interrupted.`,
 		Example: `  migrate request hello --spawn server1=always --spawn server2=never --instance server1
   migrate request hello --spawn a=always --spawn b=never --instance a --resume --output raw
-  echo hello | migrate request - --spawn a=never --output json`,
+  printf hello | migrate request - --spawn a=never --output json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return fmt.Errorf("got %d arguments, want one MESSAGE (quote it if it has spaces, - reads standard input)", len(args))

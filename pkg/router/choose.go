@@ -105,6 +105,7 @@ func (c *call) awaitSource(ctx context.Context) error {
 		case over || t.listed && !t.unasked && c.r.cfg.Wait <= 0:
 			return c.nobodyListed(t)
 		case expired == nil && c.r.cfg.Wait > 0:
+			c.r.log.Info("waiting for an instance", "request", c.req.ID, "endpoint", c.r.cfg.Endpoint, "for", c.r.cfg.Wait)
 			timer := time.NewTimer(c.r.cfg.Wait)
 			defer timer.Stop()
 			expired = timer.C
