@@ -78,10 +78,14 @@ func transient(err error) bool {
 	return unavailable(err)
 }
 
-// unanswered reports whether a request ended by its own timeout.
+// unanswered reports whether a request ended by its own timeout. That the
+// other end or gRPC may notice a moment before the context here does.
 func unanswered(err error) bool {
-	_, ok := errors.AsType[noAnswer](err)
-	return ok
+	if _, ok := errors.AsType[noAnswer](err); ok {
+		return true
+	}
+	plain, ok := errors.AsType[*plainError](err)
+	return ok && status.Code(plain.err) == codes.DeadlineExceeded
 }
 
 // unavailable reports whether there was no connection to send a request on.

@@ -1,0 +1,20 @@
+package etcd
+
+import (
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// A deadline that etcd or gRPC notices before the context does is one that the
+// next try may meet.
+func TestDeadlineNoticedElsewhereIsTransient(t *testing.T) {
+	for code, want := range map[codes.Code]bool{
+		codes.DeadlineExceeded: true, codes.Unavailable: true, codes.PermissionDenied: false,
+	} {
+		if err := explain(t.Context(), status.Error(code, "as told")); transient(err) != want {
+			t.Errorf("%v: transient is %v, want %v", err, !want, want)
+		}
+	}
+}
