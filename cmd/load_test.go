@@ -9,6 +9,7 @@ import (
 	"net"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -120,9 +121,9 @@ func TestLoadShowsProgress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer terminal.Close()
+	t.Cleanup(func() { _ = terminal.Close() })
 	cmd := exec.CommandContext(t.Context(), path, "request", fox, "--count", "50", "--concurrency", "5")
-	cmd.Env, cmd.Stderr = append(w.env, "TERM=xterm"), tty
+	cmd.Env, cmd.Stderr = slices.Concat(w.env, []string{"TERM=xterm"}), tty
 	stdout, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
