@@ -32,6 +32,7 @@ type backendConfig struct {
 	handler    stream.Handler
 	fault      stream.Fault
 	maxStreams int
+	farewell   time.Duration
 	metrics    *metrics.Server // nil: nobody asks
 }
 
@@ -47,6 +48,7 @@ func startBackend(ctx context.Context, c common, store discovery.Store, cfg back
 		Admit:      injector.Admit,
 		Resumes:    true,
 		MaxStreams: cfg.maxStreams,
+		Farewell:   cfg.farewell,
 		Logger:     c.logs.For("stream"),
 	}}
 	if cfg.metrics != nil {

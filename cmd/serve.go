@@ -30,6 +30,10 @@ type serveOptions struct {
 	metrics      string // address
 }
 
+// farewell is how long a server that leaves goes on refusing requests: longer
+// than the news of it takes through a store to the clients' lists.
+const farewell = 500 * time.Millisecond
+
 // defaultFailureAfter is the original's: a fault shows after two characters.
 const defaultFailureAfter = 2
 
@@ -99,7 +103,7 @@ func (o *serveOptions) config(cmd *cobra.Command) (backendConfig, error) {
 		return backendConfig{}, err
 	}
 	return backendConfig{
-		name: o.name, listen: o.listen, advertise: o.advertise, maxStreams: o.maxStreams,
+		name: o.name, listen: o.listen, advertise: o.advertise, maxStreams: o.maxStreams, farewell: farewell,
 		handler: stream.Echo(o.name, o.delay),
 		fault:   stream.Fault{Mode: mode, Kind: kind, After: o.failureAfter},
 	}, nil

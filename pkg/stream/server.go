@@ -54,6 +54,11 @@ type Server struct {
 	// MaxConns is how many connections may be open at once; more are told that
 	// the server is overloaded and closed. 0 means [DefaultMaxConns].
 	MaxConns int
+	// Farewell is how long Shutdown goes on refusing requests at the least, even
+	// if ctx ends sooner: clients that have not yet heard that the server leaves
+	// are then sent elsewhere, and do not find a closed door, for which they
+	// would blame it. 0 means not at all.
+	Farewell time.Duration
 	// Logger hears of connections and requests at debug level. Nil is silent.
 	Logger *slog.Logger
 
@@ -114,6 +119,8 @@ func (s *Server) Shutdown(ctx context.Context) int {
 	}
 	s.mu.Unlock()
 
+	farewell := time.NewTimer(s.Farewell)
+	defer farewell.Stop()
 	select {
 	case <-idle:
 	case <-ctx.Done():
@@ -122,6 +129,7 @@ func (s *Server) Shutdown(ctx context.Context) int {
 	for _, c := range s.openConns() {
 		handedBack += c.handBack()
 	}
+	<-farewell.C
 	s.close(true)
 	return handedBack
 }
