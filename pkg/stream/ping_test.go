@@ -9,8 +9,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// A server says that it lives 5 s after what it has written last, and only while
-// a stream runs.
+// A server that wrote last at a whole second says that it lives 5 s later, and
+// only while a stream runs.
 func TestPing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const ping = `{"event":"ping"}`
@@ -73,6 +73,38 @@ func TestPingAfterItem(t *testing.T) {
 			p.expect(want.line)
 			if at := time.Since(begin); at != want.at {
 				t.Errorf("%s came at %v, want %v", want.line, at, want.at)
+			}
+		}
+	})
+}
+
+// Connections that fell silent at different times ping together, and none later
+// than 5 s after its last line.
+func TestPingsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		l := servePipe(t, &stream.Server{Handler: func(ctx context.Context, _ stream.Request, _ func(stream.Annotated) error) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}})
+		var peers []*peer
+		for range 3 {
+			time.Sleep(300 * time.Millisecond)
+			conn, err := l.dial(t.Context(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newPeer(t, conn)
+			p.say(`{"data":"x"}`)
+			p.expect(`{"event":"start","id":"0"}`)
+			peers = append(peers, p)
+		}
+		for _, want := range []time.Duration{5 * time.Second, 10 * time.Second, 15 * time.Second} {
+			for i, p := range peers {
+				p.expect(`{"event":"ping"}`)
+				if at := time.Since(begin); at != want {
+					t.Errorf("connection %d pings at %v, want %v", i, at, want)
+				}
 			}
 		}
 	})
