@@ -24,6 +24,7 @@ type clientStream struct {
 
 	mu      sync.Mutex
 	lines   *chunk // whole lines that came and were not yet taken; nil if none
+	spare   *chunk // an empty one for the lines to come; nil if none
 	err     error  // why no more come
 	waiting bool   // the caller waits for wake
 	wake    chan struct{}
@@ -38,7 +39,9 @@ type clientStream struct {
 	taken   int // bytes of lines that were read and for which no credit went out
 }
 
-// chunk is a run of lines on its way from the reader to a stream.
+// chunk is a run of lines on its way from the reader to a stream. A stream whose
+// lines keep coming has two of them, of which the reader fills one while the
+// caller empties the other.
 type chunk struct{ b []byte }
 
 // chunks keeps empty chunks, so that a stream which waits holds none.
@@ -47,8 +50,8 @@ type chunk struct{ b []byte }
 var chunks = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, 1024)} }}
 
 func (c *chunk) free() {
-	if cap(c.b) <= keepBuffer {
-		c.b = c.b[:0]
+	if c != nil && cap(c.b) <= keepBuffer {
+		c.b = c.b[:0] // the caller may have left in the middle
 		chunks.Put(c)
 	}
 }
@@ -68,6 +71,9 @@ func (st *clientStream) push(lines []byte) error {
 	// The last line within the credit may overrun it, and the end needs none.
 	if st.held += len(lines); st.held > initialCredit+2*MaxLine {
 		return &Break{Kind: Protocol, Reason: fmt.Sprintf("server sent more than stream %d was given credit for", st.number)}
+	}
+	if st.lines == nil {
+		st.lines, st.spare = st.spare, nil
 	}
 	if st.lines == nil {
 		st.lines = chunks.Get().(*chunk)
@@ -93,15 +99,19 @@ func (st *clientStream) signal() {
 }
 
 // take takes out the lines that are there, or says why none will come, or
-// neither, and then wake gets a value when there are.
-func (st *clientStream) take() (*chunk, error) {
+// neither, and then wake gets a value when there are. It takes back what it gave
+// out before, emptied.
+func (st *clientStream) take(used *chunk) (*chunk, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	lines := st.lines
 	if lines != nil {
-		st.lines = nil
+		st.lines, st.spare = nil, used
 		return lines, nil
 	}
+	st.spare.free()
+	used.free()
+	st.spare = nil
 	st.waiting = st.err == nil
 	return nil, st.err
 }
@@ -109,7 +119,9 @@ func (st *clientStream) take() (*chunk, error) {
 // receive yields the stream's items until it ends, and returns nil if that was
 // at its end line, errLeft if the caller left.
 func (st *clientStream) receive(ctx context.Context, yield func(Annotated, error) bool) (err error) {
+	var lines *chunk
 	defer func() {
+		lines.free()
 		if errors.Is(err, Unresponsive) || errors.Is(err, Protocol) {
 			st.conn.retire()
 		}
@@ -119,7 +131,7 @@ func (st *clientStream) receive(ctx context.Context, yield func(Annotated, error
 	timer := time.NewTimer(cmpOr(client.StartTimeout, DefaultStartTimeout))
 	defer timer.Stop()
 	for {
-		lines, err := st.take()
+		lines, err = st.take(lines)
 		switch {
 		case lines != nil:
 		case err != nil && st.reused && !st.seen && isLoss(err):
@@ -135,7 +147,7 @@ func (st *clientStream) receive(ctx context.Context, yield func(Annotated, error
 		started, next := st.started, st.next
 		complete, err := st.readLines(lines.b, yield)
 		n := len(lines.b)
-		lines.free()
+		lines.b = lines.b[:0]
 		if complete || err != nil {
 			return err
 		}

@@ -143,7 +143,7 @@ func FuzzEncodeItem(f *testing.F) {
 			t.Fatalf("onOneLine(%q) = %q, %v", item.Data, data, err)
 		}
 		prefix := appendPrefix(nil, number)
-		line, err := appendItem(nil, prefix, item)
+		line, err := appendItem(nil, prefix, &item)
 		if err != nil {
 			return // too long
 		}
@@ -223,6 +223,17 @@ func FuzzPlainRequest(f *testing.F) {
 	for _, seed := range []string{
 		`{"stream":7,"id":"b1946ac9","data":"hello"}`,
 		`{"stream":7,"id":"b1946ac9","data":"hello","from":2,"attempt":2}`,
+		`{"stream":7,"id":"b1946ac9","data":"hello","from":2}`,
+		`{"stream":7,"id":"b1946ac9","data":"hello","attempt":3}`,
+		`{"stream":7,"id":"b1946ac9","data":"hello","attempt":3,"from":2}`,
+		`{"stream":7,"id":"b1946ac9","data":"hello","from":0,"attempt":0}`,
+		`{"stream":7,"id":"b1946ac9","data":"hello","from":02,"attempt":-1}`,
+		`{"stream":7,"id":"b1946ac9","data":"hello","from":1234567890,"attempt":2}`,
+		`{"stream":7,"id":"b1946ac9","data":"hello","from":99999999999999999999}`,
+		`{"stream":7,"id":"b1946ac9","data":"hello","from":2e1,"attempt":2.5}`,
+		`{"stream":7,"id":"b1946ac9","data":"hello","from":,"from":2}`,
+		`{"stream":7,"id":"b1946ac9","data":"`,
+		`{"stream":7,"id":"b1946ac9","data":`,
 		`{"stream":0,"id":"","data":""}`,
 		`{"stream":07,"id":"a","data":"b"}`,
 		`{"stream":7,"id":"a","data":"b","stream":8}`,

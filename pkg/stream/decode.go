@@ -122,12 +122,39 @@ func plainRequest(line []byte) (number int64, r Request, ok bool) {
 	if !ok {
 		return 0, Request{}, false
 	}
-	id, rest, found := bytes.Cut(rest, []byte(`,"data":`))
-	data, ok := bytes.CutSuffix(rest, []byte{'}'})
-	if !found || !ok || !isPlainString(id) || !isPlainString(data) {
+	id, rest, ok := bytes.Cut(rest, []byte(`,"data":`))
+	if !ok || len(rest) == 0 || !isPlainString(id) {
 		return 0, Request{}, false
 	}
-	return number, Request{ID: string(id[1 : len(id)-1]), Data: bytes.Clone(data), Attempt: 1}, true
+	end := bytes.IndexByte(rest[1:], '"') + 2 // after the closing quote, if there is one
+	data, rest := rest[:end], rest[end:]
+	r = Request{ID: string(id[1 : len(id)-1]), Attempt: 1}
+	rest = plainCount(rest, `,"from":`, &r.From)
+	rest = plainCount(rest, `,"attempt":`, &r.Attempt)
+	if string(rest) != "}" || !isPlainString(data) {
+		return 0, Request{}, false
+	}
+	r.Data = bytes.Clone(data)
+	return number, r, true
+}
+
+// plainCount takes a field whose value is a count above zero off the front of
+// rest, if it is there, and sets n.
+func plainCount(rest []byte, field string, n *int) []byte {
+	const maxDigits = 9 // what has more may be more than an int holds
+	digits, ok := bytes.CutPrefix(rest, []byte(field))
+	if !ok || len(digits) == 0 || digits[0] == '0' {
+		return rest
+	}
+	count, i := 0, 0
+	for ; i < min(len(digits), maxDigits) && '0' <= digits[i] && digits[i] <= '9'; i++ {
+		count = count*10 + int(digits[i]-'0')
+	}
+	if i == 0 {
+		return rest
+	}
+	*n = count
+	return digits[i:]
 }
 
 // streamNumber returns the number of the stream that a line belongs to. The

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"encoding/json"
 	"reflect"
 	"strings"
@@ -171,6 +172,25 @@ func TestRequestFields(t *testing.T) {
 		}
 		if _, err := f.request(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", line, err, want)
+		}
+	}
+}
+
+// The short cut must take what this package sends, or it is none.
+func TestPlainRequestTakesOurs(t *testing.T) {
+	for _, want := range []Request{
+		{ID: "b1946ac9", Data: String("hello"), Attempt: 1},
+		{ID: "b1946ac9", Data: String("hello"), From: 2, Attempt: 1},
+		{ID: "b1946ac9", Data: String("hello"), From: 123456789, Attempt: 2},
+		{ID: "b1946ac9", Data: String("hello"), Attempt: 3},
+	} {
+		line, err := appendRequest(nil, 7, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		number, got, ok := plainRequest(bytes.TrimSuffix(line, []byte("\n")))
+		if !ok || number != 7 || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s is read as %d %+v, %v", line, number, got, ok)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
 )
 
 // Echo returns the handler of Dynamo's example: it answers a string with one
@@ -18,20 +17,14 @@ func Echo(name string, delay time.Duration) Handler {
 	begin := appendString(nil, "from server: "+name+", data: ")
 	begin = begin[:len(begin)-1] // the string goes on
 	return func(ctx context.Context, req Request, send func(Annotated) error) error {
-		s, ok := req.Text()
-		if !ok {
-			return errors.New("data is not a string, which is what this server echoes")
-		}
-		if n := utf8.RuneCountInString(s); req.From > n {
-			return fmt.Errorf("cannot start at item %d: the answer has %d", req.From, n)
+		s, err := echoed(req)
+		if err != nil {
+			return err
 		}
 		pause := pauser{d: delay}
-		item, i := make([]byte, 0, len(begin)+8), -1
-		for _, r := range s {
-			if i++; i < req.From {
-				continue
-			}
-			if i > req.From {
+		var item []byte
+		for i, r := range s {
+			if i > 0 {
 				if err := pause.wait(ctx); err != nil {
 					return err
 				}
@@ -43,6 +36,25 @@ func Echo(name string, delay time.Duration) Handler {
 		}
 		return nil
 	}
+}
+
+// echoed returns the part of the request's string that the answer is to have.
+func echoed(req Request) (string, error) {
+	s, ok := req.Text()
+	if !ok {
+		return "", errors.New("data is not a string, which is what this server echoes")
+	}
+	n := 0
+	for i := range s {
+		if n == req.From {
+			return s[i:], nil
+		}
+		n++
+	}
+	if req.From > n {
+		return "", fmt.Errorf("cannot start at item %d: the answer has %d", req.From, n)
+	}
+	return "", nil
 }
 
 // pauser waits for the same time again and again.

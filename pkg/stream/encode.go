@@ -47,11 +47,23 @@ func onOneLine(data json.RawMessage) (json.RawMessage, error) {
 // appendItem appends an item's line, which begins with the stream's prefix and
 // whose data went through onOneLine. If the line is too long, dst comes back as
 // it was.
-func appendItem(dst, prefix []byte, a Annotated) ([]byte, error) {
+func appendItem(dst, prefix []byte, a *Annotated) ([]byte, error) {
 	begin := len(dst)
 	dst = append(dst, prefix...)
 	dst = append(dst, `"data":`...)
 	dst = append(dst, a.Data...)
+	if a.ID != "" || a.Event != "" || len(a.Comment) > 0 {
+		dst = appendRest(dst, a)
+	}
+	if n := len(dst) + 1 - begin; n > MaxLine {
+		return dst[:begin], tooLong("an item", n)
+	}
+	return append(dst, "}\n"...), nil
+}
+
+// appendRest appends what few items have. It is apart so that those that don't
+// need little stack: a handler's goroutine then keeps the one it began with.
+func appendRest(dst []byte, a *Annotated) []byte {
 	if a.ID != "" {
 		dst = appendString(append(dst, `,"id":`...), a.ID)
 	}
@@ -61,10 +73,7 @@ func appendItem(dst, prefix []byte, a Annotated) ([]byte, error) {
 	if len(a.Comment) > 0 {
 		dst = appendComment(append(dst, ','), a.Comment)
 	}
-	if err := checkLength(len(dst) + 1 - begin); err != nil {
-		return dst[:begin], fmt.Errorf("sending an item: %w", err)
-	}
-	return append(dst, '}', '\n'), nil
+	return dst
 }
 
 // appendIndexEvent appends a line with an event and a number for its id: start,
@@ -127,17 +136,14 @@ func appendRequest(dst []byte, stream int64, r Request) ([]byte, error) {
 	if r.Attempt > 1 {
 		dst = strconv.AppendInt(append(dst, `,"attempt":`...), int64(r.Attempt), 10)
 	}
-	if err := checkLength(len(dst) + 1 - begin); err != nil {
-		return dst[:begin], fmt.Errorf("sending a request: %w", err)
+	if n := len(dst) + 1 - begin; n > MaxLine {
+		return dst[:begin], tooLong("a request", n)
 	}
 	return append(dst, '}', '\n'), nil
 }
 
-func checkLength(n int) error {
-	if n > MaxLine {
-		return fmt.Errorf("its line has %d bytes, more than %d", n, MaxLine)
-	}
-	return nil
+func tooLong(what string, n int) error {
+	return fmt.Errorf("sending %s: its line has %d bytes, more than %d", what, n, MaxLine)
 }
 
 // appendString appends s as a JSON string, escaping only what JSON requires.

@@ -27,7 +27,7 @@ func TestAppendItem(t *testing.T) {
 			t.Fatal(err)
 		}
 		tt.item.Data = data
-		got, err := appendItem([]byte("before"), appendPrefix(nil, tt.stream), tt.item)
+		got, err := appendItem([]byte("before"), appendPrefix(nil, tt.stream), &tt.item)
 		if want := "before" + tt.want + "\n"; string(got) != want || err != nil {
 			t.Errorf("got %q, %v, want %q", got, err, want)
 		}
@@ -37,7 +37,7 @@ func TestAppendItem(t *testing.T) {
 func TestLongestItem(t *testing.T) {
 	prefix := appendPrefix(nil, 7)
 	room := MaxLine - len(prefix) - len(`"data":""}`)
-	line, err := appendItem([]byte("before\n"), prefix, Annotated{Data: String(strings.Repeat("x", room))})
+	line, err := appendItem([]byte("before\n"), prefix, &Annotated{Data: String(strings.Repeat("x", room))})
 	if err != nil {
 		t.Fatalf("the longest line there may be: %v", err)
 	}
@@ -48,7 +48,7 @@ func TestLongestItem(t *testing.T) {
 	if _, err := decodeAnnotated(line, 7, prefix); err != nil {
 		t.Errorf("reading it: %v", err)
 	}
-	got, err := appendItem([]byte("before\n"), prefix, Annotated{Data: String(strings.Repeat("x", room+1))})
+	got, err := appendItem([]byte("before\n"), prefix, &Annotated{Data: String(strings.Repeat("x", room+1))})
 	if err == nil || string(got) != "before\n" {
 		t.Errorf("a longer one: %.20q, %v, want an error and nothing added", got, err)
 	}

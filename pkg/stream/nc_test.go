@@ -100,8 +100,10 @@ func TestNumberInUse(t *testing.T) {
 		return ctx.Err()
 	}}
 	p := dialPeer(t, serve(t, s))
-	p.say(`{"stream":7,"data":"a"}`, `{"stream":7,"data":"b"}`)
-	p.expect(`{"stream":7,"event":"start","id":"0"}`, `{"event":"error","comment":["stream number is in use"]}`)
+	p.say(`{"stream":7,"data":"a"}`)
+	p.expect(`{"stream":7,"event":"start","id":"0"}`)
+	p.say(`{"stream":7,"data":"b"}`)
+	p.expect(`{"event":"error","comment":["stream number is in use"]}`)
 	p.expectEOF()
 }
 

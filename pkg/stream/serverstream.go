@@ -23,7 +23,7 @@ type serverStream struct {
 	more   sync.Cond
 }
 
-// begin takes a request and says so, or refuses it and returns nil.
+// begin takes a request, or refuses it and returns nil.
 func (c *serverConn) begin(number int64, req Request) *serverStream {
 	st := &serverStream{
 		c: c, number: number, prefix: appendPrefix(make([]byte, 0, 32), number),
@@ -49,16 +49,14 @@ func (c *serverConn) begin(number int64, req Request) *serverStream {
 	st.ctx, st.cancel = context.WithCancelCause(c.ctx)
 	c.streams[number] = st
 	c.w.sharers = len(c.streams)
-	if c.w.open() {
-		st.add(appendIndexEvent(c.w.buf, st.prefix, eventStart, req.From))
-	}
 	c.startPings()
 	return st
 }
 
 // run calls the handler and ends the stream as the handler says.
 func (st *serverStream) run() {
-	err := st.c.srv.Handler(st.ctx, st.req, st.send)
+	st.start()
+	err := st.c.srv.Handler(st.ctx, st.req, func(a Annotated) error { return st.send(&a) })
 	st.c.srv.logRequest("request over", st, err)
 	st.c.w.mu.Lock()
 	if !st.done {
@@ -69,8 +67,19 @@ func (st *serverStream) run() {
 	st.cancel(nil)
 }
 
+// start says that the request is taken. It is for the handler's goroutine: the
+// writer, which is woken here, then finds the first items there as well.
+func (st *serverStream) start() {
+	w := &st.c.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !st.done && w.open() {
+		st.add(appendIndexEvent(w.buf, st.prefix, eventStart, st.req.From))
+	}
+}
+
 // send adds an item's line as soon as the client and the connection have room.
-func (st *serverStream) send(a Annotated) error {
+func (st *serverStream) send(a *Annotated) error {
 	if isControl(a.Event) {
 		return fmt.Errorf("sending an item: event %q is not for items", a.Event)
 	}

@@ -22,15 +22,21 @@ func newOursServer(b *backend, l net.Listener) *oursServer {
 	s := &oursServer{l: l}
 	s.Resumes = true
 	s.Handler = func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
-		question, _ := req.Text()
-		a, err := parseAsk(question)
+		a, err := oursAsk(req)
 		if err != nil {
 			return err
 		}
-		a.from = req.From
 		return b.answer(ctx, a, oursSink{made, send})
 	}
 	return s
+}
+
+// oursAsk is apart from the handler, which then needs little stack.
+func oursAsk(req stream.Request) (ask, error) {
+	question, _ := req.Text()
+	a, err := parseAsk(question)
+	a.from = req.From
+	return a, err
 }
 
 func (s *oursServer) serve() error { return s.Serve(s.l) }
