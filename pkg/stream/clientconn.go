@@ -127,7 +127,11 @@ func (c *clientConn) open(req Request) (*clientStream, error) {
 	buf, err := appendRequest(c.w.buf, st.number, req)
 	if err == nil && c.w.open() {
 		c.w.buf = buf
-		c.w.writeNow()
+		if c.w.fits() {
+			c.w.writeNow()
+		} else {
+			c.w.added()
+		}
 	}
 	c.w.mu.Unlock()
 	if err != nil {

@@ -62,7 +62,11 @@ func (st *serverStream) run() {
 	if !st.done {
 		st.last(err)
 	}
+	alone := len(st.c.streams) == 1
 	st.leave()
+	if alone && len(st.c.w.buf) <= surelyFits {
+		st.c.w.writeNow() // with others, the writer takes their lines along
+	}
 	st.c.w.mu.Unlock()
 	st.cancel(nil)
 }

@@ -27,6 +27,7 @@ const (
 // lineWriter lets many goroutines add whole lines to a connection that one
 // goroutine, in run, writes out. A line goes out as soon as the socket is free;
 // lines that are added while a write is under way go out together in the next.
+// Whoever has nothing else to do may write in its place.
 //
 // mu guards everything below it. The streams of a connection keep their sending
 // side under the same lock: adding a line takes it once.
@@ -105,16 +106,22 @@ func (w *lineWriter) write() {
 	}
 }
 
-// writeNow is added for one who is about to wait for an answer: it writes in
-// the caller's goroutine, which saves a switch to another, if that can't block.
-// It can't while less is on its way than any socket takes in. The caller holds mu.
+// writeNow is added for one who has nothing else to do: it writes in the
+// caller's goroutine, which saves a switch to another. The caller holds mu.
 func (w *lineWriter) writeNow() {
-	if _, ok := w.conn.(*net.TCPConn); ok && !w.closing && w.unanswered+len(w.buf) <= surelyFits {
+	if !w.closing {
 		w.write()
 	}
 	if len(w.buf) > 0 || w.closing {
 		w.added()
 	}
+}
+
+// fits reports whether to write what waits surely doesn't block: less is on its
+// way than any socket takes in. The caller holds mu.
+func (w *lineWriter) fits() bool {
+	_, ok := w.conn.(*net.TCPConn)
+	return ok && w.unanswered+len(w.buf) <= surelyFits
 }
 
 // answered notes that the other end has read what it was sent, as its answer shows.
