@@ -45,6 +45,7 @@ func TestShutdownLetsStreamsFinish(t *testing.T) {
 			t.Errorf("took %v, want 3.5s", took)
 		}
 		requests.Wait()
+		synctest.Wait() // until the client knows that its connection is closed
 		if _, err := items(t.Context(), c, "", text("late")); kindOf(err) != stream.Unreachable {
 			t.Errorf("a request afterwards: %v, want unreachable", err)
 		}
