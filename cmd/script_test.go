@@ -29,6 +29,11 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	testscript.Main(m, map[string]func(){
+		"churnclient": func() {
+			if err := churnClient(os.Stdin, os.Stdout); err != nil { //nolint:forbidigo // as below
+				panic(err)
+			}
+		},
 		"migrate": func() { os.Exit(cmd.Main()) }, //nolint:forbidigo // it is the command's main function
 	})
 }
