@@ -5,7 +5,6 @@ package cmd_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"testing"
@@ -43,7 +42,11 @@ func TestChurn(t *testing.T) {
 	for i := range fleet {
 		fleet[i] = serve(i)
 	}
-	stdin, enough := io.Pipe()
+	stdin, enough, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = stdin.Close(), enough.Close() }) // the second time, if all is well
 	client := w.start(t, stdin, "churnclient")
 	if err := client.await(client.stdout, "ready", 1); err != nil {
 		t.Fatal(err)
