@@ -41,7 +41,7 @@ func (l *load) run(ctx context.Context) *summary {
 	began := time.Now()
 	next := make(chan struct{})
 	var workers sync.WaitGroup
-	for range l.concurrency {
+	for range min(l.concurrency, l.count) {
 		workers.Go(func() {
 			for range next {
 				r := l.one(ctx)
