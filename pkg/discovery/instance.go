@@ -22,11 +22,45 @@ type Instance struct {
 	// Incarnation tells a server from one that was started anew under the same
 	// id: [Registry.Register] sets it. It may be empty.
 	Incarnation string
+	// Resume says how the instance carries on an answer that another one began.
+	// "" is unknown.
+	Resume Resume
+	// MaxRequest is the longest line of a request that the instance takes, in
+	// bytes; 0 is 1 MiB.
+	MaxRequest int
+	// Wire is the version of the protocol that the instance speaks; 0 is 1.
+	Wire int
 }
 
+// WireVersion is the newest version of the protocol that this module speaks.
+const WireVersion = 1
+
+// Resume is a way to carry an answer on at another instance.
+type Resume string
+
+// The ways to resume that a record can state.
+const (
+	// ResumeIndex: the instance begins at any item, by its number.
+	ResumeIndex Resume = "index"
+	// ResumeNo: the instance begins at the first item only.
+	ResumeNo Resume = "no"
+)
+
 // Routable reports whether requests can be sent to i. The instances of other
-// transports are only listed.
-func (i Instance) Routable() bool { return i.Transport == NDJSON && i.Address != "" }
+// transports, and of a newer wire than this module speaks, are only listed.
+func (i Instance) Routable() bool {
+	return i.Transport == NDJSON && i.Address != "" && i.Wire <= WireVersion
+}
+
+// Same reports whether i and j are the same instance: its id and its
+// incarnation. A record may change and still be that of the same instance.
+func (i Instance) Same(j Instance) bool {
+	return i.ID == j.ID && i.Incarnation == j.Incarnation
+}
+
+// Record is the name of the instance's record, "namespace/component/endpoint/id",
+// by which a request says whom it is meant for.
+func (i Instance) Record() string { return i.Endpoint.String() + "/" + i.ID.String() }
 
 // An InstanceID tells the instances of an endpoint apart. Wherever it is shown
 // it is lower-case hex, unpadded; in a record it is a JSON number.

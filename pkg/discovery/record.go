@@ -30,6 +30,9 @@ type instanceRecord struct {
 	Name       string          `json:"name,omitempty"`
 
 	Incarnation string `json:"incarnation,omitempty"`
+	Resume      Resume `json:"resume,omitempty"`
+	MaxRequest  int    `json:"max_request,omitempty"`
+	Wire        int    `json:"wire,omitempty"`
 }
 
 // EncodeInstance returns the key and the value under which i is kept in a
@@ -57,6 +60,9 @@ func EncodeInstance(i Instance) (key string, value []byte, err error) {
 		Name:       i.Name,
 
 		Incarnation: i.Incarnation,
+		Resume:      i.Resume,
+		MaxRequest:  i.MaxRequest,
+		Wire:        i.Wire,
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("encoding instance %s: %w", i.ID, err)
@@ -78,10 +84,13 @@ func (i Instance) check() error {
 		return errors.New("it has no address")
 	}
 	// JSON would replace what isn't UTF-8, silently.
-	for _, s := range []string{i.Name, i.Transport, i.Address, i.Incarnation} {
+	for _, s := range []string{i.Name, i.Transport, i.Address, i.Incarnation, string(i.Resume)} {
 		if !utf8.ValidString(s) {
 			return fmt.Errorf("%q is not valid UTF-8", s)
 		}
+	}
+	if i.MaxRequest < 0 || i.Wire < 0 {
+		return fmt.Errorf("it has the request size %d and the wire version %d, want 0 or more", i.MaxRequest, i.Wire)
 	}
 	return nil
 }
@@ -120,6 +129,9 @@ func decodeInstance(value []byte) (Instance, error) {
 		Name: r.Name,
 
 		Incarnation: r.Incarnation,
+		Resume:      r.Resume,
+		MaxRequest:  r.MaxRequest,
+		Wire:        r.Wire,
 		Endpoint:    Endpoint{Namespace: r.Namespace, Component: r.Component, Name: r.Endpoint},
 	}
 	if err := i.Endpoint.check(); err != nil {
@@ -127,6 +139,9 @@ func decodeInstance(value []byte) (Instance, error) {
 	}
 	if r.Transport == nil {
 		return Instance{}, errors.New("no transport")
+	}
+	if r.MaxRequest < 0 || r.Wire < 0 {
+		return Instance{}, fmt.Errorf("max_request is %d and wire %d, want 0 or more", r.MaxRequest, r.Wire)
 	}
 	var err error
 	i.Transport, i.Address, err = decodeTransport(r.Transport)

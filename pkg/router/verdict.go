@@ -38,6 +38,12 @@ func judge(err error) verdict {
 		return verdict{false, true, false}
 	case stream.Draining:
 		return verdict{false, true, false}
+	case stream.Misdirected:
+		return verdict{true, true, false}
+	case stream.Unresumable:
+		return verdict{false, true, false}
+	case stream.Local:
+		return verdict{false, true, true}
 	case stream.Application:
 		return verdict{false, false, false}
 	}

@@ -1,8 +1,10 @@
 package stream
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind tells breaks apart. Every kind is an error, so that
@@ -37,6 +39,13 @@ const (
 	// Draining: a server that is leaving did not take the request, or handed
 	// the stream back.
 	Draining Kind = "draining"
+	// Misdirected: the server at that address is not the one that was meant.
+	Misdirected Kind = "misdirected"
+	// Unresumable: the server cannot begin at the item that was asked for.
+	Unresumable Kind = "unresumable"
+	// Local: this machine's own trouble, such as no file descriptor, no
+	// network or a name that cannot be looked up.
+	Local Kind = "local"
 	// Application: the request itself failed; it would fail elsewhere too.
 	Application Kind = "application"
 )
@@ -50,14 +59,30 @@ type Break struct {
 	// Reason says in words what was seen; for what the server said, in its
 	// own words.
 	Reason string
+	// Data is what the server sent with its reason, if anything.
+	Data json.RawMessage
+	// RetryAfter is when an overloaded server wants to be asked again, from
+	// now on; 0 if it does not say.
+	RetryAfter time.Duration
+	// NoReport says that the server is not to be reported down: this piece of
+	// work failed and the server is sound (it says so), or Paused is set.
+	NoReport bool
+	// NoShare says that a report concerns this client alone, as its own
+	// settings caused the break: [Client.ItemTimeout], or another bound below
+	// its default.
+	NoShare bool
+	// Paused says that this process did not run for a while (SIGSTOP, a frozen
+	// machine) just before the break, which therefore says nothing about the
+	// server.
+	Paused bool
 	// Err is the cause, when there is one beneath: an error of the network or
-	// of JSON.
+	// of JSON, or for [Application] an [*Error].
 	Err error
 }
 
 // Error returns the kind, the reason and the cause.
 func (b *Break) Error() string {
-	if b.Err != nil {
+	if _, said := errors.AsType[*Error](b.Err); b.Err != nil && !said {
 		return fmt.Sprintf("%s: %s: %v", b.Kind, b.Reason, b.Err)
 	}
 	return fmt.Sprintf("%s: %s", b.Kind, b.Reason)
@@ -71,22 +96,50 @@ func (b *Break) Unwrap() []error {
 	return []error{b.Kind}
 }
 
-// Errors that a [Handler] or [Server.Admit] returns to end a stream in a way
-// of its own. Any other error is the request's own failure: its text goes to
-// the caller and nobody retries.
+// Errors that a [Handler] or [Server.Admit] returns, alone or wrapped, to end a
+// stream in a way of its own. Any other error is the request's own failure: its
+// text goes to the caller and nobody retries; [Error] adds data to the text.
 var (
 	// ErrBroken breaks the stream: the client carries on elsewhere, and takes
 	// this server out of its list for a while.
 	ErrBroken = errors.New(brokenText)
-	// ErrOverloaded, from Admit, refuses a request that a less loaded server
-	// may take; this one is not blamed.
+	// ErrBrokenUnreported breaks the stream as [ErrBroken] does, which it
+	// wraps, and says that the server is sound: this piece of work failed, and
+	// the client does not take the server out of its list.
+	ErrBrokenUnreported = fmt.Errorf("%w; the server is sound", ErrBroken)
+	// ErrOverloaded refuses a request that a less loaded server may take; this
+	// one is not blamed. [OverloadedFor] also says for how long.
 	ErrOverloaded = errors.New("server is overloaded")
+	// ErrDraining is why a server that is leaving does not take a request, and
+	// the cause with which a handler's context ends when its stream was handed
+	// back. From a [Handler] it hands that one stream back.
+	ErrDraining = errors.New("server is leaving")
+	// ErrUnresumable refuses a request whose [Request.From] the handler cannot
+	// begin at.
+	ErrUnresumable = errors.New("cannot begin there")
 )
 
-// ErrDraining is why a server that is leaving does not take a request, and the
-// cause with which a handler's context ends when its stream was handed back.
-// From a [Handler] it hands that one stream back.
-var ErrDraining = errors.New("server is leaving")
+// OverloadedFor returns an error that is [ErrOverloaded] and asks the client to
+// come again after d.
+func OverloadedFor(d time.Duration) error { return overloadedFor{d} }
+
+type overloadedFor struct{ d time.Duration }
+
+func (o overloadedFor) Error() string { return ErrOverloaded.Error() }
+
+func (o overloadedFor) Unwrap() error { return ErrOverloaded }
+
+// Error is a request's own failure, with data for the caller: a code belongs
+// there. A [Handler] returns it, and the caller of a [Client] finds it with
+// errors.As in the [Break] of kind [Application].
+type Error struct {
+	Message string
+	// Data is any JSON value, or nil.
+	Data json.RawMessage
+}
+
+// Error returns the message.
+func (e *Error) Error() string { return e.Message }
 
 // ErrClosed is returned by a [Client] that was closed, and by [Server.Serve]
 // after [Server.Shutdown] or [Server.Close].

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -20,6 +22,10 @@ type fields struct {
 	Comment []string        `json:"comment"`
 	From    int             `json:"from"`
 	Attempt int             `json:"attempt"`
+
+	To        string            `json:"to"`
+	TimeoutMS int64             `json:"timeout_ms"`
+	Headers   map[string]string `json:"headers"`
 }
 
 var (
@@ -110,8 +116,8 @@ func indexEvent(line, prefix []byte) (event, id string, ok bool) {
 	return event, string(rest), ok && len(line) <= MaxLine
 }
 
-// plainRequest reads a line that is just a request with a number, an id and
-// plain data, in the form that [appendRequest] gives it.
+// plainRequest reads a line that is just a request with a number, an id, perhaps
+// whom it is meant for, and plain data, in the form that [appendRequest] gives it.
 func plainRequest(line []byte) (number int64, r Request, ok bool) {
 	number, err := streamNumber(line)
 	if err != nil || number == unnumbered || len(line) > MaxLine {
@@ -123,12 +129,19 @@ func plainRequest(line []byte) (number int64, r Request, ok bool) {
 		return 0, Request{}, false
 	}
 	id, rest, ok := bytes.Cut(rest, []byte(`,"data":`))
-	if !ok || len(rest) == 0 || !isPlainString(id) {
+	if !ok || len(rest) == 0 {
+		return 0, Request{}, false
+	}
+	id, to, hasTo := bytes.Cut(id, []byte(`,"to":`))
+	if !isPlainString(id) || hasTo && !isPlainString(to) {
 		return 0, Request{}, false
 	}
 	end := bytes.IndexByte(rest[1:], '"') + 2 // after the closing quote, if there is one
 	data, rest := rest[:end], rest[end:]
 	r = Request{ID: string(id[1 : len(id)-1]), Attempt: 1}
+	if hasTo {
+		r.To = string(to[1 : len(to)-1])
+	}
 	rest = plainCount(rest, `,"from":`, &r.From)
 	rest = plainCount(rest, `,"attempt":`, &r.Attempt)
 	if string(rest) != "}" || !isPlainString(data) {
@@ -195,6 +208,32 @@ func (f *fields) request() (Request, error) {
 		return Request{}, errNoData
 	case f.From < 0:
 		return Request{}, fmt.Errorf(`"from" is %d, want 0 or more`, f.From)
+	case f.TimeoutMS < 0:
+		return Request{}, fmt.Errorf(`"timeout_ms" is %d, want 0 or more`, f.TimeoutMS)
 	}
-	return Request{ID: f.ID, Data: f.Data, From: f.From, Attempt: max(f.Attempt, 1)}, nil
+	if err := checkHeaders(f.Headers); err != nil {
+		return Request{}, err
+	}
+	return Request{
+		ID: f.ID, To: f.To, Data: f.Data, From: f.From, Attempt: max(f.Attempt, 1),
+		Timeout: time.Duration(min(f.TimeoutMS, maxTimeoutMS)) * time.Millisecond, Headers: f.Headers,
+	}, nil
+}
+
+// maxTimeoutMS is a year: beyond any use, and far from overflowing a duration.
+const maxTimeoutMS = 365 * 24 * 3600 * 1000
+
+// checkHeaders says what is wrong with the headers of a request, or returns nil.
+func checkHeaders(headers map[string]string) error {
+	size := 0
+	for name, value := range headers {
+		size += len(name) + len(value)
+		if name == "" || strings.ToLower(name) != name {
+			return fmt.Errorf(`"headers" has the name %q, want one in lower case`, name)
+		}
+	}
+	if size > MaxHeaders {
+		return fmt.Errorf(`"headers" has %d bytes, more than %d`, size, MaxHeaders)
+	}
+	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -128,6 +130,10 @@ func appendRequest(dst []byte, stream int64, r Request) ([]byte, error) {
 		dst = appendString(append(dst, `"id":`...), r.ID)
 		dst = append(dst, ',')
 	}
+	if r.To != "" {
+		dst = appendString(append(dst, `"to":`...), r.To)
+		dst = append(dst, ',')
+	}
 	dst = append(dst, `"data":`...)
 	dst = append(dst, data...)
 	if r.From > 0 {
@@ -136,10 +142,33 @@ func appendRequest(dst []byte, stream int64, r Request) ([]byte, error) {
 	if r.Attempt > 1 {
 		dst = strconv.AppendInt(append(dst, `,"attempt":`...), int64(r.Attempt), 10)
 	}
+	if r.Timeout > 0 {
+		ms := max(r.Timeout.Milliseconds(), 1) // 0 would be no bound
+		dst = strconv.AppendInt(append(dst, `,"timeout_ms":`...), ms, 10)
+	}
+	if len(r.Headers) > 0 {
+		if err := checkHeaders(r.Headers); err != nil {
+			return dst[:begin], fmt.Errorf("sending a request: %w", err)
+		}
+		dst = appendHeaders(append(dst, ','), r.Headers)
+	}
 	if n := len(dst) + 1 - begin; n > MaxLine {
 		return dst[:begin], tooLong("a request", n)
 	}
 	return append(dst, '}', '\n'), nil
+}
+
+// appendHeaders appends the field in the order of the names, so that a request's
+// line is the same over all attempts.
+func appendHeaders(dst []byte, headers map[string]string) []byte {
+	dst = append(dst, `"headers":`...)
+	sep := byte('{')
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		dst = appendString(append(dst, sep), name)
+		dst = appendString(append(dst, ':'), headers[name])
+		sep = ','
+	}
+	return append(dst, '}')
 }
 
 func tooLong(what string, n int) error {

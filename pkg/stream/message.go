@@ -2,7 +2,9 @@ package stream
 
 import (
 	"encoding/json"
+	"net"
 	"strings"
+	"time"
 )
 
 // MaxLine is the longest line either side may send, in bytes, without its
@@ -12,15 +14,42 @@ const MaxLine = 1 << 20
 
 // Request is what a client asks of a server.
 type Request struct {
-	// ID names the request in logs; it stays the same over all attempts.
-	ID string `json:"id,omitempty"`
+	// ID names the request in logs, and is the same over all attempts, so that
+	// a handler can use it as an idempotency key. Package router makes it 16
+	// hex digits.
+	ID string
+	// To names the record that is meant, as "namespace/component/endpoint/id".
+	// A server that has names of its own and not this one refuses the request
+	// with [Misdirected]; "" is taken by every server.
+	To string
 	// Data is the question: any JSON value. It is required.
-	Data json.RawMessage `json:"data"`
+	Data json.RawMessage
 	// From is the index of the first item wanted, 0 for a whole answer.
-	From int `json:"from,omitempty"`
+	From int
 	// Attempt counts from 1; 0 stands for 1. An overloaded server may refuse
 	// later attempts first.
-	Attempt int `json:"attempt,omitempty"`
+	Attempt int
+	// Timeout is how much time is left for the request when it is sent, to the
+	// millisecond: the handler's context ends then. 0 means no bound.
+	Timeout time.Duration
+	// Headers go to the handler as they are, the same over all attempts: names
+	// in lower case, [MaxHeaders] bytes of names and values at most.
+	Headers map[string]string
+	// MaxSize is how many bytes the server takes in a request's line, by its
+	// record. It is not sent. 0 means [MaxLine].
+	MaxSize int
+	// Peer says who asks. A [Server] sets it; it is not sent.
+	Peer Peer
+}
+
+// MaxHeaders is how many bytes the names and values of [Request.Headers] have
+// together at most.
+const MaxHeaders = 8 << 10
+
+// Peer is the other end of a connection, as a handler sees it.
+type Peer struct {
+	// Addr is its network address.
+	Addr net.Addr
 }
 
 // Text returns the string that Data holds, and whether it is a string.
@@ -62,12 +91,14 @@ func String(s string) json.RawMessage {
 // The events that a line can carry. Lines with another event are items if they
 // have data, and are passed over if not.
 const (
-	eventStart      = "start"
-	eventEnd        = "end"
-	eventError      = "error"
-	eventOverloaded = "overloaded"
-	eventDraining   = "draining"
-	eventPing       = "ping"
+	eventStart       = "start"
+	eventEnd         = "end"
+	eventError       = "error"
+	eventOverloaded  = "overloaded"
+	eventDraining    = "draining"
+	eventMisdirected = "misdirected"
+	eventUnresumable = "unresumable"
+	eventPing        = "ping"
 	// From client to server, on a stream that runs.
 	eventCancel = "cancel"
 	eventCredit = "credit"
