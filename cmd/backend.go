@@ -80,17 +80,18 @@ func startBackend(ctx context.Context, c common, store discovery.Store, cfg back
 }
 
 // stop deregisters, lets running streams finish until ctx ends, hands the rest
-// back, and waits for everything. It returns how many were handed back.
-func (b *backend) stop(ctx context.Context) (handedBack int, err error) {
+// back, and waits for everything. It returns how many were handed back, why it
+// could not deregister, and what has gone wrong with serving.
+func (b *backend) stop(ctx context.Context) (handedBack int, undone, err error) {
 	releaseCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	err = b.lease.Release(releaseCtx)
+	undone = b.lease.Release(releaseCtx)
 	handedBack = b.server.Shutdown(ctx)
 	b.serving.Wait()
 	if !errors.Is(b.err, stream.ErrClosed) {
-		err = errors.Join(err, b.err)
+		err = b.err
 	}
-	return handedBack, err
+	return handedBack, undone, err
 }
 
 // releaseTimeout bounds how long a store may take to forget an instance that

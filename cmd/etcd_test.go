@@ -127,6 +127,35 @@ func TestEtcdGoesAndReturns(t *testing.T) {
 	}
 }
 
+// TestEtcdFrozen tells servers to end whose etcd does not answer. They do, and say
+// in one line what they could not do; so does a request whose own server it is.
+func TestEtcdFrozen(t *testing.T) {
+	t.Parallel()
+	w, etcd := newEtcdWorld(t, "10")
+	server := w.serve(t, "server1")
+	request := w.start(t, nil, "migrate", "request", strings.Repeat("x", 100), "--store-kv", "etcd", "--endpoint", "a/b/c",
+		"--spawn", "spawned=always", "--wait-restore", "1h", "--cooldown", "1h")
+	if err := request.await(request.stdout, "Retrying", 1); err != nil {
+		t.Fatal(err)
+	}
+	etcd.Freeze()
+	for _, end := range []struct {
+		p    *process
+		code int
+		name string
+	}{{server, 0, "serve"}, {request, 130, "request"}} {
+		if err := end.p.signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		w.ended(t, end.p, end.code)
+		log := end.p.stderr.String()
+		warning := regexp.MustCompile(`(?m)^.* WARN ` + end.name + `: Could not leave the store in order err="releasing .*; releasing the records in etcd \(they expire within 10s\): .*"$`)
+		if len(warning.FindAllString(log, -1)) != 1 || end.code == 0 && strings.Contains(log, "Error: ") {
+			t.Errorf("standard error is\n%s\nwant one warning that matches %v, and no error", log, warning)
+		}
+	}
+}
+
 // TestEtcdDown checks that a store that can't be reached is told at once, and by
 // its name.
 func TestEtcdDown(t *testing.T) {

@@ -118,7 +118,7 @@ func (r *reader) build(t *testing.T, text string) {
 	for _, p := range programs {
 		if !built[p[1]] {
 			built[p[1]] = true
-			r.succeed(t, p[1]+" -help") // go run keeps what it has linked
+			r.succeed(t, p[1]+" --help") // go run keeps what it has linked
 		}
 	}
 }

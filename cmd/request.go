@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -143,7 +141,7 @@ func (o *requestOptions) prepare(cmd *cobra.Command, arg string) (job, error) {
 		}
 	}
 	if j.output != outputSummary {
-		if j.out, err = newOutput(j.output, cmd.OutOrStdout(), o.resume); err != nil {
+		if j.out, err = newOutput(j.output, answersOf(cmd), o.resume); err != nil {
 			return job{}, invalid(cmd, "output", err)
 		}
 	}
@@ -168,28 +166,28 @@ func runRequest(cmd *cobra.Command, o requestOptions, arg string) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilEnded(cmd, &err)
 	defer stop()
 	store, err := j.openStore(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	var undone error
+	defer func() { j.leaveStore("request", store, undone) }()
 	stopBackends, err := spawn(ctx, j.common, store, j.backends)
+	defer func() {
+		var stopErr error
+		undone, stopErr = stopBackends()
+		err = errors.Join(err, stopErr)
+	}()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stopBackends()) }()
 	r, stopRouter := j.newRouter(store)
 	defer stopRouter()
 
 	if j.concurrency > 1 || j.output == outputSummary {
-		err = j.runMany(ctx, cmd, r)
-	} else {
-		err = j.runEach(ctx, r)
+		return j.runMany(ctx, cmd, r)
 	}
-	if ctx.Err() != nil {
-		return errInterrupted
-	}
-	return err
+	return j.runEach(ctx, r)
 }

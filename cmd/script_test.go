@@ -95,7 +95,7 @@ type scriptCommand func(ts *testscript.TestScript, args []string) error
 //		registered.
 //	await NAME stdout|stderr PATTERN [COUNT]
 //		waits until a background command has printed what matches.
-//	signal NAME KILL|TERM|INT
+//	signal NAME KILL|TERM|INT|HUP
 //		sends a signal to a background command.
 //	ended NAME CODE
 //		waits for the end of a background command, which must exit with CODE

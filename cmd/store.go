@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -41,6 +42,15 @@ func (c *common) openStore(ctx context.Context) (discovery.Store, error) {
 		return discovery.NewMem(), nil
 	}
 	return nil, fmt.Errorf("unknown store %q", c.store)
+}
+
+// leaveStore closes a store. What can't be undone in it now expires with its
+// lease: that, and what was undone before, is worth a warning, and no failure of
+// what the command was asked for.
+func (c *common) leaveStore(component string, store discovery.Store, undone error) {
+	if err := errors.Join(undone, store.Close()); err != nil {
+		c.logs.For(component).Warn("Could not leave the store in order", "err", oneLine(err.Error()))
+	}
 }
 
 // leaseTTL reads a time to live: seconds, as Dynamo's settings have them, or a

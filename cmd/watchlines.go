@@ -17,7 +17,7 @@ func watchLines(ctx context.Context, f *feed, w io.Writer, asJSON bool) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return errInterrupted
+			return context.Cause(ctx)
 		case <-f.changed:
 		case <-ended.C:
 		}
@@ -40,7 +40,7 @@ func watchLines(ctx context.Context, f *feed, w io.Writer, asJSON bool) error {
 		if len(text) == 0 {
 			continue
 		}
-		if _, err := w.Write(text); err != nil {
+		if err := write(ctx, w, text); err != nil {
 			return fmt.Errorf("writing the changes: %w", err)
 		}
 	}
