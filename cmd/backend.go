@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -100,28 +100,17 @@ const releaseTimeout = 2 * time.Second
 
 // advertised is the address that others are told.
 func advertised(advertise, listen string, bound net.Addr) (string, error) {
-	host, port, err := net.SplitHostPort(bound.String())
+	if advertise != "" {
+		return advertise, nil
+	}
+	address, err := netip.ParseAddrPort(bound.String())
 	if err != nil {
 		return "", fmt.Errorf("bound to %v: %w", bound, err)
 	}
-	if advertise != "" {
-		h, p, err := net.SplitHostPort(advertise)
-		if err != nil {
-			// A host alone: the port is the bound one.
-			h, p = strings.Trim(advertise, "[]"), port
-		}
-		if h == "" {
-			return "", usageError{fmt.Errorf("--advertise %q names no host: the form is HOST:PORT, or HOST for the bound port", advertise)}
-		}
-		if p == "0" {
-			p = port
-		}
-		return net.JoinHostPort(h, p), nil
+	if address.Addr().IsUnspecified() {
+		return "", usageError{fmt.Errorf("--listen %s is every address, and none that others can reach: say with --advertise HOST:PORT which one they should use", listen)}
 	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		return "", usageError{fmt.Errorf("--listen %s is every address, and none that others can reach: say with --advertise HOST which one they should use", listen)}
-	}
-	return net.JoinHostPort(host, port), nil
+	return address.String(), nil
 }
 
 // faultText is the log line of a fault that shows.

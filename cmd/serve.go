@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -62,8 +61,8 @@ other, or the same a second or more after the first.`,
 	flags.StringVar(&o.failureMode, "failure-mode", "first", "which requests fail: "+modes+", or by number, as 3 or 2-4")
 	flags.IntVar(&o.failureAfter, "failure-after", defaultFailureAfter, "items a failing request sends first; with no more than that it does not fail")
 	flags.StringVar(&o.failureKind, "failure-kind", string(stream.FaultError), "how requests fail: "+strings.Join(kinds, ", "))
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "address to listen on; port 0 is any free one")
-	flags.StringVar(&o.advertise, "advertise", "", "address that clients are told (default the bound one)")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "HOST:PORT to listen on; port 0 is any free one")
+	flags.StringVar(&o.advertise, "advertise", "", "HOST:PORT that clients are told (default the bound one)")
 	flags.DurationVar(&o.delay, "delay", 0, "pause between items")
 	flags.IntVar(&o.maxStreams, "max-streams", 0, "requests that may run at once; more are refused as overloaded (0: no limit)")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long running streams may go on once the server is asked to end")
@@ -86,8 +85,13 @@ func (o *serveOptions) config(cmd *cobra.Command) (backendConfig, error) {
 	if !utf8.ValidString(o.name) {
 		return backendConfig{}, invalid(cmd, "name", fmt.Errorf("%q is not UTF-8 text", o.name))
 	}
-	if _, _, err := net.SplitHostPort(o.listen); err != nil {
-		return backendConfig{}, invalid(cmd, "listen", fmt.Errorf("%q is not of the form HOST:PORT: %w", o.listen, err))
+	if _, _, err := splitAddress(o.listen, 0); err != nil {
+		return backendConfig{}, invalid(cmd, "listen", err)
+	}
+	if o.advertise != "" {
+		if err := checkAdvertised(o.advertise); err != nil {
+			return backendConfig{}, invalid(cmd, "advertise", err)
+		}
 	}
 	if o.metrics != "" {
 		if o.metrics, err = metricsAddress(o.metrics); err != nil {

@@ -176,6 +176,13 @@ func readCommon(cmd *cobra.Command, level string) (common, error) {
 	if !slices.Contains(storeNames(), c.store) {
 		return common{}, invalid(cmd, "store-kv", fmt.Errorf("unknown store %q: valid are %s", c.store, strings.Join(storeNames(), ", ")))
 	}
+	if c.store == "etcd" {
+		for _, e := range c.etcd {
+			if err := checkEtcdEndpoint(e); err != nil {
+				return common{}, invalid(cmd, "etcd-endpoints", err)
+			}
+		}
+	}
 	if c.endpoint, err = discovery.ParseEndpoint(get("endpoint")); err != nil {
 		return common{}, invalid(cmd, "endpoint", err)
 	}
