@@ -202,7 +202,7 @@ func scriptEnv(ts *testscript.TestScript) []string {
 // commandVariables are the variables that the command reads.
 func commandVariables() []string {
 	return []string{
-		"DYN_STORE_KV", "DYN_FILE_KV", "DYN_ENDPOINT", "ETCD_ENDPOINTS",
+		"DYN_STORE_KV", "DYN_DISCOVERY_BACKEND", "DYN_FILE_KV", "DYN_ENDPOINT", "ETCD_ENDPOINTS",
 		"MIGRATE_LOG", "MIGRATE_LOG_FORMAT", "SERVER_NAME", "FAILURE_MODE",
 	}
 }

@@ -21,33 +21,49 @@ func addCommonFlags(flags *pflag.FlagSet) {
 	flags.String("store-kv", "file", "where instances are registered: "+strings.Join(storeNames(), ", "))
 	flags.String("file-kv", filepath.Join(os.TempDir(), "dynamo_store_kv"), "directory of the file store")
 	flags.StringSlice("etcd-endpoints", []string{"http://localhost:2379"}, "addresses of the etcd store")
-	flags.String("endpoint", defaultEndpoint, "what is served, as namespace/component/endpoint")
+	flags.String("endpoint", defaultEndpoint, "what is served, as namespace/component/endpoint or dyn://namespace.component.endpoint")
 	flags.String("log", "", `log level, also by component: "info,router=debug" (default info for serve, warn otherwise)`)
 	flags.String("log-format", "text", "log format: "+strings.Join(logFormats(), ", "))
 	flags.String("config", "", "file with values for flags: YAML, TOML or JSON")
 }
 
-// environment names the variables that stand for flags.
-func environment() map[string]string {
-	return map[string]string{
-		"store-kv":       "DYN_STORE_KV",
-		"file-kv":        "DYN_FILE_KV",
-		"etcd-endpoints": "ETCD_ENDPOINTS",
-		"endpoint":       "DYN_ENDPOINT",
-		"log":            "MIGRATE_LOG",
-		"log-format":     "MIGRATE_LOG_FORMAT",
-		"name":           "SERVER_NAME",
-		"failure-mode":   "FAILURE_MODE",
+// environment names the variables that stand for flags. Of several that stand for
+// one none may contradict another.
+func environment() map[string][]string {
+	return map[string][]string{
+		"store-kv":       {"DYN_STORE_KV", "DYN_DISCOVERY_BACKEND"},
+		"file-kv":        {"DYN_FILE_KV"},
+		"etcd-endpoints": {"ETCD_ENDPOINTS"},
+		"endpoint":       {"DYN_ENDPOINT"},
+		"log":            {"MIGRATE_LOG"},
+		"log-format":     {"MIGRATE_LOG_FORMAT"},
+		"name":           {"SERVER_NAME"},
+		"failure-mode":   {"FAILURE_MODE"},
 	}
+}
+
+// variableOf returns the variable that is set for a flag; "" if none is.
+func variableOf(flag string) (string, error) {
+	set := ""
+	for _, name := range environment()[flag] {
+		switch value := os.Getenv(name); {
+		case value == "":
+		case set == "":
+			set = name
+		case value != os.Getenv(set):
+			return "", fmt.Errorf("%s is %q and %s is %q: they mean the same setting, so unset one of them", set, os.Getenv(set), name, value)
+		}
+	}
+	return set, nil
 }
 
 // loadSettings gives every flag that was not set its value from the environment
 // or from the configuration file.
 func loadSettings(cmd *cobra.Command) error {
 	v := viper.New()
-	for flag, name := range environment() {
-		if err := v.BindEnv(flag, name); err != nil {
-			return fmt.Errorf("reading %s: %w", name, err)
+	for flag, names := range environment() {
+		if err := v.BindEnv(append([]string{flag}, names...)...); err != nil {
+			return fmt.Errorf("reading %s: %w", names[0], err)
 		}
 	}
 	file, err := cmd.Flags().GetString("config")
@@ -64,9 +80,13 @@ func loadSettings(cmd *cobra.Command) error {
 		if f.Changed || firstErr != nil || !v.IsSet(f.Name) {
 			return
 		}
-		source := "--config " + file
-		if name := environment()[f.Name]; os.Getenv(name) != "" {
-			source = name
+		source, err := variableOf(f.Name)
+		if err != nil {
+			firstErr = usageError{err}
+			return
+		}
+		if source == "" {
+			source = "--config " + file
 		}
 		f.Annotations = map[string][]string{sourceKey: {source}}
 		for _, text := range settingTexts(v.Get(f.Name)) {
