@@ -71,8 +71,12 @@ func loadSettings(cmd *cobra.Command) error {
 		return fmt.Errorf("reading --config: %w", err)
 	}
 	if file != "" {
-		if err := readConfig(cmd, v, file); err != nil {
-			return usageError{err}
+		values, err := readConfig(cmd, file)
+		if err == nil {
+			err = v.MergeConfigMap(values)
+		}
+		if err != nil {
+			return usageError{fmt.Errorf("--config %s: %w", file, err)}
 		}
 	}
 	var firstErr error
@@ -124,47 +128,6 @@ func settingTexts(value any) []string {
 		texts[i] = fmt.Sprint(element)
 	}
 	return texts
-}
-
-// readConfig reads a file whose keys are names of flags, of this command or of
-// another: one file may serve all.
-func readConfig(cmd *cobra.Command, v *viper.Viper, file string) error {
-	if ext := strings.TrimPrefix(filepath.Ext(file), "."); !slices.Contains(configFormats(), ext) {
-		return fmt.Errorf("--config %s: its name must end in .%s", file, strings.Join(configFormats(), ", ."))
-	}
-	v.SetConfigFile(file)
-	if err := v.ReadInConfig(); err != nil {
-		return fmt.Errorf("--config %s: %w", file, err)
-	}
-	var known []string
-	for _, c := range append(cmd.Root().Commands(), cmd.Root()) {
-		add := func(f *pflag.Flag) { known = append(known, f.Name) }
-		c.LocalFlags().VisitAll(add)
-	}
-	slices.Sort(known)
-	known = slices.DeleteFunc(slices.Compact(known), func(name string) bool {
-		return name == "config" || name == "help" || name == "version"
-	})
-	for key := range topKeys(v) {
-		if !slices.Contains(known, key) {
-			return fmt.Errorf("--config %s: unknown key %q: valid are %s", file, key, strings.Join(known, ", "))
-		}
-	}
-	return nil
-}
-
-func configFormats() []string { return []string{"yaml", "yml", "toml", "json"} }
-
-// topKeys returns the keys of the file, without those that only the environment has.
-func topKeys(v *viper.Viper) map[string]bool {
-	keys := make(map[string]bool)
-	for _, key := range v.AllKeys() {
-		if v.InConfig(key) || strings.Contains(key, ".") {
-			top, _, _ := strings.Cut(key, ".")
-			keys[top] = true
-		}
-	}
-	return keys
 }
 
 // common is what every command is told.
