@@ -72,17 +72,23 @@ func checkHost(host string) error {
 	return nil
 }
 
+// everyAddress reports whether a host to listen on stands for all of this machine's
+// addresses.
+func everyAddress(host string) bool {
+	ip, _ := netip.ParseAddr(host)
+	return host == "" || ip.IsUnspecified()
+}
+
 // checkAdvertised says why clients can't connect to an address, or returns nil.
 func checkAdvertised(s string) error {
 	host, _, err := splitAddress(s, 1)
 	if err != nil {
 		return err
 	}
-	ip, _ := netip.ParseAddr(host)
 	switch {
 	case host == "":
 		return fmt.Errorf("%q names no host: the form is HOST:PORT", s)
-	case ip.IsUnspecified():
+	case everyAddress(host):
 		return fmt.Errorf("%q is every address, and none that clients can reach: say which one they should use", s)
 	}
 	return nil

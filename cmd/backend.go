@@ -1,11 +1,11 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -58,11 +58,7 @@ func startBackend(ctx context.Context, c common, store discovery.Store, cfg back
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w; choose another address with --listen, or port 0 for any free one", cfg.listen, err)
 	}
-	address, err := advertised(cfg.advertise, cfg.listen, l.Addr())
-	if err != nil {
-		l.Close()
-		return nil, err
-	}
+	address := cmp.Or(cfg.advertise, l.Addr().String())
 	b.instance = discovery.Instance{
 		ID: discovery.NewInstanceID(), Name: cfg.name, Endpoint: c.endpoint,
 		Transport: discovery.NDJSON, Address: address,
@@ -97,21 +93,6 @@ func (b *backend) stop(ctx context.Context) (handedBack int, undone, err error) 
 // releaseTimeout bounds how long a store may take to forget an instance that
 // leaves; after it, the lease does the same.
 const releaseTimeout = 2 * time.Second
-
-// advertised is the address that others are told.
-func advertised(advertise, listen string, bound net.Addr) (string, error) {
-	if advertise != "" {
-		return advertise, nil
-	}
-	address, err := netip.ParseAddrPort(bound.String())
-	if err != nil {
-		return "", fmt.Errorf("bound to %v: %w", bound, err)
-	}
-	if address.Addr().IsUnspecified() {
-		return "", usageError{fmt.Errorf("--listen %s is every address, and none that others can reach: say with --advertise HOST:PORT which one they should use", listen)}
-	}
-	return address.String(), nil
-}
 
 // faultText is the log line of a fault that shows.
 func faultText(f stream.Fault, name string) string {

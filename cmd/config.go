@@ -133,11 +133,12 @@ func yamlText(n *yaml.Node) any {
 			list[i] = yamlText(element)
 		}
 		return list
+	default:
+		if n.Tag == "!!null" {
+			return nil
+		}
+		return n.Value
 	}
-	if n.Tag == "!!null" {
-		return nil
-	}
-	return n.Value
 }
 
 func readTOML(data []byte) (values map[string]any, err error) {
@@ -170,6 +171,7 @@ func tomlText(n *unstable.Node) any {
 			list = append(list, tomlText(elements.Node()))
 		}
 		return list
+	default:
+		return string(n.Data)
 	}
-	return string(n.Data)
 }

@@ -82,12 +82,12 @@ func runInstances(cmd *cobra.Command, o instancesOptions) (err error) {
 	registry := discovery.NewRegistry(store, c.logs.For("discovery"))
 	switch {
 	case live:
-		return follow(ctx, registry, c.endpoint, func(ctx context.Context, f *feed) error {
+		return follow(ctx, registry, c, func(ctx context.Context, f *feed) error {
 			return watchLive(ctx, f, cmd.InOrStdin(), cmd.OutOrStdout())
 		})
 	case o.watch:
-		return follow(ctx, registry, c.endpoint, func(ctx context.Context, f *feed) error {
-			return watchLines(ctx, f, cmd.OutOrStdout(), o.output == "json")
+		return follow(ctx, registry, c, func(ctx context.Context, f *feed) error {
+			return watchLines(ctx, f, cmd.OutOrStdout(), cmd.ErrOrStderr(), o.output == "json")
 		})
 	}
 	view, err := look(ctx, registry, c.endpoint)
@@ -96,6 +96,10 @@ func runInstances(cmd *cobra.Command, o instancesOptions) (err error) {
 	}
 	if err != nil {
 		return err
+	}
+	view.where = c.where()
+	if nobody := view.nobody(); nobody != "" && o.output == "table" {
+		cmd.PrintErrln(nobody)
 	}
 	return view.write(ctx, cmd.OutOrStdout(), o.output)
 }

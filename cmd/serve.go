@@ -85,13 +85,16 @@ func (o *serveOptions) config(cmd *cobra.Command) (backendConfig, error) {
 	if !utf8.ValidString(o.name) {
 		return backendConfig{}, invalid(cmd, "name", fmt.Errorf("%q is not UTF-8 text", o.name))
 	}
-	if _, _, err := splitAddress(o.listen, 0); err != nil {
+	host, _, err := splitAddress(o.listen, 0)
+	if err != nil {
 		return backendConfig{}, invalid(cmd, "listen", err)
 	}
 	if o.advertise != "" {
 		if err := checkAdvertised(o.advertise); err != nil {
 			return backendConfig{}, invalid(cmd, "advertise", err)
 		}
+	} else if everyAddress(host) {
+		return backendConfig{}, invalid(cmd, "listen", fmt.Errorf("%q is every address, and none that clients can be told: say with --advertise HOST:PORT which one they should use", o.listen))
 	}
 	if o.metrics != "" {
 		if o.metrics, err = metricsAddress(o.metrics); err != nil {

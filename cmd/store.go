@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
@@ -42,6 +44,21 @@ func (c *common) openStore(ctx context.Context) (discovery.Store, error) {
 		return discovery.NewMem(), nil
 	}
 	return nil, fmt.Errorf("unknown store %q", c.store)
+}
+
+// where says which store was chosen, and where that looks.
+func (c *common) where() string {
+	switch c.store {
+	case "file":
+		dir, err := filepath.Abs(c.fileDir)
+		if err != nil {
+			dir = c.fileDir
+		}
+		return "the file store at " + dir
+	case "etcd":
+		return "etcd at " + strings.Join(c.etcd, ", ")
+	}
+	return "the " + c.store + " store of this process"
 }
 
 // leaveStore closes a store. What can't be undone in it now expires with its
