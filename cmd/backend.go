@@ -1,11 +1,11 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -58,11 +58,7 @@ func startBackend(ctx context.Context, c common, store discovery.Store, cfg back
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w; choose another address with --listen, or port 0 for any free one", cfg.listen, err)
 	}
-	address, err := advertised(cfg.advertise, cfg.listen, l.Addr())
-	if err != nil {
-		l.Close()
-		return nil, err
-	}
+	address := cmp.Or(cfg.advertise, l.Addr().String())
 	b.instance = discovery.Instance{
 		ID: discovery.NewInstanceID(), Name: cfg.name, Endpoint: c.endpoint,
 		Transport: discovery.NDJSON, Address: address,
@@ -80,48 +76,23 @@ func startBackend(ctx context.Context, c common, store discovery.Store, cfg back
 }
 
 // stop deregisters, lets running streams finish until ctx ends, hands the rest
-// back, and waits for everything. It returns how many were handed back.
-func (b *backend) stop(ctx context.Context) (handedBack int, err error) {
+// back, and waits for everything. It returns how many were handed back, why it
+// could not deregister, and what has gone wrong with serving.
+func (b *backend) stop(ctx context.Context) (handedBack int, undone, err error) {
 	releaseCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	err = b.lease.Release(releaseCtx)
+	undone = b.lease.Release(releaseCtx)
 	handedBack = b.server.Shutdown(ctx)
 	b.serving.Wait()
 	if !errors.Is(b.err, stream.ErrClosed) {
-		err = errors.Join(err, b.err)
+		err = b.err
 	}
-	return handedBack, err
+	return handedBack, undone, err
 }
 
 // releaseTimeout bounds how long a store may take to forget an instance that
 // leaves; after it, the lease does the same.
 const releaseTimeout = 2 * time.Second
-
-// advertised is the address that others are told.
-func advertised(advertise, listen string, bound net.Addr) (string, error) {
-	host, port, err := net.SplitHostPort(bound.String())
-	if err != nil {
-		return "", fmt.Errorf("bound to %v: %w", bound, err)
-	}
-	if advertise != "" {
-		h, p, err := net.SplitHostPort(advertise)
-		if err != nil {
-			// A host alone: the port is the bound one.
-			h, p = strings.Trim(advertise, "[]"), port
-		}
-		if h == "" {
-			return "", usageError{fmt.Errorf("--advertise %q names no host: the form is HOST:PORT, or HOST for the bound port", advertise)}
-		}
-		if p == "0" {
-			p = port
-		}
-		return net.JoinHostPort(h, p), nil
-	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		return "", usageError{fmt.Errorf("--listen %s is every address, and none that others can reach: say with --advertise HOST which one they should use", listen)}
-	}
-	return net.JoinHostPort(host, port), nil
-}
 
 // faultText is the log line of a fault that shows.
 func faultText(f stream.Fault, name string) string {

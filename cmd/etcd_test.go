@@ -13,6 +13,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
 )
@@ -127,6 +128,80 @@ func TestEtcdGoesAndReturns(t *testing.T) {
 	}
 }
 
+// TestEtcdFrozen tells servers to end whose etcd does not answer. They do, and say
+// in one line what they could not do; so does a request whose own server it is.
+func TestEtcdFrozen(t *testing.T) {
+	t.Parallel()
+	w, etcd := newEtcdWorld(t, "10")
+	server := w.serve(t, "server1")
+	request := w.start(t, nil, "migrate", "request", strings.Repeat("x", 100), "--store-kv", "etcd", "--endpoint", "a/b/c",
+		"--spawn", "spawned=always", "--wait-restore", "1h", "--cooldown", "1h")
+	if err := request.await(request.stdout, "Retrying", 1); err != nil {
+		t.Fatal(err)
+	}
+	etcd.Freeze()
+	for _, end := range []struct {
+		p    *process
+		code int
+		name string
+	}{{server, 0, "serve"}, {request, 130, "request"}} {
+		if err := end.p.signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		w.ended(t, end.p, end.code)
+		log := end.p.stderr.String()
+		warning := regexp.MustCompile(`(?m)^.* WARN ` + end.name + `: Could not leave the store in order err="releasing .*; releasing the records in etcd \(they expire within 10s\): .*"$`)
+		if len(warning.FindAllString(log, -1)) != 1 || end.code == 0 && strings.Contains(log, "Error: ") {
+			t.Errorf("standard error is\n%s\nwant one warning that matches %v, and no error", log, warning)
+		}
+	}
+}
+
+// TestEtcdPasswordChanged does what the documentation says of a password that is
+// changed under a server: it says so and leaves the list, serves on, and is listed
+// again once it is started with the new one.
+func TestEtcdPasswordChanged(t *testing.T) {
+	t.Parallel()
+	w, etcd := newEtcdWorld(t, "2")
+	etcd.EnableAuth("one")
+	w.env = append(w.env, "ETCD_AUTH_USERNAME=root", "ETCD_AUTH_PASSWORD=one")
+	server := w.serve(t, "server1", "--log", "discovery=debug") // a warning may have come before, of another cause
+	watch := w.watch(t, "--output", "json")
+	watch.expect(t, "joined", "server1")
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcd.Endpoint()}, Username: "root", Password: "one", Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	if _, err := client.UserChangePassword(t.Context(), "root", "two"); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.await(server.stderr, "discovery: .*renewing the lease: .*authentication failed", 1); err != nil {
+		t.Error(err)
+	}
+	if _, stderr := w.run(t, 1, nil, "migrate", "instances"); !strings.Contains(stderr, "authentication failed, invalid user ID or password") {
+		t.Errorf("with the old password instances says %q", stderr)
+	}
+	w.env = append(w.env, "ETCD_AUTH_PASSWORD=two") // the later one counts
+	for deadline := time.Now().Add(patience); ; time.Sleep(pollInterval) {
+		out, _ := w.run(t, 0, nil, "migrate", "instances")
+		if !strings.Contains(out, "server1") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the server is still listed after %v:\n%s", patience, out)
+		}
+	}
+	if err := server.signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	w.ended(t, server, 0)
+	w.serve(t, "server1")
+	if out, _ := w.run(t, 0, nil, "migrate", "request", "hello", "--output", "raw"); out != "hello\n" {
+		t.Errorf("the answer is %q", out)
+	}
+}
+
 // TestEtcdDown checks that a store that can't be reached is told at once, and by
 // its name.
 func TestEtcdDown(t *testing.T) {
@@ -173,6 +248,12 @@ func TestEtcdOfDynamo(t *testing.T) {
 	}
 	if _, stderr := w.run(t, 3, nil, "migrate", "request", "hello", "--wait", "0s"); !strings.Contains(stderr, "no instances found") {
 		t.Errorf("a request among instances of other transports says %q", stderr)
+	}
+	for code, command := range map[int]string{0: "instances", 3: "request hello --wait 0s"} {
+		_, stderr := w.run(t, code, nil, append([]string{"migrate", "--endpoint", "no/body/here"}, strings.Fields(command)...)...)
+		if !strings.Contains(stderr, "in etcd at "+server.Endpoint()+"\n") {
+			t.Errorf("%s says %q of an empty etcd, want where it is", command, stderr)
+		}
 	}
 	for key, value := range records {
 		got, err := c.Get(t.Context(), key)

@@ -40,7 +40,10 @@ func TestEveryFailureKind(t *testing.T) {
 				w := newWorld(t)
 				faulty := w.serve(t, "faulty", "--failure-mode", "always", "--failure-kind", tt.kind)
 				w.serve(t, "sound")
-				args := []string{"migrate", "request", text, "--instance", "faulty", "--stall-timeout", "500ms"}
+				args := []string{"migrate", "request", text, "--instance", "faulty"}
+				if tt.kind == "stall" {
+					args = append(args, "--item-timeout", "3s")
+				}
 				stdout, stderr := w.run(t, 0, nil, append(args, flags...)...)
 				if stderr != "" {
 					t.Errorf("standard error is %q", stderr)

@@ -68,7 +68,8 @@ func runExamples(t *testing.T, command string) {
 			continue
 		}
 		stdout, stderr := w.run(t, 0, nil, "sh", "-c", line)
-		if stdout == "" || stderr != "" {
+		// Some examples look at an empty list, and are told where they looked.
+		if stdout == "" || stderr != "" && !strings.HasPrefix(stderr, "no instances of ") {
 			t.Errorf("%s: standard output %q, standard error %q", line, stdout, stderr)
 		}
 	}

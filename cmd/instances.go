@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,37 +78,36 @@ func runInstances(cmd *cobra.Command, o instancesOptions) (err error) {
 	if c.store == "mem" {
 		return usageError{errors.New("--store-kv mem is seen by the process that has it alone: choose --store-kv file")}
 	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilEnded(cmd, &err)
 	defer stop()
-	// A second signal ends the process, whatever it is doing.
-	defer context.AfterFunc(ctx, stop)()
 	store, err := c.openStore(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() { c.leaveStore("instances", store, nil) }()
 	registry := discovery.NewRegistry(store, c.logs.For("discovery"))
 	switch {
 	case live:
-		return follow(ctx, registry, c.endpoint, o.cooldown, func(ctx context.Context, f *feed) error {
+		return follow(ctx, registry, c, o.cooldown, func(ctx context.Context, f *feed) error {
 			return watchLive(ctx, f, cmd.InOrStdin(), cmd.OutOrStdout())
 		})
 	case o.watch:
-		return follow(ctx, registry, c.endpoint, o.cooldown, func(ctx context.Context, f *feed) error {
-			return watchLines(ctx, f, cmd.OutOrStdout(), o.output == "json")
+		return follow(ctx, registry, c, o.cooldown, func(ctx context.Context, f *feed) error {
+			return watchLines(ctx, f, cmd.OutOrStdout(), cmd.ErrOrStderr(), o.output == "json")
 		})
 	}
 	view, err := look(ctx, registry, c.endpoint, o.cooldown)
 	if err == nil && o.probe {
 		probeAll(ctx, view.Rows, c.logs.For("stream"))
 	}
-	if ctx.Err() != nil {
-		return errInterrupted
-	}
 	if err != nil {
 		return err
 	}
-	return view.write(cmd.OutOrStdout(), o.output)
+	view.where = c.where()
+	if nobody := view.nobody(); nobody != "" && o.output == "table" {
+		cmd.PrintErrln(nobody)
+	}
+	return view.write(ctx, cmd.OutOrStdout(), o.output)
 }
 
 // look returns the view as it is now.
@@ -127,7 +124,7 @@ func look(ctx context.Context, registry *discovery.Registry, endpoint discovery.
 }
 
 // write prints v, as a table or as JSON.
-func (v instancesView) write(w io.Writer, output string) error {
+func (v instancesView) write(ctx context.Context, w io.Writer, output string) error {
 	var text []byte
 	if output == "json" {
 		text = v.appendJSON(nil)
@@ -136,7 +133,7 @@ func (v instancesView) write(w io.Writer, output string) error {
 			text = append(append(text, line...), '\n')
 		}
 	}
-	if _, err := w.Write(text); err != nil {
+	if err := write(ctx, w, text); err != nil {
 		return fmt.Errorf("writing the instances: %w", err)
 	}
 	return nil

@@ -16,7 +16,8 @@ func TestInstances(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	empty, stderr := w.run(t, 0, nil, "migrate", "instances")
-	if got := strings.Join(strings.Fields(empty), " "); !strings.HasPrefix(got, "ID NAME ADDRESS SOURCE AVAIL") || stderr != "" {
+	if got := strings.Join(strings.Fields(empty), " "); !strings.HasPrefix(got, "ID NAME ADDRESS SOURCE AVAIL") ||
+		stderr != "no instances of dynamo/backend/generate in the file store at "+w.kv+"\n" {
 		t.Errorf("without servers it prints %q, and on standard error %q", empty, stderr)
 	}
 	none, _ := w.run(t, 0, nil, "migrate", "instances", "--output", "json")

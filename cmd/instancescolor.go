@@ -46,7 +46,7 @@ func paint(style *lipgloss.Style, s string) string {
 
 // terminalOf returns the terminal that v, a reader or a writer, is; nil if it is none.
 func terminalOf(v any) *os.File {
-	if f, ok := v.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if f := fileOf(v); f != nil && term.IsTerminal(int(f.Fd())) {
 		return f
 	}
 	return nil

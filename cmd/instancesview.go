@@ -3,6 +3,7 @@ package cmd
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -18,6 +19,17 @@ type instancesView struct {
 	Rows     []instanceRow          `json:"instances"` // sorted by name, then by id
 	// Stale says why this is an older view, or not a full one; "" if it is current.
 	Stale string `json:"stale,omitempty"`
+
+	where string // the store that was looked in
+}
+
+// nobody says that there is nothing to show, and where it was looked for; "" if
+// there is something.
+func (v instancesView) nobody() string {
+	if len(v.Rows) > 0 {
+		return ""
+	}
+	return fmt.Sprintf("no instances of %s in %s", v.Endpoint, v.where)
 }
 
 // instanceRow is what is shown of one instance.

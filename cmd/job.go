@@ -53,11 +53,14 @@ func (j *job) request() router.Request {
 func (j *job) runEach(ctx context.Context, r *router.Router) error {
 	var failed error
 	for range j.count {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		err := j.runOne(ctx, r)
 		if failed == nil {
 			failed = err
 		}
-		if ctx.Err() != nil || j.out.failed() != nil {
+		if j.out.failed() != nil {
 			break
 		}
 	}
@@ -69,7 +72,7 @@ func (j *job) runOne(ctx context.Context, r *router.Router) error {
 	defer cancel()
 	var recorder router.Recorder
 	ctx = router.WithTrace(ctx, recorder.Trace())
-	ctx = router.WithTrace(ctx, j.out.trace())
+	ctx = router.WithTrace(ctx, j.out.trace(ctx))
 	var failed error
 	for _, err := range r.Do(ctx, j.request()) {
 		if err != nil {
@@ -79,7 +82,7 @@ func (j *job) runOne(ctx context.Context, r *router.Router) error {
 			break // nobody sees it any more
 		}
 	}
-	j.out.done(recorder.Receipt(), failed)
+	j.out.done(ctx, recorder.Receipt(), failed)
 	if err := j.out.failed(); err != nil {
 		return fmt.Errorf("writing the answer: %w", err)
 	}
@@ -96,11 +99,14 @@ func (j *job) runMany(ctx context.Context, cmd *cobra.Command, r *router.Router)
 	}
 	total := l.run(ctx)
 	if j.output == outputSummary {
-		if err := total.write(cmd.OutOrStdout()); err != nil {
+		if err := total.write(ctx, cmd.OutOrStdout()); err != nil {
 			return err
 		}
 	} else if err := j.out.failed(); err != nil {
 		return fmt.Errorf("writing the answers: %w", err)
+	}
+	if total.err == nil && total.requests < j.count {
+		return context.Cause(ctx) // they were not all made
 	}
 	return total.err
 }

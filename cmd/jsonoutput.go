@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"encoding/json"
 
 	"github.com/request-migration/migrate/pkg/discovery"
@@ -46,11 +47,11 @@ type resultLine struct {
 	router.Receipt
 }
 
-func (o *jsonOutput) trace() *router.Trace {
+func (o *jsonOutput) trace(ctx context.Context) *router.Trace {
 	var attempt router.AttemptEvent
 	broke := func(kind string) func(router.BreakEvent) {
 		return func(e router.BreakEvent) {
-			o.line(breakLine{
+			o.line(ctx, breakLine{
 				Type: kind, Request: attempt.Request, Attempt: e.Attempt,
 				Instance: e.Instance.ID, Name: e.Instance.Name,
 				Kind: e.Kind(), Error: e.Err.Error(), Blamed: e.Reported, Retry: e.Retry,
@@ -60,13 +61,13 @@ func (o *jsonOutput) trace() *router.Trace {
 	return &router.Trace{
 		Attempt: func(e router.AttemptEvent) { attempt = e },
 		Chosen: func(e router.ChosenEvent) {
-			o.line(attemptLine{
+			o.line(ctx, attemptLine{
 				Type: "attempt", Request: attempt.Request, Attempt: e.Attempt, From: attempt.From,
 				Instance: e.Instance.ID, Name: e.Instance.Name,
 			})
 		},
 		Item: func(i router.Item) {
-			o.line(itemLine{
+			o.line(ctx, itemLine{
 				Type: "item", Request: attempt.Request, Attempt: i.Attempt,
 				Instance: i.Peer.ID, Index: i.Index, Annotated: i.Annotated,
 			})
@@ -76,14 +77,15 @@ func (o *jsonOutput) trace() *router.Trace {
 	}
 }
 
-func (o *jsonOutput) done(receipt router.Receipt, _ error) {
-	o.line(resultLine{Type: "result", Receipt: receipt})
+func (o *jsonOutput) done(ctx context.Context, receipt router.Receipt, _ error) {
+	o.line(ctx, resultLine{Type: "result", Receipt: receipt})
+	o.flush(ctx)
 }
 
-func (o *jsonOutput) line(v any) {
+func (o *jsonOutput) line(ctx context.Context, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // the types above are ours, and all can be marshalled
 	}
-	o.print(append(b, '\n'))
+	o.print(ctx, append(b, '\n'))
 }

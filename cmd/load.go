@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
-
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/schollz/progressbar/v3"
 )
 
 // errWrongAnswer: a request was reported complete with an answer that is not
@@ -85,7 +82,7 @@ func (l *load) one(ctx context.Context) loadResult {
 	var recorder router.Recorder
 	ctx = router.WithTrace(ctx, recorder.Trace())
 	if l.out != nil {
-		ctx = router.WithTrace(ctx, locked(&l.mu, l.out.trace()))
+		ctx = router.WithTrace(ctx, locked(&l.mu, l.out.trace(ctx)))
 	}
 	var r loadResult
 	var answer strings.Builder
@@ -112,7 +109,7 @@ func (l *load) one(ctx context.Context) loadResult {
 	if l.out != nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.out.done(r.receipt, r.err)
+		l.out.done(ctx, r.receipt, r.err)
 	}
 	return r
 }
@@ -148,12 +145,12 @@ func holding[E any](mu *sync.Mutex, f func(E)) func(E) {
 
 // newProgress returns a bar on a terminal, nil elsewhere.
 func newProgress(w io.Writer, count int) *progressbar.ProgressBar {
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	f := terminalOf(w)
+	if f == nil {
 		return nil
 	}
 	return progressbar.NewOptions(count,
-		progressbar.OptionSetWriter(w), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
+		progressbar.OptionSetWriter(f), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
 		progressbar.OptionSetItsString("requests"), progressbar.OptionFullWidth(),
 		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 }

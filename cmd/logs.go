@@ -227,6 +227,9 @@ func escapeControls(s string) string {
 // ask the terminal for its background, and wait for the answer on its input.
 // CLICOLOR_FORCE is not obeyed: a log in a file stays plain.
 func colorProfile(w io.Writer) termenv.Profile {
+	if f := fileOf(w); f != nil {
+		w = f
+	}
 	out := termenv.NewOutput(w)
 	if out.EnvNoColor() {
 		return termenv.Ascii

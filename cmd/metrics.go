@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -38,12 +37,9 @@ type metricsServer struct {
 // metricsAddress checks an address to serve metrics on. Without a host it is
 // the loopback one: what a server does is not for everybody.
 func metricsAddress(listen string) (string, error) {
-	host, port, err := net.SplitHostPort(listen)
+	host, port, err := splitAddress(listen, 0)
 	if err != nil {
-		return "", fmt.Errorf("%q is not of the form HOST:PORT: %w", listen, err)
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return "", fmt.Errorf("%q is not of the form HOST:PORT: the port is a number from 0 to 65535", listen)
+		return "", err
 	}
 	if host == "" {
 		host = "127.0.0.1"

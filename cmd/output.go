@@ -1,8 +1,8 @@
 package cmd
 
 import (
+	"context"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/request-migration/migrate/pkg/router"
@@ -11,10 +11,11 @@ import (
 
 // output prints requests, one after the other.
 type output interface {
-	// trace returns the functions that print the next request as it goes.
-	trace() *router.Trace
-	// done prints what comes last.
-	done(receipt router.Receipt, err error)
+	// trace returns the functions that print the next request as it goes; ctx is
+	// that request's, and ends the waiting for a reader who does not read.
+	trace(ctx context.Context) *router.Trace
+	// done prints what comes last, with the same ctx, and waits until all is written.
+	done(ctx context.Context, receipt router.Receipt, err error)
 	// failed returns why nothing can be printed any more, or nil.
 	failed() error
 }
@@ -24,8 +25,8 @@ const outputSummary = "summary"
 
 func outputNames() []string { return []string{"text", "json", "raw", outputSummary} }
 
-func newOutput(name string, w io.Writer, resume bool) (output, error) {
-	p := &printer{w: w}
+func newOutput(name string, out *outlet, resume bool) (output, error) {
+	p := &printer{out: out}
 	switch name {
 	case "text":
 		return &textOutput{printer: p}, nil
@@ -37,16 +38,23 @@ func newOutput(name string, w io.Writer, resume bool) (output, error) {
 	return nil, fmt.Errorf("unknown output %q: valid are %s", name, strings.Join(outputNames(), ", "))
 }
 
-// printer writes until a write fails, and keeps that error. Each call is one
-// write: an item is seen when it comes.
+// printer writes until a write fails, and keeps that error. An item is seen when
+// it comes.
 type printer struct {
-	w   io.Writer
+	out *outlet
 	err error
 }
 
-func (p *printer) print(b []byte) {
+func (p *printer) print(ctx context.Context, b []byte) {
 	if p.err == nil {
-		_, p.err = p.w.Write(b)
+		p.err = p.out.put(ctx, b)
+	}
+}
+
+// flush waits until all of it is written.
+func (p *printer) flush(ctx context.Context) {
+	if p.err == nil {
+		p.err = p.out.flush(ctx)
 	}
 }
 
@@ -59,35 +67,36 @@ type textOutput struct {
 	any bool // something was printed before
 }
 
-func (o *textOutput) trace() *router.Trace {
+func (o *textOutput) trace(ctx context.Context) *router.Trace {
 	return &router.Trace{
 		Attempt: func(e router.AttemptEvent) {
 			if o.any {
-				o.print([]byte("\n"))
+				o.print(ctx, []byte("\n"))
 			}
 			o.any = true
-			o.print(fmt.Appendf(nil, "=== Attempt %d ===\n", e.Attempt))
+			o.print(ctx, fmt.Appendf(nil, "=== Attempt %d ===\n", e.Attempt))
 		},
 		Item: func(i router.Item) {
 			o.buf = append(appendAnnotated(o.buf[:0], i.Annotated), '\n')
-			o.print(o.buf)
+			o.print(ctx, o.buf)
 		},
 		Break: func(e router.BreakEvent) {
 			if e.Kind() == stream.Application {
 				return // does not migrate: the command's own error tells of it
 			}
-			o.print([]byte("Error: Stream ended before generation completed\n"))
+			o.print(ctx, []byte("Error: Stream ended before generation completed\n"))
 			if e.Retry {
-				o.print([]byte("Retrying request...\n"))
+				o.print(ctx, []byte("Retrying request...\n"))
 			}
 		},
 	}
 }
 
-func (o *textOutput) done(_ router.Receipt, err error) {
+func (o *textOutput) done(ctx context.Context, _ router.Receipt, err error) {
 	if err == nil {
-		o.print([]byte("\n=== Success! ===\n"))
+		o.print(ctx, []byte("\n=== Success! ===\n"))
 	}
+	o.flush(ctx)
 }
 
 // appendAnnotated appends a as Rust's Debug shows Dynamo's type.

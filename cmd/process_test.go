@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -29,6 +30,12 @@ type process struct {
 
 // start starts a command in dir with nothing but env as its environment.
 func start(dir string, env []string, stdin io.Reader, args ...string) (*process, error) {
+	return startInto(dir, env, stdin, nil, nil, args...)
+}
+
+// startInto does the same with a command that writes to these files; what goes to
+// one that is nil is recorded.
+func startInto(dir string, env []string, stdin io.Reader, stdout, stderr *os.File, args ...string) (*process, error) {
 	path, err := exec.LookPath(args[0])
 	if err != nil {
 		return nil, err
@@ -39,6 +46,12 @@ func start(dir string, env []string, stdin io.Reader, args ...string) (*process,
 		ended: make(chan struct{}),
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	if stdout != nil {
+		p.cmd.Stdout = stdout
+	}
+	if stderr != nil {
+		p.cmd.Stderr = stderr
+	}
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"strings"
 
 	"github.com/request-migration/migrate/pkg/router"
@@ -17,27 +18,28 @@ type rawOutput struct {
 	part bool // of an answer was printed
 }
 
-func (o *rawOutput) trace() *router.Trace {
+func (o *rawOutput) trace(ctx context.Context) *router.Trace {
 	return &router.Trace{
 		Attempt: func(router.AttemptEvent) { o.held = o.held[:0] },
 		Item: func(i router.Item) {
 			if o.hold {
 				o.held = append(o.held, rawItem(i.Annotated)...)
 			} else {
-				o.print([]byte(rawItem(i.Annotated)))
+				o.print(ctx, []byte(rawItem(i.Annotated)))
 				o.part = true
 			}
 		},
 	}
 }
 
-func (o *rawOutput) done(_ router.Receipt, err error) {
+func (o *rawOutput) done(ctx context.Context, _ router.Receipt, err error) {
 	if err == nil {
-		o.print(append(o.held, '\n'))
+		o.print(ctx, append(o.held, '\n'))
 	} else if o.part {
-		o.print([]byte{'\n'}) // what came is there, on a line of its own
+		o.print(ctx, []byte{'\n'}) // what came is there, on a line of its own
 	}
 	o.part = false
+	o.flush(ctx)
 }
 
 // rawItem is what an item contributes to the answer: of the echo handler's

@@ -30,6 +30,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal("no code blocks found")
 	}
 	r := newReader(t)
+	r.build(t, string(text))
 	for _, block := range blocks {
 		switch kind, body := block[1], block[2]; kind {
 		case "console":
@@ -104,6 +105,24 @@ func newReader(t *testing.T) *reader {
 	return r
 }
 
+// build builds what the README runs with go run, once: on a fresh machine that
+// takes minutes, which no deadline allows for, and go tells on standard error what
+// it downloads.
+func (r *reader) build(t *testing.T, text string) {
+	t.Helper()
+	programs := regexp.MustCompile(`(?m)^\$ (go (?:-C \S+ )?run \.)`).FindAllStringSubmatch(text, -1)
+	if len(programs) == 0 {
+		t.Fatal("the README runs no program")
+	}
+	built := make(map[string]bool)
+	for _, p := range programs {
+		if !built[p[1]] {
+			built[p[1]] = true
+			r.succeed(t, p[1]+" --help") // go run keeps what it has linked
+		}
+	}
+}
+
 // run runs a command to its end or, if it serves, until it has printed what it
 // should; then it goes on until the test is over.
 // It returns that.
@@ -138,7 +157,7 @@ func (r *reader) run(t *testing.T, c command) string {
 		cancel()
 		_ = cmd.Wait() // it was asked to end
 	})
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(patience)
 	for normalize(out.String()) != normalize(c.want) {
 		select {
 		case <-out.changed:

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -36,6 +34,10 @@ type requestOptions struct {
 	spawn        []string
 }
 
+// minStallTimeout is what a sound server can keep to: it pings after 5 s of silence,
+// and a ping takes its time.
+const minStallTimeout = 6 * time.Second
+
 func newRequest() *cobra.Command {
 	var o requestOptions
 	cmd := &cobra.Command{
@@ -43,7 +45,9 @@ func newRequest() *cobra.Command {
 		Short: "Make a request, and carry it on elsewhere when its stream breaks",
 		Long: `request sends MESSAGE (- reads it from standard input) to an instance of the
 endpoint and prints the items of the answer as they come. When the stream breaks
-it carries on at another instance.
+it carries on at another instance: from the first item on, or with --resume at the
+one where it broke. --output raw prints the answer alone, each item once: as it
+comes with --resume, and else when it is whole.
 
 Exit codes: 0 success, 1 other failure, 2 wrong usage, 3 no instances found,
 4 attempts used up, 130 interrupted.`,
@@ -64,17 +68,17 @@ Exit codes: 0 success, 1 other failure, 2 wrong usage, 3 no instances found,
 	flags.IntVar(&o.count, "count", 1, "make the request this many times")
 	flags.IntVar(&o.concurrency, "concurrency", 1, "requests that run at the same time")
 	flags.StringVar(&o.router, "router", router.Random, "how an instance is chosen: "+strings.Join(router.PickerNames(), ", "))
-	flags.StringVar(&o.instance, "instance", "", "name or id of the instance for the first attempt")
+	flags.StringVar(&o.instance, "instance", "", "name or id (hex) of the instance for the first attempt")
 	flags.DurationVar(&o.cooldown, "cooldown", router.DefaultCooldown, "how long a failing instance stays out")
 	flags.DurationVar(&o.maxCooldown, "max-cooldown", 0, "if above --cooldown: double it with each failure in a row, up to this")
 	flags.DurationVar(&o.timeout, "timeout", 0, "bound on the whole request (0: none)")
 	flags.DurationVar(&o.dialTimeout, "dial-timeout", stream.DefaultDialTimeout, "bound on connecting")
 	flags.DurationVar(&o.startTimeout, "start-timeout", stream.DefaultStartTimeout, "bound on the server taking the request")
-	flags.DurationVar(&o.stallTimeout, "stall-timeout", stream.DefaultStallTimeout, "bound on a connection's silence")
+	flags.DurationVar(&o.stallTimeout, "stall-timeout", stream.DefaultStallTimeout, fmt.Sprintf("bound on a connection's silence, %v at least", minStallTimeout))
 	flags.DurationVar(&o.itemTimeout, "item-timeout", 0, "bound on the time between items (0: none)")
 	flags.DurationVar(&o.wait, "wait", 10*time.Second, "how long to wait for an instance to appear")
 	flags.DurationVar(&o.waitRestore, "wait-restore", 0, "how long to wait for an instance to return when all are down")
-	flags.StringVar(&o.output, "output", "", "what to print: "+strings.Join(outputNames(), ", ")+" (default text, summary if --concurrency is above 1)")
+	flags.StringVar(&o.output, "output", "", "what to print: "+strings.Join(outputNames(), ", ")+" (default text, summary if --concurrency is above 1); without --resume raw holds the answer back until it is whole")
 	flags.StringArrayVar(&o.spawn, "spawn", nil, "run a server in this process, as NAME=FAILURE-MODE; repeatable")
 	complete(cmd, "router", router.PickerNames()...)
 	complete(cmd, "output", outputNames()...)
@@ -93,6 +97,9 @@ func (o *requestOptions) check() error {
 		if n <= 0 {
 			return usageError{fmt.Errorf("--%s must be above 0", name)}
 		}
+	}
+	if o.stallTimeout < minStallTimeout {
+		return usageError{fmt.Errorf("--stall-timeout must be %v or more: a sound server that has nothing to send says every 5s that it lives; --item-timeout bounds the time between items", minStallTimeout)}
 	}
 	return notNegative(map[string]int64{
 		"max-cooldown": int64(o.maxCooldown), "timeout": int64(o.timeout), "item-timeout": int64(o.itemTimeout),
@@ -143,7 +150,7 @@ func (o *requestOptions) prepare(cmd *cobra.Command, arg string) (job, error) {
 		}
 	}
 	if j.output != outputSummary {
-		if j.out, err = newOutput(j.output, cmd.OutOrStdout(), o.resume); err != nil {
+		if j.out, err = newOutput(j.output, answersOf(cmd), o.resume); err != nil {
 			return job{}, invalid(cmd, "output", err)
 		}
 	}
@@ -168,18 +175,23 @@ func runRequest(cmd *cobra.Command, o requestOptions, arg string) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilEnded(cmd, &err)
 	defer stop()
 	store, err := j.openStore(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	var undone error
+	defer func() { j.leaveStore("request", store, undone) }()
 	stopBackends, err := spawn(ctx, j.common, store, j.backends)
+	defer func() {
+		var stopErr error
+		undone, stopErr = stopBackends()
+		err = errors.Join(err, stopErr)
+	}()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stopBackends()) }()
 	r, stopRouter := j.newRouter(store)
 	defer stopRouter()
 
@@ -188,8 +200,8 @@ func runRequest(cmd *cobra.Command, o requestOptions, arg string) (err error) {
 	} else {
 		err = j.runEach(ctx, r)
 	}
-	if ctx.Err() != nil {
-		return errInterrupted
+	if none, ok := errors.AsType[*router.NoInstancesError](err); ok && none.Source == 0 {
+		err = fmt.Errorf("%w; looked in %s", err, j.where())
 	}
 	return err
 }

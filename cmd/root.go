@@ -3,6 +3,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -13,6 +14,11 @@ import (
 // Main runs the command that the process was started as and returns its exit code.
 func Main() int {
 	root := newRoot()
+	stdout, stderr := newAnswers(root.OutOrStdout()), newLog(root.ErrOrStderr())
+	defer stdout.close()
+	defer stderr.close()
+	root.SetOut(stdout)
+	root.SetErr(stderr)
 	ran := false
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		ran = true
@@ -26,6 +32,9 @@ func Main() int {
 		// Cobra did not get as far as the command: its words are the mistake.
 		err = usageError{err}
 	}
+	if errors.Is(err, errReaderGone) {
+		return exitReaderGone
+	}
 	message := err.Error()
 	if exitCode(err) == exitUsage {
 		message += fmt.Sprintf(` (see "%s --help")`, cmd.CommandPath())
@@ -34,9 +43,31 @@ func Main() int {
 	return exitCode(err)
 }
 
-// oneLine keeps a message from looking like several.
+// answersOf returns the command's standard output.
+func answersOf(cmd *cobra.Command) *outlet { return cmd.OutOrStdout().(*outlet) }
+
+// oneLine keeps a message from looking like several. Errors that were joined, each
+// on a line of its own, stay apart.
 func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' }), " ")
+	var b strings.Builder
+	for line := range strings.Lines(s) {
+		line = strings.TrimSpace(strings.Map(func(r rune) rune {
+			if r < ' ' {
+				return ' '
+			}
+			return r
+		}, line))
+		switch {
+		case line == "":
+			continue
+		case strings.HasSuffix(b.String(), ":"):
+			b.WriteString(" ")
+		case b.Len() > 0:
+			b.WriteString("; ")
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
 
 func newRoot() *cobra.Command {

@@ -95,7 +95,7 @@ type scriptCommand func(ts *testscript.TestScript, args []string) error
 //		registered.
 //	await NAME stdout|stderr PATTERN [COUNT]
 //		waits until a background command has printed what matches.
-//	signal NAME KILL|TERM|INT
+//	signal NAME KILL|TERM|INT|HUP
 //		sends a signal to a background command.
 //	ended NAME CODE
 //		waits for the end of a background command, which must exit with CODE
@@ -202,7 +202,7 @@ func scriptEnv(ts *testscript.TestScript) []string {
 // commandVariables are the variables that the command reads.
 func commandVariables() []string {
 	return []string{
-		"DYN_STORE_KV", "DYN_FILE_KV", "DYN_ENDPOINT", "ETCD_ENDPOINTS",
+		"DYN_STORE_KV", "DYN_DISCOVERY_BACKEND", "DYN_FILE_KV", "DYN_ENDPOINT", "ETCD_ENDPOINTS",
 		"MIGRATE_LOG", "MIGRATE_LOG_FORMAT", "SERVER_NAME", "FAILURE_MODE",
 	}
 }

@@ -77,7 +77,7 @@ func scriptSignal(ts *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
-	sig, ok := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}[args[1]]
+	sig, ok := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}[args[1]]
 	if !ok {
 		return fmt.Errorf("unknown signal %s", args[1])
 	}

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -45,9 +41,10 @@ func newServe() *cobra.Command {
 		Long: `serve answers requests with one item for each character of the message, and
 registers itself so that clients find it. It can be made to fail on purpose.
 
-SIGTERM or SIGINT drains it: it deregisters, refuses new requests, lets running
-streams finish for --drain-timeout, hands the rest back to their clients, and
-exits with 0. A second signal ends it at once.`,
+SIGTERM, SIGINT, or SIGHUP unless nohup has it ignored, drains it: it deregisters,
+refuses new requests, lets running streams finish for --drain-timeout, hands the
+rest back to their clients, and exits with 0. A second signal ends it at once: any
+other, or the same a second or more after the first.`,
 		Example: `  SERVER_NAME=server1 FAILURE_MODE=always migrate serve
   migrate serve --name server2 --failure-mode never --delay 100ms
   migrate serve --name server3 --failure-mode 2-4 --failure-kind close`,
@@ -64,8 +61,8 @@ exits with 0. A second signal ends it at once.`,
 	flags.StringVar(&o.failureMode, "failure-mode", "first", "which requests fail: "+modes+", or by number, as 3 or 2-4")
 	flags.IntVar(&o.failureAfter, "failure-after", defaultFailureAfter, "items a failing request sends first; with no more than that it does not fail")
 	flags.StringVar(&o.failureKind, "failure-kind", string(stream.FaultError), "how requests fail: "+strings.Join(kinds, ", "))
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "address to listen on; port 0 is any free one")
-	flags.StringVar(&o.advertise, "advertise", "", "address that clients are told (default the bound one)")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "HOST:PORT to listen on; port 0 is any free one")
+	flags.StringVar(&o.advertise, "advertise", "", "HOST:PORT that clients are told (default the bound one)")
 	flags.DurationVar(&o.delay, "delay", 0, "pause between items")
 	flags.IntVar(&o.maxStreams, "max-streams", 0, "requests that may run at once; more are refused as overloaded (0: no limit)")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long running streams may go on once the server is asked to end")
@@ -88,8 +85,16 @@ func (o *serveOptions) config(cmd *cobra.Command) (backendConfig, error) {
 	if !utf8.ValidString(o.name) {
 		return backendConfig{}, invalid(cmd, "name", fmt.Errorf("%q is not UTF-8 text", o.name))
 	}
-	if _, _, err := net.SplitHostPort(o.listen); err != nil {
-		return backendConfig{}, invalid(cmd, "listen", fmt.Errorf("%q is not of the form HOST:PORT: %w", o.listen, err))
+	host, _, err := splitAddress(o.listen, 0)
+	if err != nil {
+		return backendConfig{}, invalid(cmd, "listen", err)
+	}
+	if o.advertise != "" {
+		if err := checkAdvertised(o.advertise); err != nil {
+			return backendConfig{}, invalid(cmd, "advertise", err)
+		}
+	} else if everyAddress(host) {
+		return backendConfig{}, invalid(cmd, "listen", fmt.Errorf("%q is every address, and none that clients can be told: say with --advertise HOST:PORT which one they should use", o.listen))
 	}
 	if o.metrics != "" {
 		if o.metrics, err = metricsAddress(o.metrics); err != nil {
@@ -110,6 +115,7 @@ func (o *serveOptions) config(cmd *cobra.Command) (backendConfig, error) {
 }
 
 func runServe(cmd *cobra.Command, o serveOptions) error {
+	outliveReaders()
 	cfg, err := o.config(cmd)
 	if err != nil {
 		return err
@@ -121,46 +127,60 @@ func runServe(cmd *cobra.Command, o serveOptions) error {
 	if c.store == "mem" {
 		return usageError{errors.New("--store-kv mem is seen by this process alone, so no request could find the server: use file, or migrate request --spawn")}
 	}
-	// Two: the second ends the process while the first is being obeyed.
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
-
-	store, err := c.openStore(cmd.Context())
+	ctx, insisted, stop := drainable(cmd.Context())
+	defer stop()
+	log := c.logs.For("serve")
+	b, leave, err := startServer(ctx, c, o, cfg)
+	if ctx.Err() != nil && err != nil {
+		return nil // it was asked to end before it began
+	}
 	if err != nil {
 		return err
 	}
-	m, err := startMetrics(cmd.Context(), c, o.metrics, o.name)
-	if err != nil {
-		return errors.Join(err, store.Close())
-	}
-	if m != nil {
-		cfg.metrics = m.backend
-	}
-	b, err := startBackend(cmd.Context(), c, store, cfg)
-	if err != nil {
-		return errors.Join(err, m.stop(), store.Close())
-	}
-	log := c.logs.For("serve")
-	sig := <-signals
-	log.Info(fmt.Sprintf("Draining: deregistering, then %v for running streams", o.drainTimeout), "signal", sig, "streams", b.server.Streams())
+	<-ctx.Done()
+	log.Info(fmt.Sprintf("Draining: deregistering, then %v for running streams", o.drainTimeout), "signal", context.Cause(ctx), "streams", b.server.Streams())
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.drainTimeout)
 	stopped := make(chan error, 1)
 	go func() {
 		defer cancel() // not when this function returns: that would hand streams back after a second signal
-		handedBack, err := b.stop(ctx)
+		handedBack, undone, err := b.stop(ctx)
 		if handedBack > 0 {
 			log.Info("Handed running streams back", "streams", handedBack)
 		}
-		stopped <- errors.Join(err, m.stop(), store.Close())
+		stopped <- errors.Join(err, leave(undone))
 	}()
 	select {
 	case err := <-stopped:
 		log.Info("Stopped")
 		return err
-	case <-signals:
+	case <-insisted:
 		return fmt.Errorf("%w: a second signal cut off %d streams", errInterrupted, b.server.Streams())
 	}
+}
+
+// startServer opens the store and starts the server. leave closes what the server
+// leaves open when it stops; undone is what it could not undo in the store.
+func startServer(ctx context.Context, c common, o serveOptions, cfg backendConfig) (b *backend, leave func(undone error) error, err error) {
+	store, err := c.openStore(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := startMetrics(ctx, c, o.metrics, o.name)
+	leave = func(undone error) error {
+		err := m.stop()
+		c.leaveStore("serve", store, undone)
+		return err
+	}
+	if err == nil {
+		if m != nil {
+			cfg.metrics = m.backend
+		}
+		b, err = startBackend(ctx, c, store, cfg)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, leave(nil))
+	}
+	return b, leave, nil
 }
 
 // notNegative checks flags that count or last.

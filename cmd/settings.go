@@ -21,33 +21,49 @@ func addCommonFlags(flags *pflag.FlagSet) {
 	flags.String("store-kv", "file", "where instances are registered: "+strings.Join(storeNames(), ", "))
 	flags.String("file-kv", filepath.Join(os.TempDir(), "dynamo_store_kv"), "directory of the file store")
 	flags.StringSlice("etcd-endpoints", []string{"http://localhost:2379"}, "addresses of the etcd store")
-	flags.String("endpoint", defaultEndpoint, "what is served, as namespace/component/endpoint")
+	flags.String("endpoint", defaultEndpoint, "what is served, as namespace/component/endpoint or dyn://namespace.component.endpoint")
 	flags.String("log", "", `log level, also by component: "info,router=debug" (default info for serve, warn otherwise)`)
 	flags.String("log-format", "text", "log format: "+strings.Join(logFormats(), ", "))
 	flags.String("config", "", "file with values for flags: YAML, TOML or JSON")
 }
 
-// environment names the variables that stand for flags.
-func environment() map[string]string {
-	return map[string]string{
-		"store-kv":       "DYN_STORE_KV",
-		"file-kv":        "DYN_FILE_KV",
-		"etcd-endpoints": "ETCD_ENDPOINTS",
-		"endpoint":       "DYN_ENDPOINT",
-		"log":            "MIGRATE_LOG",
-		"log-format":     "MIGRATE_LOG_FORMAT",
-		"name":           "SERVER_NAME",
-		"failure-mode":   "FAILURE_MODE",
+// environment names the variables that stand for flags. Of several that stand for
+// one none may contradict another.
+func environment() map[string][]string {
+	return map[string][]string{
+		"store-kv":       {"DYN_STORE_KV", "DYN_DISCOVERY_BACKEND"},
+		"file-kv":        {"DYN_FILE_KV"},
+		"etcd-endpoints": {"ETCD_ENDPOINTS"},
+		"endpoint":       {"DYN_ENDPOINT"},
+		"log":            {"MIGRATE_LOG"},
+		"log-format":     {"MIGRATE_LOG_FORMAT"},
+		"name":           {"SERVER_NAME"},
+		"failure-mode":   {"FAILURE_MODE"},
 	}
+}
+
+// variableOf returns the variable that is set for a flag; "" if none is.
+func variableOf(flag string) (string, error) {
+	set := ""
+	for _, name := range environment()[flag] {
+		switch value := os.Getenv(name); {
+		case value == "":
+		case set == "":
+			set = name
+		case value != os.Getenv(set):
+			return "", fmt.Errorf("%s is %q and %s is %q: they mean the same setting, so unset one of them", set, os.Getenv(set), name, value)
+		}
+	}
+	return set, nil
 }
 
 // loadSettings gives every flag that was not set its value from the environment
 // or from the configuration file.
 func loadSettings(cmd *cobra.Command) error {
 	v := viper.New()
-	for flag, name := range environment() {
-		if err := v.BindEnv(flag, name); err != nil {
-			return fmt.Errorf("reading %s: %w", name, err)
+	for flag, names := range environment() {
+		if err := v.BindEnv(append([]string{flag}, names...)...); err != nil {
+			return fmt.Errorf("reading %s: %w", names[0], err)
 		}
 	}
 	file, err := cmd.Flags().GetString("config")
@@ -55,8 +71,12 @@ func loadSettings(cmd *cobra.Command) error {
 		return fmt.Errorf("reading --config: %w", err)
 	}
 	if file != "" {
-		if err := readConfig(cmd, v, file); err != nil {
-			return usageError{err}
+		values, err := readConfig(cmd, file)
+		if err == nil {
+			err = v.MergeConfigMap(values)
+		}
+		if err != nil {
+			return usageError{fmt.Errorf("--config %s: %w", file, err)}
 		}
 	}
 	var firstErr error
@@ -64,9 +84,13 @@ func loadSettings(cmd *cobra.Command) error {
 		if f.Changed || firstErr != nil || !v.IsSet(f.Name) {
 			return
 		}
-		source := "--config " + file
-		if name := environment()[f.Name]; os.Getenv(name) != "" {
-			source = name
+		source, err := variableOf(f.Name)
+		if err != nil {
+			firstErr = usageError{err}
+			return
+		}
+		if source == "" {
+			source = "--config " + file
 		}
 		f.Annotations = map[string][]string{sourceKey: {source}}
 		for _, text := range settingTexts(v.Get(f.Name)) {
@@ -106,47 +130,6 @@ func settingTexts(value any) []string {
 	return texts
 }
 
-// readConfig reads a file whose keys are names of flags, of this command or of
-// another: one file may serve all.
-func readConfig(cmd *cobra.Command, v *viper.Viper, file string) error {
-	if ext := strings.TrimPrefix(filepath.Ext(file), "."); !slices.Contains(configFormats(), ext) {
-		return fmt.Errorf("--config %s: its name must end in .%s", file, strings.Join(configFormats(), ", ."))
-	}
-	v.SetConfigFile(file)
-	if err := v.ReadInConfig(); err != nil {
-		return fmt.Errorf("--config %s: %w", file, err)
-	}
-	var known []string
-	for _, c := range append(cmd.Root().Commands(), cmd.Root()) {
-		add := func(f *pflag.Flag) { known = append(known, f.Name) }
-		c.LocalFlags().VisitAll(add)
-	}
-	slices.Sort(known)
-	known = slices.DeleteFunc(slices.Compact(known), func(name string) bool {
-		return name == "config" || name == "help" || name == "version"
-	})
-	for key := range topKeys(v) {
-		if !slices.Contains(known, key) {
-			return fmt.Errorf("--config %s: unknown key %q: valid are %s", file, key, strings.Join(known, ", "))
-		}
-	}
-	return nil
-}
-
-func configFormats() []string { return []string{"yaml", "yml", "toml", "json"} }
-
-// topKeys returns the keys of the file, without those that only the environment has.
-func topKeys(v *viper.Viper) map[string]bool {
-	keys := make(map[string]bool)
-	for _, key := range v.AllKeys() {
-		if v.InConfig(key) || strings.Contains(key, ".") {
-			top, _, _ := strings.Cut(key, ".")
-			keys[top] = true
-		}
-	}
-	return keys
-}
-
 // common is what every command is told.
 type common struct {
 	store    string
@@ -175,6 +158,13 @@ func readCommon(cmd *cobra.Command, level string) (common, error) {
 	}
 	if !slices.Contains(storeNames(), c.store) {
 		return common{}, invalid(cmd, "store-kv", fmt.Errorf("unknown store %q: valid are %s", c.store, strings.Join(storeNames(), ", ")))
+	}
+	if c.store == "etcd" {
+		for _, e := range c.etcd {
+			if err := checkEtcdEndpoint(e); err != nil {
+				return common{}, invalid(cmd, "etcd-endpoints", err)
+			}
+		}
 	}
 	if c.endpoint, err = discovery.ParseEndpoint(get("endpoint")); err != nil {
 		return common{}, invalid(cmd, "endpoint", err)

@@ -33,24 +33,24 @@ func parseSpawn(specs []string) ([]backendConfig, error) {
 	return configs, nil
 }
 
-// spawn runs servers in this process, and returns what stops them.
-func spawn(ctx context.Context, c common, store discovery.Store, configs []backendConfig) (stop func() error, err error) {
+// spawn runs servers in this process. It returns what stops them, also with an
+// error; see backend.stop for what that returns.
+func spawn(ctx context.Context, c common, store discovery.Store, configs []backendConfig) (stop func() (undone, err error), err error) {
 	var running []*backend
-	stop = func() error {
+	stop = func() (undone, err error) {
 		// The request is over: whatever still runs is nobody's.
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		var errs []error
 		for _, b := range running {
-			_, err := b.stop(ctx)
-			errs = append(errs, err)
+			_, u, e := b.stop(ctx)
+			undone, err = errors.Join(undone, u), errors.Join(err, e)
 		}
-		return errors.Join(errs...)
+		return undone, err
 	}
 	for _, cfg := range configs {
 		b, err := startBackend(ctx, c, store, cfg)
 		if err != nil {
-			return nil, errors.Join(err, stop())
+			return stop, err
 		}
 		running = append(running, b)
 	}

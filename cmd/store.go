@@ -2,9 +2,12 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
@@ -41,6 +44,30 @@ func (c *common) openStore(ctx context.Context) (discovery.Store, error) {
 		return discovery.NewMem(), nil
 	}
 	return nil, fmt.Errorf("unknown store %q", c.store)
+}
+
+// where says which store was chosen, and where that looks.
+func (c *common) where() string {
+	switch c.store {
+	case "file":
+		dir, err := filepath.Abs(c.fileDir)
+		if err != nil {
+			dir = c.fileDir
+		}
+		return "the file store at " + dir
+	case "etcd":
+		return "etcd at " + strings.Join(c.etcd, ", ")
+	}
+	return "the " + c.store + " store of this process"
+}
+
+// leaveStore closes a store. What can't be undone in it now expires with its
+// lease: that, and what was undone before, is worth a warning, and no failure of
+// what the command was asked for.
+func (c *common) leaveStore(component string, store discovery.Store, undone error) {
+	if err := errors.Join(undone, store.Close()); err != nil {
+		c.logs.For(component).Warn("Could not leave the store in order", "err", oneLine(err.Error()))
+	}
 }
 
 // leaseTTL reads a time to live: seconds, as Dynamo's settings have them, or a

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -93,7 +94,7 @@ func record(h *hdrhistogram.Histogram, d time.Duration) {
 }
 
 // write prints the summary.
-func (s *summary) write(w io.Writer) error {
+func (s *summary) write(ctx context.Context, w io.Writer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var b strings.Builder
@@ -115,7 +116,7 @@ func (s *summary) write(w io.Writer) error {
 	}
 	writeHistogram(&b, "first item", s.firstItem)
 	writeHistogram(&b, "failover gap", s.gap)
-	if _, err := io.WriteString(w, b.String()); err != nil {
+	if err := write(ctx, w, []byte(b.String())); err != nil {
 		return fmt.Errorf("writing the summary: %w", err)
 	}
 	return nil

@@ -34,7 +34,7 @@ func TestSummary(t *testing.T) {
 	})
 	s.add(loadResult{err: router.ErrNoInstances})
 	var b strings.Builder
-	if err := s.write(&b); err != nil {
+	if err := s.write(t.Context(), &b); err != nil {
 		t.Fatal(err)
 	}
 	// The histograms keep two digits.

@@ -18,6 +18,7 @@ const watchRetry = time.Second
 // reported. It is safe for concurrent use.
 type feed struct {
 	endpoint discovery.Endpoint
+	where    string // the store that is looked in
 	// changed has a value when there is something new.
 	changed chan struct{}
 
@@ -31,17 +32,17 @@ type feed struct {
 
 // follow calls show with a feed that is kept current until show returns, which
 // is what follow returns.
-func follow(ctx context.Context, registry *discovery.Registry, endpoint discovery.Endpoint, cooldown time.Duration, show func(context.Context, *feed) error) error {
-	f := &feed{endpoint: endpoint, changed: make(chan struct{}, 1)}
+func follow(ctx context.Context, registry *discovery.Registry, c common, cooldown time.Duration, show func(context.Context, *feed) error) error {
+	f := &feed{endpoint: c.endpoint, where: c.where(), changed: make(chan struct{}, 1)}
 	watchCtx, stop := context.WithCancel(ctx)
 	var watches sync.WaitGroup
 	defer watches.Wait()
 	defer stop()
-	watches.Go(func() { keepWatching(watchCtx, endpoint, registry.Watch, f.setList) })
+	watches.Go(func() { keepWatching(watchCtx, c.endpoint, registry.Watch, f.setList) })
 	reports := func(ctx context.Context, e discovery.Endpoint) iter.Seq2[discovery.Reports, error] {
 		return registry.WatchReportTimes(ctx, e, cooldown)
 	}
-	watches.Go(func() { keepWatching(watchCtx, endpoint, reports, f.setReports) })
+	watches.Go(func() { keepWatching(watchCtx, c.endpoint, reports, f.setReports) })
 	return show(ctx, f)
 }
 
@@ -113,5 +114,7 @@ func (f *feed) view(now time.Time) (v instancesView, ok bool, err error) {
 	if !ok {
 		return instancesView{}, false, nil
 	}
-	return newInstancesView(f.endpoint, list, reports, now), true, nil
+	v = newInstancesView(f.endpoint, list, reports, now)
+	v.where = f.where
+	return v, true, nil
 }

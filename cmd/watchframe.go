@@ -41,6 +41,9 @@ func (v instancesView) frame(p palette, width, height int, now time.Time) []stri
 		rows = needLooking(rows)[:shown]
 	}
 	lines := slices.Concat(top, newTable(rows, p, now).lines(width))
+	if nobody := v.nobody(); nobody != "" {
+		lines = append(lines, paint(p.faint, clip(plain(nobody), width)))
+	}
 	if more > 0 {
 		lines = append(lines, paint(p.faint, clip(fmt.Sprintf("… and %d more", more), width)))
 	}

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// watchLines prints a line a change until ctx ends or nobody reads any more.
-func watchLines(ctx context.Context, f *feed, w io.Writer, asJSON bool) error {
+// watchLines prints a line a change to w until ctx ends or nobody reads any more. If
+// there is nothing yet, it says so to notes.
+func watchLines(ctx context.Context, f *feed, w, notes io.Writer, asJSON bool) error {
 	// A report may end before the store says so.
 	ended := time.NewTimer(0)
 	defer ended.Stop()
@@ -17,7 +18,7 @@ func watchLines(ctx context.Context, f *feed, w io.Writer, asJSON bool) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return errInterrupted
+			return context.Cause(ctx)
 		case <-f.changed:
 		case <-ended.C:
 		}
@@ -28,6 +29,9 @@ func watchLines(ctx context.Context, f *feed, w io.Writer, asJSON bool) error {
 		}
 		if !ok {
 			continue
+		}
+		if nobody := next.nobody(); nobody != "" && last == nil {
+			_, _ = fmt.Fprintln(notes, nobody) // nowhere to say that this fails
 		}
 		var text []byte
 		for _, c := range changes(last, next, now) {
@@ -40,7 +44,7 @@ func watchLines(ctx context.Context, f *feed, w io.Writer, asJSON bool) error {
 		if len(text) == 0 {
 			continue
 		}
-		if _, err := w.Write(text); err != nil {
+		if err := write(ctx, w, text); err != nil {
 			return fmt.Errorf("writing the changes: %w", err)
 		}
 	}

@@ -28,13 +28,13 @@ const redraw = 250 * time.Millisecond
 // colours before main begins, in every command that it is linked into: that
 // would stand in the output of a request, and take keys from its input.
 func watchLive(ctx context.Context, f *feed, in io.Reader, out io.Writer) (err error) {
-	s := screen{terminal: terminalOf(out), colours: newPalette(out)}
+	s := screen{out: out, terminal: terminalOf(out), colours: newPalette(out)}
 	keys, release, err := readKeys(in)
 	if err != nil {
 		return fmt.Errorf("reading keys: %w", err)
 	}
 	defer release()
-	if err := s.open(); err != nil {
+	if err := s.open(ctx); err != nil {
 		return fmt.Errorf("drawing the table: %w", err)
 	}
 	resized, unsubscribe := notifyResize()
@@ -42,7 +42,7 @@ func watchLive(ctx context.Context, f *feed, in io.Reader, out io.Writer) (err e
 	tick := time.NewTicker(redraw)
 	defer tick.Stop()
 	defer func() {
-		if closeErr := s.close(); err == nil && closeErr != nil {
+		if closeErr := s.close(ctx); err == nil && closeErr != nil {
 			err = fmt.Errorf("drawing the table: %w", closeErr)
 		}
 	}()
@@ -51,12 +51,12 @@ func watchLive(ctx context.Context, f *feed, in io.Reader, out io.Writer) (err e
 		if err != nil {
 			return err
 		}
-		if err := s.draw(view, ok, f.endpoint.String(), time.Now()); err != nil {
+		if err := s.draw(ctx, view, ok, f.endpoint.String(), time.Now()); err != nil {
 			return fmt.Errorf("drawing the table: %w", err)
 		}
 		select {
 		case <-ctx.Done():
-			return errInterrupted
+			return context.Cause(ctx)
 		case key := <-keys:
 			switch key {
 			case 'q', 'Q':
@@ -77,7 +77,8 @@ const ctrlC = 3
 
 // screen is the terminal while the live table has it.
 type screen struct {
-	terminal *os.File
+	out      io.Writer
+	terminal *os.File // the same, for its size
 	colours  palette
 	last     *instancesView
 	frame    string // what it shows
@@ -90,24 +91,22 @@ const (
 	leaveScreen = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 )
 
-func (s *screen) open() error {
-	_, err := s.terminal.WriteString(enterScreen)
-	return err
+func (s *screen) open(ctx context.Context) error {
+	return write(ctx, s.out, []byte(enterScreen))
 }
 
 // close gives the terminal back, and leaves what was seen last on it.
-func (s *screen) close() error {
+func (s *screen) close(ctx context.Context) error {
 	text := leaveScreen
 	if s.last != nil {
 		lines := s.last.tableLines(s.colours, terminalWidth(s.terminal), time.Now())
 		text += strings.Join(lines, "\r\n") + "\r\n"
 	}
-	_, err := s.terminal.WriteString(text)
-	return err
+	return write(ctx, s.out, []byte(text))
 }
 
 // draw draws a frame over the last one, in one write, if it is another.
-func (s *screen) draw(v instancesView, ok bool, endpoint string, now time.Time) error {
+func (s *screen) draw(ctx context.Context, v instancesView, ok bool, endpoint string, now time.Time) error {
 	width, height, err := term.GetSize(int(s.terminal.Fd()))
 	if err != nil {
 		return err
@@ -125,6 +124,5 @@ func (s *screen) draw(v instancesView, ok bool, endpoint string, now time.Time) 
 		return nil
 	}
 	s.frame = text
-	_, err = s.terminal.WriteString(text)
-	return err
+	return write(ctx, s.out, []byte(text))
 }

@@ -48,7 +48,14 @@ func instrumentation() []string {
 // start starts a command, which ends with the test at the latest.
 func (w *world) start(t *testing.T, stdin io.Reader, args ...string) *process {
 	t.Helper()
-	p, err := start(w.dir, w.env, stdin, args...)
+	return w.startInto(t, stdin, nil, nil, args...)
+}
+
+// startInto does the same with a command that writes to these files; what goes to
+// one that is nil is recorded.
+func (w *world) startInto(t *testing.T, stdin io.Reader, stdout, stderr *os.File, args ...string) *process {
+	t.Helper()
+	p, err := startInto(w.dir, w.env, stdin, stdout, stderr, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,30 +13,46 @@ type Endpoint struct {
 	Namespace, Component, Name string
 }
 
-// ParseEndpoint reads the form namespace/component/endpoint. No part is empty,
+// ParseEndpoint reads the form namespace/component/endpoint, and Dynamo's,
+// dyn://namespace.component.endpoint, in which no part has a dot. No part is empty,
 // "." or "..", or has white space or a control character.
 func ParseEndpoint(s string) (Endpoint, error) {
 	parts := strings.Split(s, "/")
+	if rest, ok := strings.CutPrefix(s, "dyn://"); ok {
+		parts = strings.Split(rest, ".")
+	}
 	if len(parts) != 3 {
-		return Endpoint{}, fmt.Errorf("endpoint %q: the form is namespace/component/endpoint, such as dynamo/backend/generate", s)
+		return Endpoint{}, endpointError(s, fmt.Errorf("3 parts are needed, not %d", len(parts)))
 	}
 	e := Endpoint{Namespace: parts[0], Component: parts[1], Name: parts[2]}
-	if err := e.check(); err != nil {
-		return Endpoint{}, err
+	if err := e.checkParts(); err != nil {
+		return Endpoint{}, endpointError(s, err)
 	}
 	return e, nil
 }
 
-// String returns the form that [ParseEndpoint] reads.
+// endpointError is what is wrong with an endpoint, and how it is written.
+func endpointError(s string, err error) error {
+	return fmt.Errorf("endpoint %q: %w; the form is namespace/component/endpoint, such as dynamo/backend/generate, or dyn://namespace.component.endpoint", s, err)
+}
+
+// String returns the form namespace/component/endpoint.
 func (e Endpoint) String() string {
 	return e.Namespace + "/" + e.Component + "/" + e.Name
 }
 
 // check says why e can't be part of a key, or returns nil.
 func (e Endpoint) check() error {
+	if err := e.checkParts(); err != nil {
+		return endpointError(e.String(), err)
+	}
+	return nil
+}
+
+func (e Endpoint) checkParts() error {
 	for _, part := range []string{e.Namespace, e.Component, e.Name} {
 		if err := checkPart(part); err != nil {
-			return fmt.Errorf("endpoint %q: %w; the form is namespace/component/endpoint, such as dynamo/backend/generate", e.String(), err)
+			return err
 		}
 	}
 	return nil

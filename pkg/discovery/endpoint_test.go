@@ -1,6 +1,7 @@
 package discovery_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -8,21 +9,30 @@ import (
 )
 
 func TestParseEndpoint(t *testing.T) {
-	e, err := discovery.ParseEndpoint("dynamo/backend/generate")
-	want := discovery.Endpoint{Namespace: "dynamo", Component: "backend", Name: "generate"}
-	if err != nil || e != want || e.String() != "dynamo/backend/generate" {
-		t.Errorf("got %#v, %q, %v", e, e, err)
+	for s, want := range map[string]discovery.Endpoint{
+		"dynamo/backend/generate":       {Namespace: "dynamo", Component: "backend", Name: "generate"},
+		"dyn://dynamo.backend.generate": {Namespace: "dynamo", Component: "backend", Name: "generate"},
+		"a.b/c/d":                       {Namespace: "a.b", Component: "c", Name: "d"},
+		"dyn:/b/c":                      {Namespace: "dyn:", Component: "b", Name: "c"},
+	} {
+		e, err := discovery.ParseEndpoint(s)
+		if err != nil || e != want || e.String() != want.Namespace+"/"+want.Component+"/"+want.Name {
+			t.Errorf("%s: got %#v, %q, %v", s, e, e, err)
+		}
 	}
 	for _, bad := range []string{
 		"", "a", "a/b", "a/b/c/d", "a/b/", "/a/b", "a//b", "//", "a/b/.", "a/../c", "./b/c",
 		"a/b/c d", "a/b/c\t", " a/b/c", "a\u00a0/b/c", "a/b/c\x00", "a/b/\u0085", "a/\xff/c",
+		"dyn://", "dyn://a", "dyn://a.b", "dyn://a.b.c.d", "dyn://a..c", "dyn://a/b/c", "dyn://a.b.c/d", "dyn://a.b.c ",
 	} {
 		_, err := discovery.ParseEndpoint(bad)
 		if err == nil {
 			t.Errorf("%q is taken", bad)
 			continue
 		}
-		for _, part := range []string{"namespace/component/endpoint", "dynamo/backend/generate"} {
+		for _, part := range []string{
+			strconv.Quote(bad), "namespace/component/endpoint", "dynamo/backend/generate", "dyn://namespace.component.endpoint",
+		} {
 			if !strings.Contains(err.Error(), part) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%q: %v, want one line with %s", bad, err, part)
 			}

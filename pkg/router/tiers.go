@@ -3,6 +3,8 @@ package router
 import (
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -233,10 +235,11 @@ func (t *Tiers) byID(id discovery.InstanceID) *Peer {
 	return t.Source[i]
 }
 
-// find returns the one of peers that a person means: by its id, else by its
-// name, or nil.
+// find returns the one of peers that a person means: by its id, in whatever form
+// a number in hex has, else by its name, or nil.
 func find(peers []*Peer, nameOrID string) *Peer {
-	id, err := discovery.ParseInstanceID(nameOrID)
+	n, err := strconv.ParseUint(strings.TrimPrefix(strings.ToLower(nameOrID), "0x"), 16, 64)
+	id := discovery.InstanceID(n)
 	var named *Peer
 	for _, p := range peers {
 		switch {
