@@ -44,8 +44,7 @@ type lineWriter struct {
 	closing bool   // write what is there, then stop
 	muted   bool   // write what is there, then fall silent (a fault)
 	data    sync.Cond
-	room    sync.Cond
-	waiting int       // how many wait for room
+	turns   turns     // of those who wait for room
 	writing bool      // a write is under way
 	sharers int       // how many goroutines add lines, if it is known
 	wrote   time.Time // when the last write began
@@ -62,7 +61,6 @@ type lineWriter struct {
 func (w *lineWriter) init(conn net.Conn) {
 	w.conn = conn
 	w.data.L = &w.mu
-	w.room.L = &w.mu
 	w.wrote = time.Now()
 }
 
@@ -100,9 +98,8 @@ func (w *lineWriter) write() {
 	w.begun += int64(len(out))
 	w.unanswered += len(out)
 	w.writing = true
-	if w.waiting > 0 {
-		w.room.Broadcast()
-	}
+	w.turns.swap++
+	w.turns.grant()
 	w.mu.Unlock()
 	var err error
 	rest := out
@@ -158,12 +155,17 @@ func (w *lineWriter) answered() {
 	w.unanswered = 0
 }
 
-// waitRoom waits until a line may be added or none can be. The caller holds mu
+// mayAdd reports whether there is room for a line and it is q's turn. The caller
+// holds mu.
+func (w *lineWriter) mayAdd(q *waiter) bool { return !w.full() && w.turns.isTurn(q) }
+
+// waitRoom waits until q may add a line or none can be added. The caller holds mu
 // and looks at its own state again afterwards.
-func (w *lineWriter) waitRoom() {
-	w.waiting++
-	w.room.Wait()
-	w.waiting--
+func (w *lineWriter) waitRoom(q *waiter) {
+	w.turns.wait(q)
+	if !w.full() {
+		w.turns.grant() // whoever is next need not wait for this one
+	}
 }
 
 // open reports whether a line may still be added. The caller holds mu.
@@ -182,7 +184,7 @@ func (w *lineWriter) fail(err error) {
 	}
 	w.buf = nil
 	w.data.Signal()
-	w.room.Broadcast()
+	w.turns.wakeAll()
 }
 
 // stop makes run return: once what waits is written, or at once.
@@ -202,5 +204,5 @@ func (w *lineWriter) finish() {
 	// Who does not read by now is not waited for.
 	_ = w.conn.SetWriteDeadline(time.Now().Add(lingerTime)) // best effort: without it the close takes longer
 	w.data.Signal()
-	w.room.Broadcast()
+	w.turns.wakeAll()
 }

@@ -29,10 +29,12 @@ func (g *gate) SetWriteDeadline(time.Time) error { return nil }
 
 // add adds a line as a stream does: it waits for room first.
 func (w *lineWriter) add(line string) {
+	var q waiter
+	q.init(&w.mu)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.open() && w.full() {
-		w.waitRoom()
+	for w.open() && !w.mayAdd(&q) {
+		w.waitRoom(&q)
 	}
 	if w.open() {
 		w.buf = append(append(w.buf, line...), '\n')
