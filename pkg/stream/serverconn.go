@@ -65,7 +65,8 @@ type serverConn struct {
 type queued struct {
 	req  Request
 	came time.Time
-	size int // what it was charged for
+	// taken is closed when its turn comes; nil for one that is small.
+	taken chan struct{}
 }
 
 // ending is how a connection is closed once its last lines are written.
@@ -151,15 +152,19 @@ func (c *serverConn) request(number int64, req Request) error {
 		c.handlers.Go(c.runQueue)
 	}
 	q := &queued{req: req, came: came}
-	if n := len(req.Data); n > smallBuffer { // what is small is bounded by the queue's length
-		if q.size = n; !c.srv.afford(n) {
-			return errUnaffordable
-		}
+	if len(req.Data) > largeBuffer {
+		q.taken = make(chan struct{}) // those behind it wait in the socket: they may be as large
 	}
 	select {
 	case c.queue <- q:
 	case <-c.ctx.Done():
-		c.srv.afford(-q.size)
+		return nil
+	}
+	if q.taken != nil {
+		select {
+		case <-q.taken:
+		case <-c.ctx.Done():
+		}
 	}
 	return nil
 }
@@ -173,7 +178,9 @@ func (c *serverConn) runQueue() {
 		}
 	}()
 	for q := range c.queue {
-		c.srv.afford(-q.size)
+		if q.taken != nil {
+			close(q.taken)
+		}
 		if c.ctx.Err() != nil {
 			continue // nobody waits for the answer
 		}
