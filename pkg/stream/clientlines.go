@@ -69,7 +69,7 @@ func (s *slab) keep(data []byte, more int) []byte {
 
 func isControl(event string) bool {
 	switch event {
-	case eventStart, eventEnd, eventError, eventOverloaded, eventDraining, eventPing:
+	case eventStart, eventEnd, eventError, eventOverloaded, eventDraining, eventMisdirected, eventUnresumable, eventPing:
 		return true
 	}
 	return false

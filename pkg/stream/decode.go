@@ -38,10 +38,15 @@ var (
 // decode reads a line in full. It is the meaning of every line; the short cuts
 // below only give the same answer sooner.
 func decode(line []byte) (fields, error) {
-	var f fields
 	if len(line) > MaxLine {
-		return f, errLineTooLong
+		return fields{}, errLineTooLong
 	}
+	return decodeLong(line)
+}
+
+// decodeLong is decode for lines whose length whoever read them has bounded.
+func decodeLong(line []byte) (fields, error) {
+	var f fields
 	if !utf8.Valid(line) {
 		return f, errNotUTF8
 	}
@@ -190,6 +195,27 @@ func streamNumber(line []byte) (int64, error) {
 		return 0, err
 	}
 	return f.number(), nil
+}
+
+// leadingStream returns the stream number that a line begins with. The rest of
+// the line may be anything.
+func leadingStream(line []byte) (number int64, ok bool) {
+	for _, want := range []string{"{", `"stream"`, ":"} {
+		if line, ok = bytes.CutPrefix(bytes.TrimLeft(line, " \t\r"), []byte(want)); !ok {
+			return 0, false
+		}
+	}
+	line = bytes.TrimLeft(line, " \t\r")
+	end := 0
+	for end < len(line) && '0' <= line[end] && line[end] <= '9' {
+		end++
+	}
+	rest := bytes.TrimLeft(line[end:], " \t\r")
+	if len(rest) == 0 || rest[0] != ',' && rest[0] != '}' || end > 1 && line[0] == '0' {
+		return 0, false
+	}
+	number, err := strconv.ParseInt(string(line[:end]), 10, 64)
+	return number, err == nil
 }
 
 // index reads the number in the id of a start, end or credit line.

@@ -12,7 +12,8 @@ import (
 //
 //	from server: NAME, data: C
 //
-// It starts at any item ([Server.Resumes]). It waits delay between items.
+// It starts at any item that there is ([Server.Resumes]), and is [ErrUnresumable]
+// beyond the end. It waits delay between items.
 func Echo(name string, delay time.Duration) Handler {
 	begin := appendString(nil, "from server: "+name+", data: ")
 	begin = begin[:len(begin)-1] // the string goes on
@@ -52,7 +53,7 @@ func echoed(req Request) (string, error) {
 		n++
 	}
 	if req.From > n {
-		return "", fmt.Errorf("cannot start at item %d: the answer has %d", req.From, n)
+		return "", &refusal{ErrUnresumable, fmt.Sprintf("cannot start at item %d: the answer has %d", req.From, n)}
 	}
 	return "", nil
 }

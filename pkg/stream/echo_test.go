@@ -53,15 +53,12 @@ func TestFrom(t *testing.T) {
 			t.Errorf("from %d: got %q, %v", from, got, err)
 		}
 	}
-	_, err := collect(t, c, addr, stream.Request{Data: stream.String("héllo"), From: 6})
-	if !errors.Is(err, stream.Application) || !strings.Contains(err.Error(), "cannot start at item 6") {
-		t.Errorf("from 6: %v", err)
-	}
-	fresh := serve(t, &stream.Server{Handler: stream.Echo("s", 0)})
-	_, err = collect(t, c, fresh, stream.Request{Data: stream.String("hello"), From: 1})
-	if !errors.Is(err, stream.Application) || !strings.Contains(err.Error(), "cannot start at item 1") {
-		t.Errorf("from 1 of a server that can't resume: %v", err)
-	}
+	p := dialPeer(t, addr)
+	p.say(`{"stream":1,"data":"hello","from":6}`)
+	p.expect(`{"stream":1,"event":"start","id":"6"}`, `{"stream":1,"event":"unresumable","comment":["cannot start at item 6: the answer has 5"]}`)
+	p = dialPeer(t, serve(t, &stream.Server{Handler: stream.Echo("s", 0)}))
+	p.say(`{"stream":1,"data":"hello","from":1}`)
+	p.expect(`{"stream":1,"event":"unresumable","comment":["cannot start at item 1: this server starts at the first only"]}`)
 }
 
 func TestEchoDelay(t *testing.T) {

@@ -91,15 +91,33 @@ func appendIndexEvent(dst, prefix []byte, event string, index int) []byte {
 
 // appendEvent appends a line with an event and, unless it is empty, a comment.
 func appendEvent(dst, prefix []byte, event, comment string) []byte {
+	if comment == "" {
+		return appendControl(dst, prefix, event, nil)
+	}
+	return appendControl(dst, prefix, event, nil, comment)
+}
+
+// appendControl appends a line with an event, comments, which are cut where they
+// are long, and data, which is left out if it is no JSON or does not fit.
+func appendControl(dst, prefix []byte, event string, data json.RawMessage, comments ...string) []byte {
+	begin := len(dst)
 	dst = append(dst, prefix...)
 	dst = append(dst, `"event":"`...)
 	dst = append(dst, event...)
 	dst = append(dst, '"')
-	if comment != "" {
-		if len(comment) > maxComment {
-			comment = strings.ToValidUTF8(comment[:maxComment], "")
+	if len(comments) > 0 {
+		for i, c := range comments {
+			if len(c) > maxComment {
+				comments[i] = strings.ToValidUTF8(c[:maxComment], "")
+			}
 		}
-		dst = appendComment(append(dst, ','), []string{comment})
+		dst = appendComment(append(dst, ','), comments)
+	}
+	if len(data) > 0 {
+		data, err := onOneLine(data)
+		if n := len(dst) - begin + len(`,"data":}`) + len(data) + 1; err == nil && n <= MaxLine {
+			dst = append(append(dst, `,"data":`...), data...)
+		}
 	}
 	return append(dst, '}', '\n')
 }

@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -44,7 +45,7 @@ func TestClientGone(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 3 {
-				if err := <-ended; err == nil || err.Error() != "client has closed the connection" {
+				if err := <-ended; !errors.Is(err, context.Canceled) || err.Error() != "client has closed the connection" {
 					t.Errorf("a handler was told %v", err)
 				}
 			}

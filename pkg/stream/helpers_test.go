@@ -137,3 +137,13 @@ func items(ctx context.Context, c *stream.Client, addr string, req stream.Reques
 func echo(name string) *stream.Server {
 	return &stream.Server{Handler: stream.Echo(name, 0), Resumes: true}
 }
+
+// pipePeer is a peer of a server that runs in memory.
+func pipePeer(tb testing.TB, s *stream.Server) *peer {
+	tb.Helper()
+	conn, err := servePipe(tb, s).dial(tb.Context(), "")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return newPeer(tb, conn)
+}

@@ -7,64 +7,120 @@ import (
 	"io"
 )
 
-var errLineTooLong = fmt.Errorf("line is longer than %d bytes", MaxLine)
+var (
+	errLineTooLong = fmt.Errorf("line is longer than %d bytes", MaxLine)
+	errNoRoom      = errors.New("no room for the rest of a line")
+)
 
 const (
 	smallBuffer = 4 << 10  // what an idle connection holds
 	largeBuffer = 64 << 10 // what a busy one reads at a time
+	// maxSkip is how much of a line that is too long is read past, so that it
+	// costs its stream and not the connection. It is as much as any request may
+	// have; beyond it, to go on reading helps nobody.
+	maxSkip = 32 << 20
 )
 
 // lineReader cuts what a connection delivers into whole lines. It is for one
 // goroutine.
 type lineReader struct {
 	r   io.Reader
-	buf []byte
+	max int // bytes of the longest line; 0 means MaxLine
+	// afford, if set, says whether the buffer may grow by n bytes above what an
+	// idle connection holds, and is told, with n below 0, what was given back.
+	afford func(n int) bool
+	buf    []byte
 	// buf[pos:end] was read and not yet returned; no newline is in it.
 	pos, end int
+	skipped  int // bytes of a line that is being read past; 0 if none is
 	err      error
 }
 
 // next returns one or more whole lines, each with its newline, valid until the
 // call after. It returns io.EOF if the connection ended after a line, and
-// io.ErrUnexpectedEOF if it ended within one.
+// io.ErrUnexpectedEOF if it ended within one. Of a line that is too long it
+// returns the beginning with errLineTooLong, and reads past the rest when it is
+// called again; without a beginning, errLineTooLong is the end.
 func (l *lineReader) next() ([]byte, error) {
 	for l.err == nil {
-		l.makeRoom()
+		if !l.makeRoom() {
+			l.err = errNoRoom
+			break
+		}
 		n, err := l.r.Read(l.buf[l.end:])
 		fresh := l.buf[l.end : l.end+n]
 		l.end += n
 		l.err = err
+		if l.skipped > 0 {
+			fresh = l.skip(fresh)
+		}
 		if i := bytes.LastIndexByte(fresh, '\n'); i >= 0 {
 			block := l.buf[l.pos : l.end-len(fresh)+i+1]
 			l.pos += len(block)
 			return block, nil
 		}
-		if l.end-l.pos > MaxLine {
-			l.err = errLineTooLong
+		if l.end-l.pos > cmpOr(l.max, MaxLine) {
+			begin := l.buf[l.pos:l.end]
+			l.skipped, l.pos = len(begin), l.end
+			return begin, errLineTooLong
 		}
 	}
-	if errors.Is(l.err, io.EOF) && l.end > l.pos {
+	if errors.Is(l.err, io.EOF) && (l.end > l.pos || l.skipped > 0) {
 		return nil, io.ErrUnexpectedEOF
 	}
 	return nil, l.err
 }
 
+// skip drops what belongs to the line that is being read past from the bytes
+// that were just read, and returns the rest.
+func (l *lineReader) skip(fresh []byte) []byte {
+	i := bytes.IndexByte(fresh, '\n')
+	if i >= 0 {
+		l.skipped, l.pos = 0, l.end-len(fresh)+i+1
+		return fresh[i+1:]
+	}
+	l.pos = l.end
+	if l.skipped += len(fresh); l.skipped > maxSkip {
+		l.err = errLineTooLong
+	}
+	return nil
+}
+
 // makeRoom moves the unfinished line to the front of a buffer with space behind
 // it. The buffer grows while reads fill it, and goes back when a long line is over.
-func (l *lineReader) makeRoom() {
+// It reports false where it had to grow and cannot be afforded.
+func (l *lineReader) makeRoom() bool {
 	rest := l.buf[l.pos:l.end]
 	size := len(l.buf)
+	filled := l.end == size
+	keep := largeBuffer
+	if l.afford != nil {
+		keep = smallBuffer
+	}
+	short := len(rest) > size-size/16 // too little space for reads to be worth it
 	switch {
 	case size == 0:
 		size = smallBuffer
-	case len(rest) > size/2:
-		size *= 2 // an unfinished line takes up most of it
-	case l.end == size && size < largeBuffer:
-		size *= 2 // the last read filled it: more is coming than fits
-	case len(rest) < smallBuffer && size > largeBuffer:
-		size = largeBuffer
+	case l.skipped > 0:
+		size = min(size, keep)
+	case short && size >= largeBuffer:
+		size += size / 4 // little, so that a buffer is not much longer than its line
+	case short, filled && size < largeBuffer:
+		size *= 2
+	case len(rest) < keep/2 && size > keep && (!filled || size > largeBuffer):
+		size = keep
+	}
+	size = max(min(size, cmpOr(l.max, MaxLine)+1), smallBuffer)
+	if size > len(l.buf) && !l.charge(size) {
+		if short {
+			return false
+		}
+		size = len(l.buf) // it would only have been faster
 	}
 	if size != len(l.buf) {
+		if size < len(l.buf) {
+			l.charge(size)
+		}
 		buf := make([]byte, size)
 		l.end = copy(buf, rest)
 		l.buf, l.pos = buf, 0
@@ -72,6 +128,19 @@ func (l *lineReader) makeRoom() {
 		l.end = copy(l.buf, rest)
 		l.pos = 0
 	}
+	return true
+}
+
+// charge asks for a buffer of another size, or gives back what a smaller one saves.
+func (l *lineReader) charge(size int) bool {
+	n := size - max(len(l.buf), smallBuffer)
+	return l.afford == nil || n == 0 || l.afford(n)
+}
+
+// close gives back what the buffer took. Nothing may be read any more.
+func (l *lineReader) close() {
+	l.charge(smallBuffer)
+	l.buf, l.pos, l.end = nil, 0, 0
 }
 
 // cutLine splits the first line, without its newline, from a block of whole ones.

@@ -1,10 +1,26 @@
 package stream
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // pingInterval is how long a server with running streams stays silent at most
 // before it says that it lives. Clients give up after three times as long.
 const pingInterval = 5 * time.Second
+
+// pong answers a client's ping: the server lives, and is or is not the one that
+// was meant.
+func (c *serverConn) pong(to string) {
+	event, comment := eventPing, ""
+	if err := c.srv.standing(to); err != nil {
+		event, comment = eventMisdirected, err.Error()
+		if errors.Is(err, ErrDraining) {
+			event = eventDraining
+		}
+	}
+	c.say(unnumbered, event, comment)
+}
 
 // pingAt returns when a connection that is silent since last pings: at the last
 // whole second within the interval, so that connections at rest ping together
@@ -14,38 +30,66 @@ func pingAt(last time.Time) time.Time {
 	return at.Add(-time.Duration(at.Nanosecond()))
 }
 
-// startPings makes sure that a connection whose streams are silent says that
-// the server lives. The caller holds w.mu.
-func (c *serverConn) startPings() {
-	if c.pinging || !c.w.open() {
+// startTicks makes sure that somebody looks after a connection as long as
+// anything runs on it or waits for it. The caller holds w.mu.
+func (c *serverConn) startTicks() {
+	if c.ticking || !c.w.open() {
 		return
 	}
-	c.pinging = true
+	c.ticking = true
 	in := time.Until(pingAt(time.Now()))
-	if c.ping == nil {
-		c.ping = time.AfterFunc(in, c.pingIfSilent)
+	if c.tick == nil {
+		c.tick = time.AfterFunc(in, c.lookAfter)
 	} else {
-		c.ping.Reset(in)
+		c.tick.Reset(in)
 	}
 }
 
-// pingIfSilent is what the timer runs. One timer does for all streams: it looks
-// at what was written last instead of being set again at each line.
-func (c *serverConn) pingIfSilent() {
+// lookAfter is what the timer runs. One timer does for all streams: it looks at
+// what was written last instead of being set again at each line. It says that
+// the server lives if nothing else did, and gives up on who does not read.
+func (c *serverConn) lookAfter() {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	if len(c.streams) == 0 || !c.w.open() {
-		c.pinging = false
+	busy := c.w.writing || len(c.w.buf) > 0
+	if len(c.streams) == 0 && !busy || !c.w.open() {
+		c.ticking = false
 		return
 	}
 	now := time.Now()
+	bound := cmpOr(c.srv.SendTimeout, DefaultSendTimeout)
+	if c.w.writing && now.Sub(latest(c.w.wrote, c.w.tookAt)) >= bound {
+		c.w.fail(errNotReading)
+		c.cancel(errClientGone)
+		c.conn.Close() // which ends the write
+		return
+	}
 	at := pingAt(c.w.wrote)
 	if !at.After(now) {
 		at = pingAt(now)
-		if len(c.w.buf) == 0 {
+		if !busy && len(c.streams) > 0 {
 			c.w.buf = appendEvent(c.w.buf, []byte{'{'}, eventPing, "")
 			c.w.added()
 		}
 	}
-	c.ping.Reset(at.Sub(now))
+	if c.blocked > 0 {
+		for _, st := range c.streams {
+			if st.blocked.IsZero() || c.w.muted {
+				continue
+			}
+			if due := st.blocked.Add(bound); !due.After(now) {
+				st.giveUp(errNotReading)
+			} else if due.Before(at) {
+				at = due
+			}
+		}
+	}
+	c.tick.Reset(at.Sub(now))
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -28,6 +28,7 @@ func TestPing(t *testing.T) {
 				t.Errorf("%s came after %v, want %v", lines[0], took, want)
 			}
 		}
+		p.say("") // who connects is given a while, and then is left in peace
 		time.Sleep(time.Minute)
 		for range 2 {
 			p.say(`{"stream":1,"data":"hi"}`)

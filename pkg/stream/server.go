@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,55 +20,101 @@ import (
 // its error means that nothing more can be sent, and the handler should return
 // it; it is [context.Canceled] if the stream is over. An item has data; its
 // event, if any, is none of the wire's own (start, end, error, overloaded,
-// draining, ping). send takes a copy: the handler may use the item's memory
+// draining, misdirected, unresumable, ping). send takes a copy: the handler may use the item's memory
 // again. A handler may be called for many requests at once; one call's send is
 // for one goroutine at a time.
 //
 // A nil error ends the stream with the count of its items. [ErrBroken] breaks it
-// so that the client carries on elsewhere. Any other error is the request's own
-// and goes to the caller as text, of which 4096 bytes are sent.
+// so that the client carries on elsewhere, and [ErrBrokenUnreported] does so
+// without blame. [ErrOverloaded], [ErrUnresumable] and [ErrDraining] send the
+// client elsewhere as well; once the stream has had an item, the first two break
+// it, without blame. Any other error is the request's own and goes to the caller
+// as text, of which 4096 bytes are sent; [Error] adds data to it.
+//
+// A handler that panics, or calls [runtime.Goexit], ends its own stream as the
+// request's own error and nothing else: the text and the stack go to the log.
 type Handler func(ctx context.Context, req Request, send func(Annotated) error) error
 
-// DefaultMaxConns bounds the connections of a [Server].
-const DefaultMaxConns = 16384
+// The defaults of a [Server]'s bounds.
+const (
+	DefaultMaxConns = 16384
+	// DefaultMaxConnsPerAddr is what a host with a hundred clients of ten
+	// connections each needs.
+	DefaultMaxConnsPerAddr = 1024
+	// DefaultMaxConnStreams is several times what a [Client] puts on one.
+	DefaultMaxConnStreams = 1024
+	DefaultMaxUnfinished  = 256 << 20
+	DefaultSendTimeout    = time.Minute
+)
 
 // A Server answers requests on the connections of its listeners. Handler must be
 // set; the other zero values are useful. Fields must not change once Serve has
-// been called; the methods are safe for concurrent use.
+// been called; the methods are safe for concurrent use. A panic in any of its
+// functions harms the request that it is called for, and no other.
 type Server struct {
 	// Handler answers every request.
 	Handler Handler
-	// Resumes says that Handler starts at [Request.From]. Without it, a
-	// request that wants to start later than the first item is refused.
+	// Resumes says that Handler starts at [Request.From], or returns
+	// [ErrUnresumable]. Without it, a request that wants to start later than the
+	// first item is refused in that way.
 	Resumes bool
 	// Admit, if set, is asked before a request is taken. [ErrOverloaded] sends
 	// the client to another server without blame; any other error is the
 	// request's own.
 	Admit func(Request) error
 	// Refused, if set, is told of each request that is not taken, and why:
-	// [ErrOverloaded], [ErrDraining], or another error of Admit's or of a start
-	// that is not possible. It is called from many goroutines, each of which
-	// waits for it.
+	// [ErrOverloaded], [ErrDraining], [ErrUnresumable], [Misdirected], or another
+	// error of Admit's. It is called from many goroutines, each of which waits
+	// for it.
 	Refused func(Request, error)
 	// MaxStreams is how many requests may run at once; more are refused as
-	// overloaded. 0 means no limit.
+	// overloaded. One runs until its handler has returned, even if the client
+	// has cancelled it or has gone. 0 means no limit.
 	MaxStreams int
-	// MaxConns is how many connections may be open at once; more are told that
-	// the server is overloaded and closed. 0 means [DefaultMaxConns].
+	// MaxConnStreams is the same for the requests of one connection. 0 means
+	// [DefaultMaxConnStreams].
+	MaxConnStreams int
+	// MaxConns is how many connections may be open at once. The one that has
+	// been idle for longest makes room for another, and so it does where the
+	// process runs out of file descriptors; where none is idle, those that come
+	// are told that the server is overloaded, and closed. 0 means
+	// [DefaultMaxConns].
 	MaxConns int
+	// MaxConnsPerAddr is the same for the connections from one address, those
+	// from this machine aside. 0 means [DefaultMaxConnsPerAddr].
+	MaxConnsPerAddr int
+	// MaxRequest is how many bytes the line of a request may have; a longer one
+	// is answered with an error. 0 means [MaxLine].
+	MaxRequest int
+	// MaxUnfinished is how many bytes of lines that are not finished all
+	// connections together may hold, from the 4 KiB of each on; who would add to
+	// that is told that the server is overloaded, and closed. 0 means
+	// [DefaultMaxUnfinished].
+	MaxUnfinished int
+	// SendTimeout is how long, give or take 5 s where it is shorter than that,
+	// a handler's send may wait for the client to read before its stream is
+	// handed back with draining, and how long a connection may take no bytes
+	// before it is closed. 0 means [DefaultSendTimeout].
+	SendTimeout time.Duration
 	// Farewell is how long Shutdown goes on refusing requests at the least, even
 	// if ctx ends sooner: clients that have not yet heard that the server leaves
 	// are then sent elsewhere, and do not find a closed door, for which they
 	// would blame it. 0 means not at all.
 	Farewell time.Duration
-	// Logger hears of connections and requests at debug level. Nil is silent.
+	// Logger hears of connections and requests at debug level, and of panics at
+	// error level. Nil is silent.
 	Logger *slog.Logger
+
+	names      atomic.Pointer[[]string]
+	unfinished atomic.Int64 // bytes, of all connections
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
+	logger    *slog.Logger // Logger, made safe
 	conns     map[*serverConn]struct{}
-	streams   int           // running now
-	idle      chan struct{} // closed when streams falls to 0; made by who waits
+	hosts     map[netip.Addr]int // connections of each
+	streams   int                // running now
+	idle      chan struct{}      // closed when streams falls to 0; made by who waits
 	draining  bool
 	closed    bool
 	wg        sync.WaitGroup // a goroutine a connection
@@ -89,6 +137,9 @@ func (s *Server) Serve(l net.Listener) error {
 		}
 		if s.isClosed() {
 			return ErrClosed
+		}
+		if outOfFiles(err) && s.dropIdle(netip.Addr{}) {
+			continue
 		}
 		// Out of file descriptors, most likely: that passes. The listener's
 		// end does not.
@@ -158,37 +209,14 @@ func (s *Server) Streams() int {
 	return s.streams
 }
 
-func (s *Server) accept(conn net.Conn) {
-	limit := cmpOr(s.MaxConns, DefaultMaxConns)
-	s.mu.Lock()
-	n, closed := len(s.conns), s.closed
-	if !closed && n < limit {
-		if s.conns == nil {
-			s.conns = make(map[*serverConn]struct{})
-		}
-		c := newServerConn(s, conn)
-		s.conns[c] = struct{}{}
-		s.wg.Go(func() {
-			c.serve()
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			delete(s.conns, c)
-		})
-	}
-	s.mu.Unlock()
-	if !closed && n >= limit {
-		s.log().Warn("refusing a connection", "remote", conn.RemoteAddr(), "connections", n, "limit", limit)
-		refuseConn(conn, fmt.Sprintf("server has %d connections, its limit", n))
-	} else if closed {
-		conn.Close()
-	}
-}
-
 func (s *Server) addListener(l net.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
+	}
+	if s.logger == nil && s.Logger != nil {
+		s.logger = slog.New(mayPanic{s.Logger.Handler()})
 	}
 	if s.listeners == nil {
 		s.listeners = make(map[net.Listener]struct{})
@@ -221,20 +249,20 @@ func (s *Server) isClosed() bool {
 }
 
 func (s *Server) log() *slog.Logger {
-	if s.Logger == nil {
+	if s.logger == nil {
 		return slog.New(slog.DiscardHandler)
 	}
-	return s.Logger
+	return s.logger
 }
 
 // logRequest logs one step of a request's life.
 func (s *Server) logRequest(step string, st *serverStream, err error) {
-	if s.Logger == nil || !s.Logger.Enabled(context.Background(), slog.LevelDebug) {
+	if s.logger == nil || !s.logger.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
 	args := []any{"request", st.req.ID, "from", st.req.From, "attempt", st.req.Attempt, "remote", st.c.conn.RemoteAddr()}
 	if err != nil {
 		args = append(args, "err", err)
 	}
-	s.Logger.Debug(step, args...)
+	s.logger.Debug(step, args...)
 }

@@ -1,13 +1,16 @@
 package stream_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
 )
@@ -60,10 +63,12 @@ func TestMaxStreams(t *testing.T) {
 }
 
 func TestMaxConns(t *testing.T) {
-	addr := serve(t, &stream.Server{Handler: stream.Echo("server1", 0), MaxConns: 1})
+	release := make(chan struct{})
+	handler, _ := held(release)
+	addr := serve(t, &stream.Server{Handler: handler, MaxConns: 1})
 	first := dialPeer(t, addr)
 	first.say(`{"data":"hi"}`)
-	first.expect(hi()...)
+	first.expect(`{"event":"start","id":"0"}`, `{"data":"hi"}`)
 	second := dialPeer(t, addr)
 	second.expect(`{"event":"overloaded","comment":["server has 1 connections, its limit"]}`)
 	second.expectEOF()
@@ -71,8 +76,8 @@ func TestMaxConns(t *testing.T) {
 	if kindOf(err) != stream.Overloaded {
 		t.Errorf("a client is told %v, want overloaded", err)
 	}
-	first.say(`{"data":"hi"}`)
-	first.expect(hi()...)
+	close(release)
+	first.expect(`{"event":"end","id":"1"}`)
 }
 
 func TestAdmit(t *testing.T) {
@@ -112,7 +117,11 @@ func TestAdmit(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", tt.req, err, tt.want)
 		}
 		tt.req.Attempt = max(tt.req.Attempt, 1)
-		if got := asked[len(asked)-1]; !reflect.DeepEqual(got, tt.req) {
+		got := asked[len(asked)-1]
+		if host, _, err := net.SplitHostPort(fmt.Sprint(got.Peer.Addr)); host != "127.0.0.1" || err != nil {
+			t.Errorf("the client is at %v, want 127.0.0.1", got.Peer.Addr)
+		}
+		if got.Peer.Addr = nil; !reflect.DeepEqual(got, tt.req) {
 			t.Errorf("admit got %+v, want %+v", got, tt.req)
 		}
 	}
@@ -121,34 +130,57 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
+// A handler's error becomes the stream's last line, before its first item or after.
 func TestHandlerErrors(t *testing.T) {
-	var mu sync.Mutex
-	var fail error
-	addr := serve(t, &stream.Server{Handler: func(context.Context, stream.Request, func(stream.Annotated) error) error {
-		mu.Lock()
-		defer mu.Unlock()
-		return fail
-	}})
-	c := newClient(t, &stream.Client{})
+	const broken = `"event":"error","comment":["Stream ended before generation completed"`
 	for _, tt := range []struct {
-		err  error
-		want string
+		err         error
+		early, late string // late is "" if it is the same
 	}{
-		{stream.ErrBroken, "failed: Stream ended before generation completed"},
-		{fmt.Errorf("worker 3: %w", stream.ErrBroken), "failed: Stream ended before generation completed"},
-		{errors.New("no such\n\"model\""), "application: no such\n\"model\""},
-		{errors.New(""), "application: no reason given"},
-		{stream.ErrOverloaded, "application: server is overloaded"}, // too late to refuse
-		{context.Canceled, "application: context canceled"},
-		{errors.New(strings.Repeat("x", 5000)), "application: " + strings.Repeat("x", 4096)},
+		{err: stream.ErrBroken, early: broken + `]`},
+		{err: fmt.Errorf("worker 3: %w", stream.ErrBroken), early: broken + `,"worker 3: Stream ended before generation completed"]`},
+		{err: stream.ErrBrokenUnreported, early: broken + `],"data":{"report":false}`},
+		{
+			err:   fmt.Errorf("no such worker: %w", stream.ErrBrokenUnreported),
+			early: broken + `,"no such worker: Stream ended before generation completed; the server is sound"],"data":{"report":false}`,
+		},
+		{
+			err: stream.ErrOverloaded, early: `"event":"overloaded","comment":["server is overloaded"]`,
+			late: broken + `,"server is overloaded"],"data":{"report":false}`,
+		},
+		{
+			err:   fmt.Errorf("worker 3: %w", stream.OverloadedFor(1500*time.Millisecond)),
+			early: `"event":"overloaded","comment":["worker 3: server is overloaded"],"data":{"retry_after_ms":1500}`,
+			late:  broken + `,"worker 3: server is overloaded"],"data":{"report":false}`,
+		},
+		{err: stream.OverloadedFor(time.Nanosecond), early: `"event":"overloaded","comment":["server is overloaded"],"data":{"retry_after_ms":1}`, late: broken + `,"server is overloaded"],"data":{"report":false}`},
+		{err: stream.OverloadedFor(0), early: `"event":"overloaded","comment":["server is overloaded"]`, late: broken + `,"server is overloaded"],"data":{"report":false}`},
+		{
+			err: stream.ErrUnresumable, early: `"event":"unresumable","comment":["cannot begin there"]`,
+			late: broken + `,"cannot begin there"],"data":{"report":false}`,
+		},
+		{err: fmt.Errorf("%w: worker 3", stream.ErrDraining), early: `"event":"draining","comment":["server is leaving: worker 3"]`},
+		{err: errors.New("no such\n\"model\""), early: `"event":"error","comment":["no such\n\"model\""]`},
+		{err: errors.New(""), early: `"event":"error"`},
+		{err: &stream.Error{Message: "no such model", Data: []byte(`{"code": 404}`)}, early: `"event":"error","comment":["no such model"],"data":{"code":404}`},
+		{err: fmt.Errorf("worker 3: %w", &stream.Error{Message: "no", Data: []byte(`7`)}), early: `"event":"error","comment":["worker 3: no"],"data":7`},
+		{err: &stream.Error{Message: "bad data", Data: []byte(`{`)}, early: `"event":"error","comment":["bad data"]`},
+		{err: &stream.Error{Message: "much data", Data: stream.String(strings.Repeat("x", stream.MaxLine))}, early: `"event":"error","comment":["much data"]`},
+		{err: context.Canceled, early: `"event":"error","comment":["context canceled"]`},
+		{err: errors.New(strings.Repeat("x", 5000)), early: `"event":"error","comment":["` + strings.Repeat("x", 4096) + `"]`},
 	} {
-		mu.Lock()
-		fail = tt.err
-		mu.Unlock()
-		_, err := items(t.Context(), c, addr, text("x"))
-		if err == nil || err.Error() != tt.want {
-			t.Errorf("handler's %v becomes %v, want %s", tt.err, err, tt.want)
-		}
+		p := dialPeer(t, serve(t, &stream.Server{Handler: func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+			if string(req.Data) == `"late"` {
+				if err := send(stream.Annotated{Data: req.Data}); err != nil {
+					return err
+				}
+			}
+			return tt.err
+		}}))
+		p.say(`{"stream":1,"data":"early"}`)
+		p.expect(`{"stream":1,"event":"start","id":"0"}`, `{"stream":1,`+tt.early+`}`)
+		p.say(`{"stream":2,"data":"late"}`)
+		p.expect(`{"stream":2,"event":"start","id":"0"}`, `{"stream":2,"data":"late"}`, `{"stream":2,`+cmp.Or(tt.late, tt.early)+`}`)
 	}
 }
 

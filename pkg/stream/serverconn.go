@@ -1,13 +1,13 @@
 package stream
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,28 +15,58 @@ import (
 // the one that runs. Further ones wait in the socket.
 const maxQueued = 16
 
-var (
-	errClientGone = errors.New("client has closed the connection")
-	errCancelled  = errors.New("client has cancelled the request")
-	errOver       = fmt.Errorf("stream is over, nobody reads it any more: %w", context.Canceled)
+// gone is why a stream ended whose client wants no more of it. It is
+// [context.Canceled], so that a handler need not tell it from its context's error.
+type gone string
+
+func (g gone) Error() string { return string(g) }
+
+func (gone) Is(target error) bool { return target == context.Canceled }
+
+const (
+	errClientGone gone = "client has closed the connection"
+	errCancelled  gone = "client has cancelled the request"
 )
+
+var errOver = fmt.Errorf("stream is over, nobody reads it any more: %w", context.Canceled)
 
 // serverConn is one connection of a server: a goroutine that reads, one that
 // writes, and one for each stream's handler.
 type serverConn struct {
 	srv      *Server
 	conn     net.Conn
+	host     netip.Addr      // whom the connection counts for; invalid for nobody
 	ctx      context.Context // of all handlers
 	cancel   context.CancelCauseFunc
 	handlers sync.WaitGroup
-	queue    chan Request // those without a number; for the reader
+	writer   sync.WaitGroup
+	heard    atomic.Int64 // when bytes came last, by the clock of lastHeard
+
+	// Of the reader.
+	lines  lineReader
+	block  []byte       // whole lines that were read and not yet taken
+	spoken bool         // a whole line came
+	queue  chan *queued // requests without a number
 
 	w lineWriter // its mu guards what follows
 	// streams are those that run, by number; one at most is unnumbered.
 	streams map[int64]*serverStream
-	ping    *time.Timer
-	pinging bool
+	// running is how many requests hold a place: their handlers have not
+	// returned, though the client may have cancelled. It was 0 last at quiet.
+	running int
+	quiet   time.Time
+	blocked int // how many sends wait
+	tick    *time.Timer
+	ticking bool
 	ending  ending
+}
+
+// queued is a request without a number that waits for the one before it.
+type queued struct {
+	req  Request
+	came time.Time
+	// taken is closed when its turn comes; nil for one that is small.
+	taken chan struct{}
 }
 
 // ending is how a connection is closed once its last lines are written.
@@ -48,30 +78,19 @@ const (
 	endExit        // a fault: the process goes with it
 )
 
-func newServerConn(s *Server, conn net.Conn) *serverConn {
-	c := &serverConn{srv: s, conn: conn, streams: make(map[int64]*serverStream)}
+func newServerConn(s *Server, conn net.Conn, host netip.Addr) *serverConn {
+	c := &serverConn{srv: s, conn: conn, host: host, streams: make(map[int64]*serverStream), quiet: time.Now()}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.lines = lineReader{r: (*connReader)(c), max: cmpOr(s.MaxRequest, MaxLine), afford: s.afford}
 	c.w.init(conn)
 	return c
 }
 
-// serve runs the connection to its end.
+// serve runs the connection to its end, which end is told of.
 func (c *serverConn) serve() {
-	var writer sync.WaitGroup
-	writer.Go(c.write)
-	err := c.read()
-	// Nobody reads what is pending, unless this end is the one that closes.
-	gone := errors.Is(err, errClientGone)
-	c.close(!gone, err)
-	if !gone {
-		_, _ = io.Copy(io.Discard, c.conn) // until write has done what it says there
-	}
-	if c.queue != nil {
-		close(c.queue)
-	}
-	c.handlers.Wait()
-	writer.Wait()
-	c.conn.Close()
+	keepAlive(c.conn)
+	c.writer.Go(c.write)
+	c.readOn()
 }
 
 // write runs the writer and closes the connection after it.
@@ -109,65 +128,13 @@ func closeWrite(conn net.Conn) error {
 	return errors.ErrUnsupported
 }
 
-// read takes the client's lines until the connection ends or the client breaks
-// the rules; the first is errClientGone.
-func (c *serverConn) read() error {
-	lines := lineReader{r: c.conn}
-	for {
-		block, err := lines.next()
-		if errors.Is(err, errLineTooLong) {
-			c.reply(unnumbered, err.Error())
-			return err
-		}
-		if err != nil {
-			return errClientGone
-		}
-		for len(block) > 0 {
-			var line []byte
-			line, block = cutLine(block)
-			if err := c.take(line); err != nil {
-				c.reply(unnumbered, err.Error())
-				return err
-			}
-		}
-	}
-}
-
-// take acts on one line. Its error ends the connection.
-func (c *serverConn) take(line []byte) error {
-	if len(bytes.TrimSpace(line)) == 0 {
-		return nil // somebody presses the return key
-	}
-	if number, req, ok := plainRequest(line); ok {
-		return c.request(number, req)
-	}
-	f, err := decode(line)
-	if err != nil {
-		c.reply(unnumbered, `not a request: `+err.Error()+`; one looks like {"data":"hello"}`)
-		return nil //nolint:nilerr // the client is told, and may do better
-	}
-	switch f.Event {
-	case "":
-		req, err := f.request()
-		if err != nil {
-			c.reply(f.number(), "not a request: "+err.Error())
-			return nil //nolint:nilerr // as above
-		}
-		return c.request(f.number(), req)
-	case eventCancel:
-		c.cancelStream(f.number())
-	case eventCredit:
-		n, err := index(f.Event, f.ID)
-		if err != nil {
-			return err
-		}
-		c.grant(f.number(), n)
-	}
-	return nil
-}
-
 // request begins a request, or queues one that has no number.
 func (c *serverConn) request(number int64, req Request) error {
+	req.Peer = Peer{Addr: c.conn.RemoteAddr()}
+	var came time.Time
+	if req.Timeout > 0 {
+		came = time.Now()
+	}
 	if number != unnumbered {
 		c.w.mu.Lock()
 		_, taken := c.streams[number]
@@ -175,48 +142,81 @@ func (c *serverConn) request(number int64, req Request) error {
 		if taken {
 			return errors.New("stream number is in use")
 		}
-		if st := c.begin(number, req); st != nil {
+		if st := c.begin(number, req, came); st != nil {
 			c.handlers.Go(st.run)
 		}
 		return nil
 	}
 	if c.queue == nil {
-		queue := make(chan Request, maxQueued)
-		c.queue = queue
-		c.handlers.Go(func() {
-			for req := range queue {
-				if c.ctx.Err() != nil {
-					continue // nobody waits for the answer
-				}
-				if st := c.begin(unnumbered, req); st != nil {
-					st.run()
-				}
-			}
-		})
+		c.queue = make(chan *queued, maxQueued)
+		c.handlers.Go(c.runQueue)
+	}
+	q := &queued{req: req, came: came}
+	if len(req.Data) > largeBuffer {
+		q.taken = make(chan struct{}) // those behind it wait in the socket: they may be as large
 	}
 	select {
-	case c.queue <- req:
+	case c.queue <- q:
 	case <-c.ctx.Done():
+		return nil
+	}
+	if q.taken != nil {
+		select {
+		case <-q.taken:
+		case <-c.ctx.Done():
+		}
 	}
 	return nil
 }
 
+// runQueue runs the requests without a number one after another.
+func (c *serverConn) runQueue() {
+	over := false
+	defer func() {
+		if !over { // a function of the user's has called runtime.Goexit
+			c.handlers.Go(c.runQueue)
+		}
+	}()
+	for q := range c.queue {
+		if q.taken != nil {
+			close(q.taken)
+		}
+		if c.ctx.Err() != nil {
+			continue // nobody waits for the answer
+		}
+		if st := c.begin(unnumbered, q.req, q.came); st != nil {
+			st.run()
+		}
+	}
+	over = true
+}
+
 // waitRoom waits until the client has read enough to be sent more. Who asks
 // faster than it reads stops being read. The caller holds w.mu.
-func (c *serverConn) waitRoom() {
-	for c.w.open() && c.w.full() {
-		c.w.waitRoom()
+func (c *serverConn) waitRoom(q *waiter) {
+	for c.w.open() && !c.w.mayAdd(q) {
+		c.startTicks() // they see whether it reads at all
+		c.w.waitRoom(q)
 	}
 }
 
-// reply adds an error line that belongs to no running stream.
-func (c *serverConn) reply(number int64, comment string) {
+// say adds a line that belongs to no running stream.
+func (c *serverConn) say(number int64, event, comment string) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	c.waitRoom()
+	var q waiter
+	q.init(&c.w.mu)
+	c.waitRoom(&q)
 	if c.w.open() {
-		c.w.buf = appendEvent(c.w.buf, appendPrefix(nil, number), eventError, comment)
+		c.w.buf = appendEvent(c.w.buf, appendPrefix(nil, number), event, comment)
 		c.w.added()
+	}
+}
+
+// over notes that a request holds no place any more. The caller holds w.mu.
+func (c *serverConn) over() {
+	if c.running--; c.running == 0 {
+		c.quiet = time.Now()
 	}
 }
 
@@ -252,7 +252,36 @@ func (c *serverConn) close(flush bool, why error) {
 	for _, st := range c.streams {
 		st.abandon()
 	}
-	if c.ping != nil {
-		c.ping.Stop()
+	if c.tick != nil {
+		c.tick.Stop()
 	}
+}
+
+// idleSince returns since when nothing has happened on a connection on which
+// nothing runs.
+func (c *serverConn) idleSince() (time.Time, bool) {
+	heard := lastHeard(c.heard.Load())
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	idle := c.running == 0 && len(c.w.buf) == 0 && !c.w.writing && c.w.open()
+	if heard.After(c.quiet) {
+		return heard, idle
+	}
+	return c.quiet, idle
+}
+
+// drop closes a connection if nothing runs on it. A request that is on its way
+// finds the connection closed before its first line, as any that was idle for
+// long may be.
+func (c *serverConn) drop() bool {
+	c.w.mu.Lock()
+	idle := c.running == 0 && c.w.open()
+	if idle {
+		c.w.fail(net.ErrClosed)
+	}
+	c.w.mu.Unlock()
+	if idle {
+		c.conn.Close()
+	}
+	return idle
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"time"
 )
+
+// errLate is why nothing more can be sent once the request's time is over.
+var errLate = fmt.Errorf("%w: %w", errTimeOver, context.DeadlineExceeded)
 
 // serverStream is one request that a server has taken.
 type serverStream struct {
@@ -15,59 +18,134 @@ type serverStream struct {
 	req    Request
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	// stop lets go of what a request with a Timeout needs; nil for others.
+	stop func()
 
 	// Guarded by c.w.mu.
-	next   int  // index of the next item
-	credit int  // bytes of lines that the client is ready for
-	done   bool // the last line was added, or nobody wants it
-	more   sync.Cond
+	next    int  // index of the next item
+	credit  int  // bytes of lines that the client is ready for
+	done    bool // the last line was added, or nobody wants it
+	late    bool // the request's time is over
+	turn    waiter
+	blocked time.Time // since when a send waits; zero if none does
 }
 
-// begin takes a request, or refuses it and returns nil.
-func (c *serverConn) begin(number int64, req Request) *serverStream {
+// begin takes a request, or refuses it and returns nil. It came at that time.
+func (c *serverConn) begin(number int64, req Request, came time.Time) *serverStream {
 	st := &serverStream{
 		c: c, number: number, prefix: appendPrefix(make([]byte, 0, 32), number),
 		req: req, next: req.From, credit: initialCredit,
 	}
-	st.more.L = &c.w.mu
-	c.w.mu.Lock()
-	c.waitRoom()
-	c.w.mu.Unlock()
-	if err := c.srv.admit(req); err != nil {
-		c.srv.logRequest("request refused", st, err)
-		if c.srv.Refused != nil {
-			c.srv.Refused(req, err)
+	st.turn.init(&c.w.mu)
+	taken := false
+	err := errPanicked // unless Admit returns
+	defer func() {
+		if !taken {
+			st.refuse(err)
 		}
-		c.w.mu.Lock()
-		defer c.w.mu.Unlock()
-		st.refuse(err)
+	}()
+	if err = c.reserve(&st.turn); err == nil {
+		err = errPanicked
+		err = c.srv.admit(req)
+	}
+	if err != nil {
 		return nil
 	}
+	taken = true
 	c.srv.logRequest("request taken", st, nil)
+	st.ctx, st.cancel = context.WithCancelCause(c.ctx)
+	if req.Timeout > 0 {
+		st.limit(came.Add(req.Timeout))
+	}
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	st.ctx, st.cancel = context.WithCancelCause(c.ctx)
 	c.streams[number] = st
 	c.w.sharers = len(c.streams)
-	c.startPings()
+	c.startTicks()
 	return st
+}
+
+// reserve counts one more request on the connection, as soon as the client has
+// read enough to be answered.
+func (c *serverConn) reserve(q *waiter) error {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	c.waitRoom(q)
+	c.running++ // also if it is refused, until that is said
+	if limit := cmpOr(c.srv.MaxConnStreams, DefaultMaxConnStreams); c.running > limit {
+		return fmt.Errorf("%w: %d requests run on this connection, its limit", ErrOverloaded, limit)
+	}
+	return nil
+}
+
+// refuse adds the line with which a request is not taken.
+func (st *serverStream) refuse(err error) {
+	defer func() { // also if Refused does not return
+		st.c.w.mu.Lock()
+		defer st.c.w.mu.Unlock()
+		st.c.over()
+		st.last(err)
+	}()
+	st.c.srv.logRequest("request refused", st, err)
+	st.c.srv.tellRefused(st.req, err)
+}
+
+// limit ends the stream's context at a deadline, and with it what waits to send.
+func (st *serverStream) limit(deadline time.Time) {
+	ctx, cancel := context.WithDeadline(st.ctx, deadline)
+	unhook := context.AfterFunc(ctx, func() {
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return
+		}
+		st.c.w.mu.Lock()
+		defer st.c.w.mu.Unlock()
+		st.late = true
+		st.turn.wake.Signal()
+	})
+	st.ctx = ctx
+	st.stop = func() {
+		unhook()
+		cancel()
+	}
 }
 
 // run calls the handler and ends the stream as the handler says.
 func (st *serverStream) run() {
+	err := errPanicked
+	returned := false
+	defer func() {
+		if v := recover(); !returned {
+			st.c.srv.survived("Handler", st.req, v)
+		}
+		st.finish(err)
+	}()
 	st.start()
-	err := st.c.srv.Handler(st.ctx, st.req, func(a Annotated) error { return st.send(&a) })
+	err = st.c.srv.Handler(st.ctx, st.req, func(a Annotated) error { return st.send(&a) })
+	returned = true
+}
+
+// finish ends the stream of a handler that is over, and gives its place back.
+func (st *serverStream) finish(err error) {
 	st.c.srv.logRequest("request over", st, err)
-	st.c.w.mu.Lock()
+	if errors.Is(err, context.DeadlineExceeded) && errors.Is(st.ctx.Err(), context.DeadlineExceeded) {
+		err = errTimeOver
+	}
+	w := &st.c.w
+	w.mu.Lock()
 	if !st.done {
 		st.last(err)
 	}
 	alone := len(st.c.streams) == 1
-	st.leave()
-	if alone && len(st.c.w.buf) <= surelyFits {
-		st.c.w.writeNow() // with others, the writer takes their lines along
+	st.free()
+	st.c.over()
+	st.c.srv.release() // before the client can see the last line and ask again
+	if alone && len(w.buf) <= surelyFits {
+		w.writeNow() // with others, the writer takes their lines along
 	}
-	st.c.w.mu.Unlock()
+	w.mu.Unlock()
+	if st.stop != nil {
+		st.stop()
+	}
 	st.cancel(nil)
 }
 
@@ -99,10 +177,16 @@ func (st *serverStream) send(a *Annotated) error {
 		switch {
 		case st.done || w.err != nil || w.closing:
 			return errOver
+		case st.late:
+			return errLate
 		case w.muted || st.credit <= 0 && st.number != unnumbered:
-			st.more.Wait()
-		case w.full():
-			w.waitRoom()
+			st.block()
+			st.turn.wake.Wait()
+			st.unblock()
+		case !w.mayAdd(&st.turn):
+			st.block()
+			w.waitRoom(&st.turn)
+			st.unblock()
 		default:
 			buf, err := appendItem(w.buf, st.prefix, a)
 			if err != nil {
@@ -115,73 +199,61 @@ func (st *serverStream) send(a *Annotated) error {
 	}
 }
 
+// block notes that a send has begun to wait. The caller holds w.mu.
+func (st *serverStream) block() {
+	if st.blocked.IsZero() {
+		st.blocked = time.Now()
+	}
+	st.c.blocked++
+}
+
+// unblock notes that something has woken it. The caller holds w.mu.
+func (st *serverStream) unblock() { st.c.blocked-- }
+
 // add takes the writer's buffer back with a line of the stream's in it. The
 // caller holds w.mu.
 func (st *serverStream) add(buf []byte) {
-	st.credit -= len(buf) - len(st.c.w.buf)
-	st.c.w.buf = buf
-	st.c.w.added()
-}
-
-// last adds the line that err asks for and ends the stream. The caller holds w.mu.
-func (st *serverStream) last(err error) {
-	if fault, ok := errors.AsType[misbehaviour](err); ok {
-		st.misbehave(fault.kind)
-		return
-	}
-	if st.c.w.open() {
-		buf := st.c.w.buf
-		switch {
-		case err == nil:
-			buf = appendIndexEvent(buf, st.prefix, eventEnd, st.next)
-		case errors.Is(err, ErrDraining):
-			buf = appendEvent(buf, st.prefix, eventDraining, err.Error())
-		case errors.Is(err, ErrBroken):
-			buf = appendEvent(buf, st.prefix, eventError, brokenText)
-		default:
-			buf = appendEvent(buf, st.prefix, eventError, err.Error())
-		}
-		st.add(buf)
-	}
-	st.abandon()
-}
-
-// refuse adds the line with which a request is not taken. The caller holds w.mu.
-func (st *serverStream) refuse(err error) {
-	if errors.Is(err, ErrOverloaded) && st.c.w.open() {
-		st.add(appendEvent(st.c.w.buf, st.prefix, eventOverloaded, err.Error()))
-		return
-	}
-	st.last(err)
+	w := &st.c.w
+	n := len(buf) - len(w.buf)
+	st.credit -= n
+	st.blocked = time.Time{}
+	w.turns.charge(&st.turn, n)
+	w.buf = buf
+	w.added()
 }
 
 // abandon lets nothing more be sent. The caller holds w.mu.
 func (st *serverStream) abandon() {
 	st.done = true
-	st.more.Broadcast()
-	st.c.w.room.Broadcast()
+	st.turn.wake.Signal()
 }
 
-// leave gives the stream's number and place free, once. The caller holds w.mu.
-func (st *serverStream) leave() {
+// free lets the client use the stream's number again. The place is free only
+// when the handler has returned. The caller holds w.mu.
+func (st *serverStream) free() {
 	if st.c.streams[st.number] == st {
 		delete(st.c.streams, st.number)
 		st.c.w.sharers = len(st.c.streams)
-		st.c.srv.release()
 	}
+}
+
+// giveUp ends a stream that runs, with the line that err asks for. The caller
+// holds w.mu.
+func (st *serverStream) giveUp(err error) {
+	if !st.done {
+		st.last(err)
+	}
+	st.free()
+	st.cancel(err)
 }
 
 // cancelStream ends a stream that the client no longer wants.
 func (c *serverConn) cancelStream(number int64) {
 	c.w.mu.Lock()
-	st := c.streams[number]
-	if st != nil {
+	defer c.w.mu.Unlock()
+	if st := c.streams[number]; st != nil {
 		st.abandon()
-		st.leave() // now: the handler may take its time to return
-	}
-	c.w.mu.Unlock()
-	if st != nil {
-		st.cancel(errCancelled)
+		st.giveUp(errCancelled)
 	}
 }
 
@@ -192,6 +264,6 @@ func (c *serverConn) grant(number int64, n int) {
 	if st := c.streams[number]; st != nil {
 		// A sum beyond any use is the client's mistake; it must not wrap.
 		st.credit = min(st.credit+min(n, 1<<29), 1<<29)
-		st.more.Signal()
+		st.turn.wake.Signal()
 	}
 }

@@ -15,6 +15,9 @@ const (
 	// keepBuffer is the largest buffer that is kept for the next lines; one
 	// that a single long line has grown goes back.
 	keepBuffer = 2 * maxPending
+	// longPiece is how much of a line that took the buffer beyond that is written
+	// at a time, so that a slow network is seen to take it.
+	longPiece = 16 << 10
 	// fewBytes is less than what makes a write worth its system call.
 	fewBytes = 1 << 10
 	// surelyFits is less than the smallest buffer that systems give a socket.
@@ -41,11 +44,15 @@ type lineWriter struct {
 	closing bool   // write what is there, then stop
 	muted   bool   // write what is there, then fall silent (a fault)
 	data    sync.Cond
-	room    sync.Cond
-	waiting int       // how many wait for room
+	turns   turns     // of those who wait for room
 	writing bool      // a write is under way
 	sharers int       // how many goroutines add lines, if it is known
 	wrote   time.Time // when the last write began
+	// begun and written count the bytes that were ever given to the connection
+	// and that it has taken. It took the last ones at tookAt: while a long line
+	// is written, that shows whether the other end lives.
+	begun, written int64
+	tookAt         time.Time
 	// unanswered is how many bytes were written since the other end last said
 	// something, for ends that keep account of it.
 	unanswered int
@@ -54,7 +61,6 @@ type lineWriter struct {
 func (w *lineWriter) init(conn net.Conn) {
 	w.conn = conn
 	w.data.L = &w.mu
-	w.room.L = &w.mu
 	w.wrote = time.Now()
 }
 
@@ -89,14 +95,26 @@ func (w *lineWriter) write() {
 	out := w.buf
 	w.buf, w.spare = w.spare, nil
 	w.wrote = time.Now()
+	w.begun += int64(len(out))
 	w.unanswered += len(out)
 	w.writing = true
-	if w.waiting > 0 {
-		w.room.Broadcast()
-	}
+	w.turns.swap++
+	w.turns.grant()
 	w.mu.Unlock()
-	_, err := w.conn.Write(out)
+	var err error
+	rest := out
+	for len(rest) > keepBuffer && err == nil {
+		_, err = w.conn.Write(rest[:longPiece])
+		rest = rest[longPiece:]
+		w.mu.Lock()
+		w.took(longPiece)
+		w.mu.Unlock()
+	}
+	if err == nil {
+		_, err = w.conn.Write(rest)
+	}
 	w.mu.Lock()
+	w.took(len(rest))
 	w.writing = false
 	if cap(out) <= keepBuffer {
 		w.spare = out[:0]
@@ -104,6 +122,12 @@ func (w *lineWriter) write() {
 	if err != nil {
 		w.fail(err)
 	}
+}
+
+// took notes that the connection has taken n bytes. The caller holds mu.
+func (w *lineWriter) took(n int) {
+	w.written += int64(n)
+	w.tookAt = time.Now()
 }
 
 // writeNow is added for one who has nothing else to do: it writes in the
@@ -131,12 +155,17 @@ func (w *lineWriter) answered() {
 	w.unanswered = 0
 }
 
-// waitRoom waits until a line may be added or none can be. The caller holds mu
+// mayAdd reports whether there is room for a line and it is q's turn. The caller
+// holds mu.
+func (w *lineWriter) mayAdd(q *waiter) bool { return !w.full() && w.turns.isTurn(q) }
+
+// waitRoom waits until q may add a line or none can be added. The caller holds mu
 // and looks at its own state again afterwards.
-func (w *lineWriter) waitRoom() {
-	w.waiting++
-	w.room.Wait()
-	w.waiting--
+func (w *lineWriter) waitRoom(q *waiter) {
+	w.turns.wait(q)
+	if !w.full() {
+		w.turns.grant() // whoever is next need not wait for this one
+	}
 }
 
 // open reports whether a line may still be added. The caller holds mu.
@@ -155,7 +184,7 @@ func (w *lineWriter) fail(err error) {
 	}
 	w.buf = nil
 	w.data.Signal()
-	w.room.Broadcast()
+	w.turns.wakeAll()
 }
 
 // stop makes run return: once what waits is written, or at once.
@@ -175,5 +204,5 @@ func (w *lineWriter) finish() {
 	// Who does not read by now is not waited for.
 	_ = w.conn.SetWriteDeadline(time.Now().Add(lingerTime)) // best effort: without it the close takes longer
 	w.data.Signal()
-	w.room.Broadcast()
+	w.turns.wakeAll()
 }

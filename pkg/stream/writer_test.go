@@ -29,10 +29,12 @@ func (g *gate) SetWriteDeadline(time.Time) error { return nil }
 
 // add adds a line as a stream does: it waits for room first.
 func (w *lineWriter) add(line string) {
+	var q waiter
+	q.init(&w.mu)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.open() && w.full() {
-		w.waitRoom()
+	for w.open() && !w.mayAdd(&q) {
+		w.waitRoom(&q)
 	}
 	if w.open() {
 		w.buf = append(append(w.buf, line...), '\n')
@@ -162,8 +164,12 @@ func TestWriterGivesMemoryBack(t *testing.T) {
 		for range 3 {
 			w.add(strings.Repeat("x", MaxLine-1))
 			w.add("short")
-			g.pass <- nil
-			g.pass <- nil
+			for synctest.Wait(); w.writing; synctest.Wait() {
+				g.pass <- nil
+			}
+		}
+		if n := 3 * (MaxLine + len("short\n")); w.written != int64(n) || w.begun != w.written {
+			t.Errorf("counts %d bytes begun and %d written, want %d", w.begun, w.written, n)
 		}
 		synctest.Wait()
 		if n := cap(w.buf) + cap(w.spare); n > 2*keepBuffer {

@@ -1,0 +1,192 @@
+package stream
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// firstLineTimeout is how long a connection may send nothing before its first
+// line: who connects has a request, and sends it within round trips, of which
+// this is many.
+const firstLineTimeout = 10 * time.Second
+
+var (
+	errNoFirstLine  = fmt.Errorf("no request within %v", firstLineTimeout)
+	errUnaffordable = fmt.Errorf("%w: it holds too much of lines that are not finished", ErrOverloaded)
+)
+
+// connReader reads from a serverConn's connection and notes when.
+type connReader serverConn
+
+// Read is for a lineReader.
+func (r *connReader) Read(p []byte) (int, error) {
+	c := (*serverConn)(r)
+	if !c.spoken {
+		_ = c.conn.SetReadDeadline(time.Now().Add(firstLineTimeout)) // fails only if it is closed
+	}
+	n, err := c.conn.Read(p)
+	c.heard.Store(time.Now().UnixNano())
+	return n, err
+}
+
+// lastHeard is the time that connReader noted.
+func lastHeard(unixNano int64) time.Time { return time.Unix(0, unixNano) }
+
+// readOn reads to the connection's end and sees it closed. Where a function of
+// the user's calls runtime.Goexit, another goroutine reads on.
+func (c *serverConn) readOn() {
+	returned := false
+	defer func() {
+		if !returned {
+			c.srv.wg.Go(c.readOn)
+		}
+	}()
+	err := c.read()
+	returned = true
+	c.end(err)
+}
+
+// end sees the connection closed that ended with err, and all its goroutines over.
+func (c *serverConn) end(err error) {
+	c.lines.close()
+	// Nobody reads what is pending, unless this end is the one that closes.
+	clientGone := errors.Is(err, errClientGone)
+	c.close(!clientGone, err)
+	if !clientGone {
+		_, _ = io.Copy(io.Discard, c.conn) // until write has done what it says there
+	}
+	if c.queue != nil {
+		close(c.queue)
+	}
+	c.handlers.Wait()
+	c.writer.Wait()
+	c.conn.Close()
+	c.srv.forget(c)
+}
+
+// read takes the client's lines until the connection ends or the client breaks
+// the rules; the first is errClientGone.
+func (c *serverConn) read() error {
+	for {
+		for len(c.block) > 0 {
+			var line []byte
+			line, c.block = cutLine(c.block)
+			if err := c.take(line); err != nil {
+				return c.fault(err)
+			}
+		}
+		block, err := c.lines.next()
+		switch {
+		case errors.Is(err, errLineTooLong):
+			// The rest of it is read past if its beginning says whose it is.
+			if err := c.tooLong(block); err != nil {
+				return c.fault(err)
+			}
+		case errors.Is(err, errNoRoom):
+			return c.fault(errUnaffordable)
+		case errors.Is(err, os.ErrDeadlineExceeded) && !c.spoken:
+			return errNoFirstLine
+		case err != nil:
+			return errClientGone
+		default:
+			c.block = block
+			c.hasSpoken()
+		}
+	}
+}
+
+// fault tells the client why its connection ends.
+func (c *serverConn) fault(err error) error {
+	event := eventError
+	if errors.Is(err, ErrOverloaded) {
+		event = eventOverloaded
+	}
+	c.say(unnumbered, event, err.Error())
+	return err
+}
+
+// hasSpoken lifts the bound on the time to the first line.
+func (c *serverConn) hasSpoken() {
+	if c.spoken {
+		return
+	}
+	c.spoken = true
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if c.w.open() { // a closing one has a deadline of its own
+		_ = c.conn.SetReadDeadline(time.Time{}) // fails only if it is closed
+	}
+}
+
+// tooLong answers a line that is too long, of which line is the beginning. Its
+// error ends the connection.
+func (c *serverConn) tooLong(line []byte) error {
+	why := fmt.Errorf("line is longer than %d bytes", c.lines.max)
+	number, ok := leadingStream(line)
+	if !ok {
+		return why
+	}
+	c.harm(number, why)
+	return nil
+}
+
+// take acts on one line. Its error ends the connection.
+func (c *serverConn) take(line []byte) error {
+	if len(line) > c.lines.max {
+		return c.tooLong(line)
+	}
+	if len(bytes.TrimSpace(line)) == 0 {
+		return nil // somebody presses the return key
+	}
+	if number, req, ok := plainRequest(line); ok {
+		return c.request(number, req)
+	}
+	f, err := decodeLong(line)
+	if err != nil {
+		why := fmt.Errorf(`not a request: %w; one looks like {"data":"hello"}`, err)
+		if number, ok := leadingStream(line); ok {
+			c.harm(number, why)
+		} else {
+			c.say(unnumbered, eventError, why.Error()) // the client may do better
+		}
+		return nil
+	}
+	switch f.Event {
+	case "":
+		req, err := f.request()
+		if err != nil {
+			c.harm(f.number(), fmt.Errorf("not a request: %w", err))
+			return nil
+		}
+		return c.request(f.number(), req)
+	case eventCancel:
+		c.cancelStream(f.number())
+	case eventCredit:
+		n, err := index(f.Event, f.ID)
+		if err != nil {
+			return err
+		}
+		c.grant(f.number(), n)
+	case eventPing:
+		c.pong(f.To)
+	}
+	return nil
+}
+
+// harm answers a line that cannot be understood on the stream that it names, and
+// ends that stream if it runs: what the line was to say is lost.
+func (c *serverConn) harm(number int64, why error) {
+	c.w.mu.Lock()
+	st := c.streams[number]
+	if st != nil && number != unnumbered {
+		st.giveUp(why)
+		c.w.mu.Unlock()
+		return
+	}
+	c.w.mu.Unlock()
+	c.say(number, eventError, why.Error())
+}
