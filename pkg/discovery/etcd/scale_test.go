@@ -135,7 +135,7 @@ func BenchmarkApply10k(b *testing.B) {
 	for n := range records {
 		records[n] = discovery.Record{Key: fmt.Sprintf("%08d", n), Value: fleetValue(n)}
 	}
-	v.reset(records)
+	v.reset(listed(records...), nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		v.apply([]*mvccpb.Event{deleteEvent("00005000")})
