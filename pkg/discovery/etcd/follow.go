@@ -54,10 +54,9 @@ func (f *follower) run(ctx context.Context) error {
 		f.store.log.Debug("watch ended, listing again", "prefix", f.prefix, "error", reason)
 		if time.Since(began) > quiet {
 			pause = backoff{} // it had worked
-		} else if !pause.wait(ctx) {
-			return ctx.Err()
 		}
-		if !f.again(ctx, &pause) {
+		// The watches of a whole fleet may have ended at one moment.
+		if !pause.wait(ctx) || !f.again(ctx, &pause) {
 			return ctx.Err()
 		}
 	}
@@ -94,8 +93,10 @@ func (f *follower) first(ctx context.Context) error {
 	}
 }
 
-// again lists until that succeeds, and reports false if ctx ended first.
+// again lists until that succeeds, and reports false if ctx ended first. An
+// election alone does not make the set stale.
 func (f *follower) again(ctx context.Context, pause *backoff) bool {
+	began := time.Now()
 	for {
 		list, err := f.store.list(ctx, f.prefix)
 		if err == nil {
@@ -105,7 +106,9 @@ func (f *follower) again(ctx context.Context, pause *backoff) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		f.view.fail(err)
+		if !refusedInPassing(err) || time.Since(began) >= election {
+			f.view.fail(err)
+		}
 		if !pause.wait(ctx) {
 			return false
 		}
@@ -211,8 +214,9 @@ func (f *follower) check(ctx context.Context) error {
 		}
 		return err
 	}
-	// The count is of all records, and tells of those that are gone.
-	if len(newer.Kvs) > 0 || newer.Count != int64(records) {
+	// The count is of all records, and tells of those that are gone; the revision
+	// of an etcd that was put back to an earlier state.
+	if len(newer.Kvs) > 0 || newer.Count != int64(records) || newer.Header.Revision < rev {
 		return errMissed
 	}
 	f.view.advance(newer.Header.Revision)

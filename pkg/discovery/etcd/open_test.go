@@ -213,7 +213,9 @@ func TestRotatedCertificates(t *testing.T) {
 	tr.logs.wait(t, lineHealed, 1)
 	tr.watch.untilFresh(one)
 
+	warned := tr.logs.count(lineWarned)
 	server.Kill()
+	tr.logs.wait(t, lineWarned, warned+1)
 	ca.Renew()
 	ca.Issue("127.0.0.1")
 	ca.Issue("client")

@@ -173,7 +173,7 @@ func (r *renewals) renew(ctx context.Context, k *keeper, id clientv3.LeaseID) (l
 	if err != nil {
 		err = explain(r.ctx, err)
 		r.drop()
-		return 0, err
+		return 0, diagnose(ctx, k.store.cfg, err)
 	}
 	return resp.TTL, nil
 }

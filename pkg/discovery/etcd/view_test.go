@@ -1,13 +1,17 @@
 package etcd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
 )
 
 func putEvent(key, value string) *mvccpb.Event {
@@ -94,5 +98,57 @@ func TestView(t *testing.T) {
 	expect("the same list after a failure", true, "b=2 c=1 ")
 	if got := show(early); got != "a=1 b=1 c=1 " {
 		t.Errorf("a set that was taken has become %q", got)
+	}
+}
+
+// TestWatchIsPaced changes a large set many times: its reader gets what changes
+// together, a set at a time with a pause after it, and the last one whole.
+func TestWatchIsPaced(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t, etcdtest.Config{})
+	writer := openStore(t, at(server))
+	const records, changes = 5000, 400
+	var puts []clientv3.Op
+	behind := etcdtest.Client(t, server)
+	for n := range records {
+		if puts = append(puts, clientv3.OpPut(fleetKey(n), "x")); len(puts) == batchRecords {
+			if _, err := behind.Txn(t.Context()).Then(puts...).Commit(); err != nil {
+				t.Fatal(err)
+			}
+			puts = nil
+		}
+	}
+	began := time.Now()
+	var end time.Time
+	sets := make(chan int, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	defer cancel()
+	first := make(chan struct{})
+	reader := openStore(t, at(server))
+	go func() {
+		n := 0
+		for snap, err := range reader.Watch(ctx, prefix) {
+			if n++; n == 1 {
+				close(first)
+			}
+			if err != nil || len(snap.Records) == records+changes {
+				end = time.Now()
+				break
+			}
+		}
+		sets <- n
+	}()
+	<-first
+	for n := range changes {
+		put(t, writer, fleetKey(records+n), "x", 0)
+	}
+	n := <-sets
+	if ctx.Err() != nil {
+		t.Fatalf("the last change was not seen within %v", patient)
+	}
+	took := end.Sub(began)
+	t.Logf("%d sets for %d changes in %v", n, changes, took.Round(time.Millisecond))
+	if limit := 2 + int(took/pace(records)); n > limit {
+		t.Errorf("%d sets in %v, want %d at the most", n, took, limit)
 	}
 }
