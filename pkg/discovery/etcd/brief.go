@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -26,25 +27,41 @@ func (k *keeper) putBrief(ctx context.Context, key string, value []byte, ttl tim
 	k.begin(key)
 	var rev int64
 	err := k.store.insist(ctx, func(ctx context.Context) error {
-		// A lease whose answer is lost expires unused.
-		grant, err := k.store.client.Grant(ctx, wholeSeconds(ttl))
+		id := newLeaseID()
+		_, err := k.grants.LeaseGrant(ctx, &etcdserverpb.LeaseGrantRequest{ID: int64(id), TTL: wholeSeconds(ttl)})
 		if err != nil {
+			k.store.discard(id)
 			return err
 		}
-		resp, err := k.store.client.Put(ctx, key, string(value), clientv3.WithLease(grant.ID))
+		resp, err := k.store.client.Put(ctx, key, string(value), clientv3.WithLease(id))
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return errLeaseLost // it took etcd longer than ttl
 		}
-		if err == nil {
-			r.lease, rev = grant.ID, resp.Header.Revision
+		if err != nil {
+			k.store.discard(id)
+			return err
 		}
-		return err
+		r.lease, rev = id, resp.Header.Revision
+		return nil
 	})
 	k.end(key, rev, nil, err)
 	if err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// discard ends a lease that nothing stands under, as far as its owner knows, and
+// does not make the owner wait: Close does, or nothing would go out from a
+// process that ends.
+func (s *Store) discard(id clientv3.LeaseID) {
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		if _, err := s.client.Revoke(ctx, id); err != nil {
+			s.log.Debug("a lease without a record is left to expire", "error", err)
+		}
+	})
 }
 
 // Release implements [discovery.Lease].
@@ -67,4 +84,40 @@ func (r *briefRecord) Release(ctx context.Context) error {
 		return nil
 	}
 	return fmt.Errorf("releasing %s: %w", r.key, err)
+}
+
+// Left returns how long the record under key stands unless its owner renews its
+// lease, to half a second: 0 if it isn't there, or has no lease. It takes one
+// request for a record that a watch of this store has, and else two.
+func (s *Store) Left(ctx context.Context, key string) (time.Duration, error) {
+	ctx, leave, err := s.enter(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	var left time.Duration
+	err = s.call(ctx, func(ctx context.Context) error {
+		id, known := s.leaseOf(key)
+		if !known {
+			record, err := s.client.Get(ctx, key) // without its value etcd leaves out the lease
+			if err != nil || len(record.Kvs) == 0 {
+				return err
+			}
+			id = clientv3.LeaseID(record.Kvs[0].Lease)
+		}
+		if id == 0 {
+			return nil
+		}
+		lease, err := s.client.TimeToLive(ctx, id)
+		if err != nil {
+			return err
+		}
+		// etcd rounds down; -1 stands for a lease that has expired meanwhile.
+		left = time.Duration(lease.TTL)*time.Second + time.Second/2
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("asking how long %s stands: %w", key, err)
+	}
+	return max(left, 0), nil
 }

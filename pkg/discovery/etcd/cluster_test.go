@@ -81,3 +81,43 @@ func stays(t *testing.T, watch *observer, d time.Duration) {
 		}
 	}
 }
+
+// TestQuorumLost opens a new store when most members are gone: the one that is
+// left tells what it knows, and that this may be out of date.
+func TestQuorumLost(t *testing.T) {
+	t.Parallel()
+	servers := etcdtest.StartCluster(t, 3)
+	owner := openStore(t, at(servers...))
+	put(t, owner, one, "1", time.Hour)
+	for _, s := range servers[1:] {
+		s.Kill()
+	}
+	watch := observe(t, openStore(t, at(servers...)))
+	watch.untilStale(one)
+	servers[1].Restart()
+	watch.untilFresh(one)
+}
+
+// TestTwoClusters gives the members of two clusters as those of one.
+func TestTwoClusters(t *testing.T) {
+	t.Parallel()
+	a, b := etcdtest.Start(t, etcdtest.Config{}), etcdtest.Start(t, etcdtest.Config{})
+	cfg := at(a, b)
+	cfg.DialTimeout = patient // a busy machine may take its time to compare
+	refuses(t, cfg, patient, a.Endpoint(), b.Endpoint(), "different clusters")
+
+	// One that is away as the store is opened is found out when the lease seems
+	// to be lost.
+	b.Kill()
+	logs, log := capture()
+	cfg = at(a, b)
+	cfg.Logger = log
+	owner := openStore(t, cfg)
+	put(t, owner, one, "1", 0)
+	b.Restart()
+	behind := etcdtest.Client(t, a)
+	if _, err := behind.Revoke(t.Context(), leaseOf(t, behind, one)); err != nil {
+		t.Fatal(err)
+	}
+	logs.waitCause(t, lineWarned, "different clusters")
+}

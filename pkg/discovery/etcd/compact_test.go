@@ -50,11 +50,13 @@ func TestFollowFromCompacted(t *testing.T) {
 	f := &follower{store: s, prefix: prefix, view: newView()}
 	ctx, cancel := context.WithTimeout(t.Context(), patient)
 	defer cancel()
-	if err := f.follow(ctx, 1); !errors.Is(err, rpctypes.ErrCompacted) {
+	f.view.reset(listing{rev: 1}, nil)
+	if err := f.follow(ctx); !errors.Is(err, rpctypes.ErrCompacted) {
 		t.Errorf("following from a compacted revision ended with %v, want %v", err, rpctypes.ErrCompacted)
 	}
 
 	// The whole follower lists again, and never says that it is stale.
+	f = &follower{store: s, prefix: prefix, view: newView()}
 	done := make(chan error, 1)
 	go func() { done <- f.run(ctx) }()
 	<-f.view.changed

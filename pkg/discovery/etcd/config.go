@@ -1,13 +1,10 @@
 package etcd
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 )
@@ -32,7 +29,8 @@ type Config struct {
 
 	// CAFile holds the certificates that the servers' must be signed by, in
 	// PEM; default the system's. CertFile and KeyFile are this client's own
-	// certificate and its key, both or neither. They need https endpoints.
+	// certificate and its key, both or neither. They need https endpoints. They
+	// are read again for each connection, and may be replaced meanwhile.
 	CAFile, CertFile, KeyFile string
 
 	// LeaseTTL is how long kept records outlive this process if it dies.
@@ -44,7 +42,8 @@ type Config struct {
 	DialTimeout time.Duration
 
 	// Logger takes one warning for each outage in which records can't be kept,
-	// and details at debug level; default none.
+	// and for each further cause of it, one for each record that another owner
+	// replaces, and details at debug level; default none.
 	Logger *slog.Logger
 }
 
@@ -118,30 +117,4 @@ func checkEndpoints(endpoints []string) (scheme string, err error) {
 		scheme = u.Scheme
 	}
 	return scheme, nil
-}
-
-// tls returns nil when the endpoints do without.
-func (cfg Config) tls() (*tls.Config, error) {
-	if !strings.HasPrefix(cfg.Endpoints[0], "https:") {
-		return nil, nil
-	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if cfg.CAFile != "" {
-		pem, err := os.ReadFile(cfg.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("reading the CA's certificate: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("reading the CA's certificate: no certificate in %s", cfg.CAFile)
-		}
-	}
-	if cfg.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("reading the client certificate: %w", err)
-		}
-		conf.Certificates = []tls.Certificate{cert}
-	}
-	return conf, nil
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -47,7 +49,26 @@ func explain(ctx context.Context, err error) error {
 	if !ok {
 		return err
 	}
-	return &plainError{text: unquote(s.Message()), err: err}
+	text := unquote(s.Message())
+	if silent(text) {
+		text = noAnswer(connectTimeout).Error()
+	}
+	return &plainError{text: text, err: err}
+}
+
+// silent reports whether a connection failed because the other end took it and
+// said nothing until this one closed it. It goes by the text, which is all that
+// gRPC passes on.
+func silent(text string) bool {
+	for begin, end := range map[string]string{
+		"error reading server preface: ":    net.ErrClosed.Error(),
+		"authentication handshake failed: ": context.DeadlineExceeded.Error(),
+	} {
+		if strings.HasPrefix(text, begin) && strings.HasSuffix(text, end) {
+			return true
+		}
+	}
+	return false
 }
 
 // unquote takes the cause out of gRPC's connection errors, which read
@@ -67,15 +88,25 @@ func unquote(text string) string {
 }
 
 // transient reports whether a request that failed with err may do better if it
-// is repeated: nobody answered, there was no leader, or etcd had moved on.
+// is repeated: nobody answered, or etcd refused it in passing.
 func transient(err error) bool {
-	if unanswered(err) || errors.Is(err, errLeaseLost) || errors.Is(err, rpctypes.ErrCompacted) {
+	return unanswered(err) || errors.Is(err, errLeaseLost) || unavailable(err) || refusedInPassing(err)
+}
+
+// refusedInPassing reports whether etcd itself has refused a request for what
+// passes: no leader or another one, too much to do, a member that is still
+// catching up, a revision that it has moved on from.
+func refusedInPassing(err error) bool {
+	served, ok := errors.AsType[rpctypes.EtcdError](err)
+	if !ok {
+		return false
+	}
+	switch served {
+	case rpctypes.ErrTooManyRequests, rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner), rpctypes.ErrNotLeader,
+		rpctypes.ErrAuthOldRevision, rpctypes.ErrCompacted, rpctypes.ErrFutureRev:
 		return true
 	}
-	if served, ok := errors.AsType[rpctypes.EtcdError](err); ok {
-		return served.Code() == codes.Unavailable
-	}
-	return unavailable(err)
+	return served.Code() == codes.Unavailable
 }
 
 // unanswered reports whether a request ended by its own timeout. That the
@@ -92,4 +123,37 @@ func unanswered(err error) bool {
 func unavailable(err error) bool {
 	plain, ok := errors.AsType[*plainError](err)
 	return ok && status.Code(plain.err) == codes.Unavailable
+}
+
+// causes are those of one outage that have been told of. The zero causes has
+// none.
+type causes map[string]struct{}
+
+// add reports whether err is a cause of another kind than those before it.
+func (c *causes) add(err error) bool {
+	kind := kindOf(err)
+	if _, told := (*c)[kind]; told {
+		return false
+	}
+	if *c == nil {
+		*c = make(causes)
+	}
+	(*c)[kind] = struct{}{}
+	return true
+}
+
+// kindOf is one for all that etcd's absence may look like, which changes from
+// try to try, and else the text without its numbers, such as times and ports.
+func kindOf(err error) string {
+	text := err.Error()
+	refused := strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ")
+	if transient(err) && !refused {
+		return "away"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsDigit(r) {
+			return -1
+		}
+		return r
+	}, text)
 }

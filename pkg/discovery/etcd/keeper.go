@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/internal/owner"
 )
 
 // keeper holds the one lease of a store's kept records, and knows what etcd
@@ -28,20 +30,23 @@ type keeper struct {
 
 	renewals  renewals         // the loop's alone
 	prolonged clientv3.LeaseID // likewise: the lease it saw last
+	unlooked  int              // likewise: renewals since it looked what stands
 
 	mu      sync.Mutex // guards what follows
 	lease   clientv3.LeaseID
 	granted bool // etcd knows the lease, as far as anyone here has heard
+	doubt   bool // what stands under it may not be what should
 	kept    map[string]*keptRecord
 	putting map[string]*puts
 	writing chan struct{} // closed when the rewriting under way has ended; nil if none is
 }
 
-// keptRecord is a kept record and its [discovery.Lease]. It does not change.
+// keptRecord is a kept record and its [discovery.Lease].
 type keptRecord struct {
-	keeper *keeper
-	key    string
-	value  []byte
+	keeper   *keeper
+	key      string
+	value    []byte
+	replaced bool // the key is another owner's for now; guarded by keeper.mu
 }
 
 // puts are the Puts of one key that are under way at the same time.
@@ -95,6 +100,9 @@ func (k *keeper) put(ctx context.Context, key string, value []byte, _ time.Durat
 		return err
 	})
 	k.end(key, rev, r, err)
+	if errors.Is(err, errLeaseLost) {
+		err = k.store.leaseLost(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +130,11 @@ func (k *keeper) end(key string, rev int64, r *keptRecord, err error) {
 	if p.n--; p.n == 0 {
 		delete(k.putting, key)
 	}
-	if err != nil || rev < p.rev {
+	if err != nil {
+		k.doubt = true // etcd may have it all the same
+		return
+	}
+	if rev < p.rev {
 		return
 	}
 	p.rev = rev
@@ -133,14 +145,15 @@ func (k *keeper) end(key string, rev int64, r *keptRecord, err error) {
 	}
 }
 
-// Release implements [discovery.Lease]. If it fails, the record goes with the
-// next renewal of the lease that succeeds.
+// Release implements [discovery.Lease]. It takes 2 seconds at most. If it fails,
+// the record goes with the next renewal of the lease that succeeds, or with the
+// lease.
 func (r *keptRecord) Release(ctx context.Context) error {
 	k := r.keeper
 	k.mu.Lock()
 	if k.kept[r.key] != r {
 		k.mu.Unlock()
-		return nil // replaced, or released
+		return nil // put again, or released
 	}
 	delete(k.kept, r.key)
 	writing := k.writing
@@ -151,33 +164,65 @@ func (r *keptRecord) Release(ctx context.Context) error {
 		return nil // closed, and so released
 	}
 	defer leave()
-	if writing != nil {
-		// It may write this record once more.
-		select {
-		case <-writing:
-		case <-ctx.Done():
-		}
-	}
 	err = k.store.call(ctx, func(ctx context.Context) error {
-		return k.remove(ctx, r.key)
+		if writing != nil {
+			// It may write this record once more.
+			select {
+			case <-writing:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return k.remove(ctx, r)
 	})
 	if errors.Is(err, discovery.ErrClosed) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("releasing %s: %w", r.key, err)
+		k.doubts()
+		return fmt.Errorf("releasing %s (it expires within %ds): %w", r.key, k.ttl, err)
 	}
 	k.store.log.Debug("released", "key", r.key)
 	return nil
 }
 
-// remove deletes a key unless somebody else has put it since.
-func (k *keeper) remove(ctx context.Context, key string, also ...clientv3.Cmp) error {
+// doubts makes the next renewal look at what stands under the lease.
+func (k *keeper) doubts() {
 	k.mu.Lock()
-	ours := clientv3.Compare(clientv3.LeaseValue(key), "=", k.lease)
+	defer k.mu.Unlock()
+	k.doubt = true
+}
+
+// remove deletes a record unless somebody else has put its key since.
+func (k *keeper) remove(ctx context.Context, r *keptRecord) error {
+	k.mu.Lock()
+	lease := k.lease
 	k.mu.Unlock()
-	_, err := k.store.client.Txn(ctx).If(append(also, ours)...).Then(clientv3.OpDelete(key)).Commit()
+	removed, err := k.store.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.LeaseValue(r.key), "=", lease)).
+		Then(clientv3.OpDelete(r.key)).
+		Else(clientv3.OpGet(r.key)).
+		Commit()
+	if err != nil || removed.Succeeded {
+		return err
+	}
+	for _, found := range removed.Responses[0].GetResponseRange().Kvs {
+		if r.owns(found) {
+			_, err = k.store.client.Txn(ctx).
+				If(clientv3.Compare(clientv3.ModRevision(r.key), "=", found.ModRevision)).
+				Then(clientv3.OpDelete(r.key)).
+				Commit()
+		}
+	}
 	return err
+}
+
+// owns reports whether what was found under the record's key, and not under its
+// lease, is the record all the same: somebody has written it again or damaged it,
+// without a lease, so that it would stay for ever. What has a lease has an owner
+// or an end.
+func (r *keptRecord) owns(found *mvccpb.KeyValue) bool {
+	return found.Lease == 0 && (owner.Same(r.value, found.Value) || owner.Damaged(r.value, found.Value))
 }
 
 // grant makes sure, as far as can be known, that etcd has the lease.
@@ -210,23 +255,49 @@ func (k *keeper) lost(id clientv3.LeaseID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.lease == id && k.granted {
-		k.lease, k.granted = newLeaseID(), false
+		k.lease, k.granted, k.doubt = newLeaseID(), false, true
 	}
 }
 
-// revoke ends the lease and every record under it, in bounded time.
-func (k *keeper) revoke() error {
+// close ends the lease and every record under it, in bounded time.
+func (k *keeper) close() error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTimeout, noAnswer(closeTimeout))
+	defer cancel()
 	k.mu.Lock()
 	id, granted := k.lease, k.granted
+	empty := len(k.kept) == 0 && !k.doubt
 	k.mu.Unlock()
 	if !granted {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTimeout, noAnswer(closeTimeout))
-	defer cancel()
-	_, err := k.store.client.Revoke(ctx, id)
-	if err = explain(ctx, err); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+	var err error
+	if !empty {
+		err = k.removeStrays(ctx, id)
+	}
+	if err == nil {
+		_, err = k.store.client.Revoke(ctx, id)
+	}
+	if empty || errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return nil // nothing is left behind
+	}
+	if err = explain(ctx, err); err != nil {
 		return fmt.Errorf("releasing the records in etcd (they expire within %ds): %w", k.ttl, err)
+	}
+	return nil
+}
+
+// removeStrays removes the kept records that are in etcd, but not under the lease.
+func (k *keeper) removeStrays(ctx context.Context, id clientv3.LeaseID) error {
+	attached, err := k.store.client.TimeToLive(ctx, id, clientv3.WithAttachedKeys())
+	if err != nil {
+		return err
+	}
+	missing, _, done := k.compare(attached.Keys)
+	defer done()
+	for _, r := range missing {
+		if err := k.remove(ctx, r); err != nil {
+			return err
+		}
 	}
 	return nil
 }

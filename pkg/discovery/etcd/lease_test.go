@@ -110,27 +110,6 @@ func TestDeletedKeyIsWrittenAgain(t *testing.T) {
 	}
 }
 
-func TestReplacedKeyIsLeftAlone(t *testing.T) {
-	t.Parallel()
-	server := etcdtest.Start(t, etcdtest.Config{})
-	tr := trouble(t, at(server), at(server))
-	other := openStore(t, at(server))
-	lease := put(t, other, one, "other's", 0)
-	tr.logs.wait(t, "replaced by another owner", 1)
-	if err := lease.Release(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	tr.watch.untilFresh()
-	// A renewal later it is still gone.
-	put(t, tr.owner, two, "2", 0)
-	tr.watch.untilFresh(two)
-	if _, err := etcdtest.Client(t, server).Delete(t.Context(), two); err != nil {
-		t.Fatal(err)
-	}
-	tr.watch.untilFresh()
-	tr.watch.untilFresh(two)
-}
-
 // TestReleasedWhileAway checks that a record whose release failed does not live
 // on under a lease that is renewed for others.
 func TestReleasedWhileAway(t *testing.T) {

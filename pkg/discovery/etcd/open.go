@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -12,6 +13,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 const (
@@ -29,10 +32,11 @@ const (
 )
 
 // Open connects to etcd and makes one request, so that an etcd that can't be
-// used is found here: if none of the endpoints can be reached, or this client
-// is refused, the error names the endpoints and the cause. Both are returned as
-// soon as they are known, and at the latest after cfg.DialTimeout. ctx bounds
-// Open alone, not the store's life.
+// used is found here: if none of the endpoints can be reached, if they belong to
+// different clusters, or if this client is refused, the error names the
+// endpoints and the cause. Both are returned as soon as they are known, and at
+// the latest after cfg.DialTimeout; until then, what etcd refuses in passing is
+// asked for again. ctx bounds Open alone, not the store's life.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -46,13 +50,30 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 }
 
 func open(ctx context.Context, cfg Config) (*Store, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, cfg.DialTimeout, noAnswer(cfg.DialTimeout))
+	defer cancel()
+	var pause backoff
+	for {
+		s, err := connect(ctx, cfg)
+		if err == nil {
+			return s, nil
+		}
+		if !refusedInPassing(err) || !pause.wait(ctx) {
+			return nil, err
+		}
+	}
+}
+
+// connect makes a client and one request.
+func connect(ctx context.Context, cfg Config) (*Store, error) {
 	tlsConfig, err := cfg.tls()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, cfg.DialTimeout, noAnswer(cfg.DialTimeout))
-	defer cancel()
-
+	secrecy := insecure.NewCredentials()
+	if tlsConfig != nil {
+		secrecy = rotating{credentials.NewTLS(tlsConfig), cfg}
+	}
 	// The client lives until Close, but authenticates when it is made, under
 	// its own context.
 	clientCtx, clientCancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -62,7 +83,6 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 		Endpoints:            cfg.Endpoints,
 		Username:             cfg.Username,
 		Password:             cfg.Password,
-		TLS:                  tlsConfig,
 		Context:              clientCtx,
 		DialTimeout:          cfg.DialTimeout,
 		DialKeepAliveTime:    pingAfter,
@@ -71,6 +91,7 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 		MaxUnaryRetries: 2,
 		Logger:          zap.NewNop(),
 		DialOptions: []grpc.DialOption{
+			grpc.WithTransportCredentials(secrecy),
 			grpc.WithChainUnaryInterceptor(failFast),
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff: grpcbackoff.Config{
@@ -84,13 +105,13 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 		},
 	})
 	if err == nil {
-		err = greet(ctx, client)
+		err = greet(ctx, client, cfg)
 	}
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		err = diagnose(ctx, cfg, tlsConfig, explain(ctx, err))
+		err = hint(cfg, diagnose(ctx, cfg, explain(ctx, err)))
 		clientCancel()
 		if client != nil {
 			_ = client.Close() // the first error is the cause
@@ -100,15 +121,56 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	return newStore(cfg, client, clientCancel), nil
 }
 
-// greet makes a request that any client may make.
-func greet(ctx context.Context, client *clientv3.Client) error {
-	_, err := client.Get(ctx, "v1/", clientv3.WithKeysOnly())
+// greet makes a request that any client may make and any member can answer, also
+// one that has lost the others, and sees that all members are of one cluster.
+func greet(ctx context.Context, client *clientv3.Client, cfg Config) error {
+	differ := make(chan error, 1)
+	go func() {
+		// A member that says nothing must not hold up those that do for long.
+		ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout/5)
+		defer cancel()
+		differ <- oneCluster(ctx, client, cfg.Endpoints)
+	}()
+	_, err := client.Get(ctx, "v1/", clientv3.WithKeysOnly(), clientv3.WithSerializable())
 	if errors.Is(err, rpctypes.ErrPermissionDenied) {
 		// The client has been recognised. What it may read is for its first
 		// watch to find out.
-		return nil
+		err = nil
+	}
+	if different := <-differ; different != nil {
+		return different
 	}
 	return err
+}
+
+// oneCluster returns an error if the endpoints that answer belong to different
+// clusters: each would have records that the other knows nothing of.
+func oneCluster(ctx context.Context, client *clientv3.Client, endpoints []string) error {
+	if len(endpoints) < 2 {
+		return nil
+	}
+	clusters := make([]uint64, len(endpoints)) // 0 for no answer
+	var asking sync.WaitGroup
+	for i, endpoint := range endpoints {
+		asking.Go(func() {
+			if status, err := client.Status(ctx, endpoint); err == nil {
+				clusters[i] = status.Header.ClusterId
+			}
+		})
+	}
+	asking.Wait()
+	first := -1
+	for i, cluster := range clusters {
+		switch {
+		case cluster == 0:
+		case first < 0:
+			first = i
+		case cluster != clusters[first]:
+			return fmt.Errorf("%s and %s belong to different clusters (%x and %x)",
+				endpoints[first], endpoints[i], clusters[first], cluster)
+		}
+	}
+	return nil
 }
 
 // failFast makes a request fail with the cause when no endpoint can be

@@ -170,3 +170,57 @@ func TestOpenPlainServer(t *testing.T) {
 	https := strings.Replace(server.Endpoint(), "http:", "https:", 1)
 	refuses(t, Config{Endpoints: []string{https}}, atOnce, https, "without TLS")
 }
+
+// TestOpenSilent is of an endpoint that takes connections and says nothing.
+func TestOpenSilent(t *testing.T) {
+	t.Parallel()
+	silent, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	ca := etcdtest.NewCA(t)
+	for _, cfg := range []Config{
+		{Endpoints: []string{"http://" + silent.Addr().String()}},
+		{Endpoints: []string{"https://" + silent.Addr().String()}, CAFile: ca.File},
+		{Endpoints: []string{"http://" + silent.Addr().String()}, Username: "u", Password: "p"},
+	} {
+		refuses(t, cfg, patient, silent.Addr().String(), "no answer")
+	}
+}
+
+// TestRotatedCertificates lets the client's certificate expire, and then replaces
+// it, the server's and the CA's. The store says what is wrong in between, though
+// it has warned of the outage before, and goes on with the new ones.
+func TestRotatedCertificates(t *testing.T) {
+	t.Parallel()
+	ca := etcdtest.NewCA(t)
+	serverCert, serverKey := ca.Issue("127.0.0.1")
+	end := time.Now().Add(5 * time.Second)
+	clientCert, clientKey := ca.IssueUntil("client", end)
+	server := etcdtest.Start(t, etcdtest.Config{CertFile: serverCert, KeyFile: serverKey, ClientCAFile: ca.File})
+	cfg := at(server)
+	cfg.CAFile, cfg.CertFile, cfg.KeyFile = ca.File, clientCert, clientKey
+	tr := trouble(t, cfg, cfg)
+
+	server.Kill()
+	tr.watch.untilStale(one)
+	tr.logs.wait(t, lineWarned, 1)
+	<-time.After(time.Until(end))
+	server.Restart()
+	tr.logs.waitCause(t, lineWarned, "expired certificate")
+	ca.Issue("client")
+	tr.logs.wait(t, lineHealed, 1)
+	tr.watch.untilFresh(one)
+
+	warned := tr.logs.count(lineWarned)
+	server.Kill()
+	tr.logs.wait(t, lineWarned, warned+1)
+	ca.Renew()
+	ca.Issue("127.0.0.1")
+	ca.Issue("client")
+	server.Restart()
+	tr.logs.wait(t, lineHealed, 2)
+	put(t, tr.owner, two, "2", 0)
+	tr.watch.untilFresh(one, two)
+}

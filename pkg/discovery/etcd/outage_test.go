@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -169,19 +170,53 @@ func TestPutWhileAway(t *testing.T) {
 	}
 }
 
-// TestCloseWhileAway checks that Close waits for nobody.
-func TestCloseWhileAway(t *testing.T) {
+// TestLeavingWhileAway checks that neither a release nor Close waits for an etcd
+// that hangs, and that each says in one line what it leaves behind.
+func TestLeavingWhileAway(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
-	tr := trouble(t, at(server), at(server))
+	s := openStore(t, at(server))
+	lease := put(t, s, one, "1", 0)
+	put(t, s, two, "2", 0)
+	watch := observe(t, openStore(t, at(server)))
+	watch.untilFresh(one, two)
 	server.Freeze()
-	began := time.Now()
-	err := tr.owner.Close()
-	took := time.Since(began)
-	t.Logf("after %v: %v", took.Round(time.Millisecond), err)
-	if err == nil || took > 2*closeTimeout {
-		t.Errorf("Close returned %v after %v, want an error within about %v", err, took, closeTimeout)
+	for _, leave := range []struct {
+		what string
+		do   func() error
+	}{
+		{"releasing " + one, func() error { return lease.Release(t.Context()) }},
+		{"releasing the records in etcd", s.Close},
+	} {
+		ended := make(chan error, 1)
+		go func() { ended <- leave.do() }()
+		select {
+		case err := <-ended:
+			t.Log(err)
+			for _, text := range []string{leave.what, "expire", "no answer within"} {
+				if err == nil || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("the error is %q, want one line with %q", err, text)
+				}
+			}
+		case <-time.After(patient):
+			t.Fatalf("%s has not ended after %v", leave.what, patient)
+		}
 	}
 	server.Thaw()
-	tr.watch.untilFresh()
+	watch.untilFresh()
+}
+
+// TestClosedEmptyWhileAway closes a store that has nothing in etcd any more.
+func TestClosedEmptyWhileAway(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t, etcdtest.Config{})
+	s := openStore(t, at(server))
+	if err := put(t, s, one, "1", 0).Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server.Freeze()
+	if err := s.Close(); err != nil {
+		t.Errorf("Close has nothing to say, but says %v", err)
+	}
+	server.Thaw()
 }

@@ -24,9 +24,10 @@ func (k *keeper) run() {
 			if ctx.Err() != nil {
 				return
 			}
+			k.doubts()
 			pause = out.failed(err)
 		} else {
-			out.ended()
+			out.ended(k.stand())
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -48,6 +49,12 @@ func (k *keeper) renewSoon() {
 	}
 }
 
+// lookEvery is how many renewals there are to one look at what stands under the
+// lease, which finds records that were deleted or replaced within about one and
+// a half lease times. What the store itself has reason to doubt is looked at with
+// the next renewal.
+const lookEvery = 5
+
 // renew prolongs the lease, or takes a new one, and puts right what stands
 // under it.
 func (k *keeper) renew(ctx context.Context, out *outage) error {
@@ -55,14 +62,68 @@ func (k *keeper) renew(ctx context.Context, out *outage) error {
 	for range 3 {
 		id, err := k.prolong(ctx, out)
 		if err == nil {
-			err = k.restore(ctx, id)
+			err = k.look(ctx, id)
 		}
 		if !errors.Is(err, errLeaseLost) {
+			return err
+		}
+		if err := k.store.leaseLost(ctx); !errors.Is(err, errLeaseLost) {
 			return err
 		}
 		k.lost(id)
 	}
 	return errLeaseLost
+}
+
+// leaseLost returns why a lease was lost: errLeaseLost, unless it stands in
+// another cluster.
+func (s *Store) leaseLost(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if err := oneCluster(ctx, s.client, s.cfg.Endpoints); err != nil {
+		return err
+	}
+	return errLeaseLost
+}
+
+// look sees to what stands under the lease: all of it from time to time, and at
+// each turn what another owner has replaced, whose key may be free again.
+func (k *keeper) look(ctx context.Context, id clientv3.LeaseID) error {
+	k.unlooked++
+	k.mu.Lock()
+	all := k.doubt || k.unlooked >= lookEvery
+	var replaced []*keptRecord
+	for _, r := range k.kept {
+		if r.replaced {
+			replaced = append(replaced, r)
+		}
+	}
+	if !all && len(replaced) > 0 {
+		defer k.beginWriting()()
+	}
+	k.doubt = k.doubt && !all
+	k.mu.Unlock()
+	if !all {
+		return k.rewrite(ctx, id, replaced)
+	}
+	if err := k.restore(ctx, id); err != nil {
+		k.doubts()
+		return err
+	}
+	k.unlooked = 0
+	return nil
+}
+
+// stand reports whether any kept record stands, as far as is known.
+func (k *keeper) stand() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range k.kept {
+		if !r.replaced {
+			return true
+		}
+	}
+	return false
 }
 
 // prolong takes a lease if there is none, and renews it.
@@ -112,7 +173,7 @@ func (r *renewals) renew(ctx context.Context, k *keeper, id clientv3.LeaseID) (l
 	if err != nil {
 		err = explain(r.ctx, err)
 		r.drop()
-		return 0, err
+		return 0, diagnose(ctx, k.store.cfg, err)
 	}
 	return resp.TTL, nil
 }
@@ -140,12 +201,14 @@ func (r *renewals) drop() {
 	*r = renewals{}
 }
 
-// outage turns renewals that fail into one warning and one line at its end.
+// outage turns renewals that fail into one warning for each kind of cause, and
+// one line at its end.
 type outage struct {
 	log    *slog.Logger
 	since  time.Time // zero while all is well
 	tries  int
 	warned bool
+	told   causes
 	pause  backoff
 }
 
@@ -158,7 +221,7 @@ func (o *outage) failed(err error) time.Duration {
 	case o.tries == 1:
 		// One failure may be an election, or one member of several.
 		o.log.Debug("renewal failed, trying again", "error", err)
-	case !o.warned:
+	case o.told.add(err):
 		o.warned = true
 		o.log.Warn("can't keep the registration in etcd, trying until it is back", "error", err)
 	default:
@@ -177,12 +240,13 @@ func (o *outage) lost() {
 		return
 	}
 	o.warned = true
+	o.told.add(errLeaseLost)
 	o.log.Warn("etcd has lost the lease, registering again")
 }
 
-// ended takes note of a renewal that succeeded.
-func (o *outage) ended() {
-	if o.warned {
+// ended takes note of a renewal that succeeded, and of whether a record stands.
+func (o *outage) ended(stands bool) {
+	if o.warned && stands {
 		o.log.Info("registered in etcd again", "after", time.Since(o.since).Round(time.Millisecond))
 	}
 	*o = outage{log: o.log}

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/request-migration/migrate/pkg/discovery/internal/owner"
 )
 
 const (
@@ -37,17 +41,18 @@ func (k *keeper) restore(ctx context.Context, id clientv3.LeaseID) error {
 	}
 	missing, surplus, done := k.compare(attached.Keys)
 	defer done()
-	for len(missing) > 0 {
-		n := batch(missing)
-		if err := k.rewrite(ctx, id, missing[:n]); err != nil {
-			return fmt.Errorf("registering again: %w", err)
-		}
-		missing = missing[n:]
+	if err := k.rewrite(ctx, id, missing); err != nil {
+		return err
 	}
 	for _, key := range surplus {
-		// A Put of the same key may be on its way; it has a later revision.
-		old := clientv3.Compare(clientv3.ModRevision(key), "<", attached.Revision+1)
-		err := k.store.call(ctx, func(ctx context.Context) error { return k.remove(ctx, key, old) })
+		err := k.store.call(ctx, func(ctx context.Context) error {
+			_, err := k.store.client.Txn(ctx).If(
+				clientv3.Compare(clientv3.LeaseValue(key), "=", id),
+				// A Put of the same key may be on its way; it has a later revision.
+				clientv3.Compare(clientv3.ModRevision(key), "<", attached.Revision+1),
+			).Then(clientv3.OpDelete(key)).Commit()
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("removing a released record: %w", err)
 		}
@@ -69,9 +74,14 @@ func (k *keeper) compare(attached [][]byte) (missing []*keptRecord, surplus []st
 			surplus = append(surplus, key)
 		}
 	}
+	return slices.Collect(maps.Values(absent)), surplus, k.beginWriting()
+}
+
+// beginWriting makes Release wait until done is called. k.mu is held.
+func (k *keeper) beginWriting() (done func()) {
 	writing := make(chan struct{})
 	k.writing = writing
-	return slices.Collect(maps.Values(absent)), surplus, func() {
+	return func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.writing = nil
@@ -91,15 +101,54 @@ func batch(records []*keptRecord) int {
 	return len(records)
 }
 
-// rewrite puts each record whose key is gone. A key that is there under another
-// lease was put by somebody else, and is no longer kept.
+// rewrite puts the records whose keys are free, or only have copies without a
+// lease. Where a key is another owner's, that is the newest, and stands.
 func (k *keeper) rewrite(ctx context.Context, id clientv3.LeaseID, records []*keptRecord) error {
+	for len(records) > 0 {
+		n := batch(records)
+		free := func(r *keptRecord) clientv3.Cmp { return clientv3.Compare(clientv3.CreateRevision(r.key), "=", 0) }
+		found, err := k.putIf(ctx, id, records[:n], free)
+		if err != nil {
+			return fmt.Errorf("registering again: %w", err)
+		}
+		copies := make([]*keptRecord, 0, len(found))
+		for r, kv := range found {
+			if r.owns(kv) {
+				copies = append(copies, r)
+			}
+		}
+		same := func(r *keptRecord) clientv3.Cmp {
+			return clientv3.Compare(clientv3.ModRevision(r.key), "=", found[r].ModRevision)
+		}
+		changed, err := k.putIf(ctx, id, copies, same)
+		if err != nil {
+			return fmt.Errorf("registering again: %w", err)
+		}
+		if len(changed) > 0 {
+			k.doubts()
+		}
+		for r, kv := range found {
+			if !r.owns(kv) {
+				k.superseded(r, kv)
+			}
+		}
+		records = records[n:]
+	}
+	return nil
+}
+
+// putIf puts the records whose condition holds, in one transaction, and returns
+// what stands in place of the others.
+func (k *keeper) putIf(ctx context.Context, id clientv3.LeaseID, records []*keptRecord, condition func(*keptRecord) clientv3.Cmp) (map[*keptRecord]*mvccpb.KeyValue, error) {
+	if len(records) == 0 {
+		return nil, nil
+	}
 	ops := make([]clientv3.Op, len(records))
 	for i, r := range records {
 		ops[i] = clientv3.OpTxn(
-			[]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(r.key), "=", 0)},
+			[]clientv3.Cmp{condition(r)},
 			[]clientv3.Op{clientv3.OpPut(r.key, string(r.value), clientv3.WithLease(id))},
-			[]clientv3.Op{clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.LeaseValue(r.key), "=", id)}, nil, nil)},
+			[]clientv3.Op{clientv3.OpGet(r.key)},
 		)
 	}
 	var resp *clientv3.TxnResponse
@@ -108,29 +157,49 @@ func (k *keeper) rewrite(ctx context.Context, id clientv3.LeaseID, records []*ke
 		return err
 	})
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return errLeaseLost
+		return nil, errLeaseLost
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
+	found := make(map[*keptRecord]*mvccpb.KeyValue)
 	for i, r := range records {
 		one := resp.Responses[i].GetResponseTxn()
-		switch {
-		case one.Succeeded:
-			k.store.log.Debug("registered again", "key", r.key)
-		case !one.Responses[0].GetResponseTxn().Succeeded:
-			k.superseded(r)
+		if one.Succeeded {
+			k.registered(r)
+			continue
+		}
+		for _, kv := range one.Responses[0].GetResponseRange().Kvs {
+			found[r] = kv
 		}
 	}
-	return nil
+	return found, nil
 }
 
-// superseded takes note that somebody else has put the record's key.
-func (k *keeper) superseded(r *keptRecord) {
+// registered takes note that a record was put again.
+func (k *keeper) registered(r *keptRecord) {
+	k.mu.Lock()
+	returned := r.replaced
+	r.replaced = false
+	k.mu.Unlock()
+	level := slog.LevelDebug
+	if returned {
+		level = slog.LevelInfo // what a warning began
+	}
+	k.store.log.Log(context.Background(), level, "registered again", "key", r.key)
+}
+
+// superseded takes note of what stands in a record's place.
+func (k *keeper) superseded(r *keptRecord, found *mvccpb.KeyValue) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.kept[r.key] == r {
-		delete(k.kept, r.key)
-		k.store.log.Debug("replaced by another owner", "key", r.key)
+	if k.kept[r.key] != r || r.replaced || clientv3.LeaseID(found.Lease) == k.lease {
+		return
 	}
+	r.replaced = true
+	if owner.Same(r.value, found.Value) {
+		k.store.log.Debug("a copy under another lease stands in the record's place", "key", r.key)
+		return
+	}
+	k.store.log.Warn("replaced by another owner, registering again when the key is free", "key", r.key)
 }

@@ -107,8 +107,8 @@ func BenchmarkList10k(b *testing.B) {
 	}
 }
 
-// BenchmarkFollow10k times a change until a running watch has told of it, and
-// the registration of all before that.
+// BenchmarkFollow10k times a change, after a while without any, until a running
+// watch has told of it, and the registration of all before that.
 func BenchmarkFollow10k(b *testing.B) {
 	server := etcdtest.Start(b, etcdtest.Config{})
 	began := time.Now()
@@ -119,6 +119,9 @@ func BenchmarkFollow10k(b *testing.B) {
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
+		b.StopTimer()
+		<-time.After(pace(fleet))
+		b.StartTimer()
 		n++
 		value := fmt.Sprint(n)
 		put(b, stores[0], fleetKey(0), value, 0)
@@ -135,7 +138,7 @@ func BenchmarkApply10k(b *testing.B) {
 	for n := range records {
 		records[n] = discovery.Record{Key: fmt.Sprintf("%08d", n), Value: fleetValue(n)}
 	}
-	v.reset(records)
+	v.reset(listed(records...), nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		v.apply([]*mvccpb.Event{deleteEvent("00005000")})

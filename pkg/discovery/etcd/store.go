@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -44,15 +43,19 @@ type Store struct {
 	clientCancel context.CancelFunc
 	closing      sync.Once
 
-	mu     sync.Mutex // guards closed, and wg against being waited for too early
-	closed bool
-	wg     sync.WaitGroup // calls under way, and goroutines
+	mu        sync.Mutex // guards what follows, and wg against being waited for too early
+	closed    bool
+	followers map[*follower]struct{} // of the watches that run
+	wg        sync.WaitGroup         // calls under way, and goroutines
 }
 
 var _ discovery.Store = (*Store)(nil)
 
 func newStore(cfg Config, client *clientv3.Client, clientCancel context.CancelFunc) *Store {
-	s := &Store{cfg: cfg, log: cfg.Logger, client: client, clientCancel: clientCancel, patience: defaultPatience}
+	s := &Store{
+		cfg: cfg, log: cfg.Logger, client: client, clientCancel: clientCancel,
+		patience: defaultPatience, followers: make(map[*follower]struct{}),
+	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.keeper = newKeeper(s)
 	return s
@@ -85,8 +88,9 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Dura
 	return lease, nil
 }
 
-// Close implements [discovery.Store]. It takes a second at most, even if etcd
-// is away: then the error says so, and the records expire with their lease.
+// Close implements [discovery.Store]. It takes two seconds at most, even if
+// etcd is away: then the error says which records it leaves there, until their
+// lease ends.
 func (s *Store) Close() error {
 	var err error
 	s.closing.Do(func() {
@@ -96,9 +100,11 @@ func (s *Store) Close() error {
 		s.cancel(discovery.ErrClosed)
 		s.wg.Wait()
 
-		err = s.keeper.revoke()
+		err = s.keeper.close()
 		s.clientCancel()
-		err = errors.Join(err, s.client.Close())
+		if closeErr := s.client.Close(); err == nil {
+			err = closeErr
+		}
 	})
 	return err
 }
@@ -126,7 +132,7 @@ func (s *Store) enter(ctx context.Context) (_ context.Context, leave func(), err
 func (s *Store) call(ctx context.Context, request func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, noAnswer(requestTimeout))
 	defer cancel()
-	return explain(ctx, request(ctx))
+	return diagnose(ctx, s.cfg, explain(ctx, request(ctx)))
 }
 
 // insist makes a request and repeats it while it fails in passing.

@@ -36,6 +36,12 @@ func TestStore(t *testing.T) {
 			return join(tb)
 		},
 		Kill: func(_ testing.TB, s discovery.Store) { kill(s.(*Store)) },
+		Overwrite: func(tb testing.TB, _ discovery.Store, key string, value []byte) {
+			tb.Helper()
+			if _, err := behind.Put(tb.Context(), key, string(value)); err != nil {
+				tb.Fatalf("writing past the stores: %v", err)
+			}
+		},
 		// etcd looks for expired leases twice a second.
 		LeaseTime: 2 * time.Second,
 		TTL:       time.Second,

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -146,14 +147,16 @@ type logs struct {
 type line struct {
 	level slog.Level
 	text  string
+	attrs string // key=value, each followed by a space
 }
 
 // The lines that tests wait for.
 const (
-	lineWarned = "can't keep the registration in etcd, trying until it is back"
-	lineLost   = "etcd has lost the lease, registering again"
-	lineHealed = "registered in etcd again"
-	lineAgain  = "registered again"
+	lineWarned   = "can't keep the registration in etcd, trying until it is back"
+	lineLost     = "etcd has lost the lease, registering again"
+	lineHealed   = "registered in etcd again"
+	lineAgain    = "registered again"
+	lineReplaced = "replaced by another owner, registering again when the key is free"
 )
 
 func capture() (*logs, *slog.Logger) {
@@ -168,7 +171,12 @@ func (l *logs) WithGroup(string) slog.Handler            { return l }
 func (l *logs) Handle(_ context.Context, r slog.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lines = append(l.lines, line{r.Level, r.Message})
+	var attrs strings.Builder
+	r.Attrs(func(a slog.Attr) bool {
+		attrs.WriteString(a.String() + " ")
+		return true
+	})
+	l.lines = append(l.lines, line{r.Level, r.Message, attrs.String()})
 	close(l.added)
 	l.added = make(chan struct{})
 	return nil
@@ -177,26 +185,47 @@ func (l *logs) Handle(_ context.Context, r slog.Record) error {
 // wait returns when the text has been logged n times.
 func (l *logs) wait(tb testing.TB, text string, n int) {
 	tb.Helper()
+	l.waitFor(tb, fmt.Sprintf("%q, %d times", text, n), func() bool { return l.count(text) >= n })
+}
+
+// waitCause returns when a line with the text has named the cause.
+func (l *logs) waitCause(tb testing.TB, text, cause string) {
+	tb.Helper()
+	l.waitFor(tb, fmt.Sprintf("%q because of %q", text, cause), func() bool {
+		return slices.ContainsFunc(l.all(), func(line line) bool {
+			return line.text == text && strings.Contains(line.attrs, cause)
+		})
+	})
+}
+
+func (l *logs) waitFor(tb testing.TB, what string, logged func() bool) {
+	tb.Helper()
 	end := time.NewTimer(patient)
 	defer end.Stop()
 	for {
 		l.mu.Lock()
-		seen, added := 0, l.added
-		for _, line := range l.lines {
-			if line.text == text {
-				seen++
-			}
-		}
+		added := l.added
 		l.mu.Unlock()
-		if seen >= n {
+		if logged() {
 			return
 		}
 		select {
 		case <-added:
 		case <-end.C:
-			tb.Fatalf("%q was not logged within %v; the log is %v", text, patient, l.all())
+			tb.Fatalf("the log did not have %s within %v; it is %v", what, patient, l.all())
 		}
 	}
+}
+
+// count returns how often the text has been logged.
+func (l *logs) count(text string) int {
+	n := 0
+	for _, line := range l.all() {
+		if line.text == text {
+			n++
+		}
+	}
+	return n
 }
 
 func (l *logs) all() []line {

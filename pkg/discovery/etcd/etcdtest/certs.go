@@ -28,8 +28,17 @@ type CA struct {
 // NewCA makes an authority that nobody but its test trusts.
 func NewCA(tb testing.TB) *CA {
 	tb.Helper()
-	ca := &CA{tb: tb, dir: tb.TempDir(), key: newKey(tb)}
+	ca := &CA{tb: tb, dir: tb.TempDir()}
 	ca.File = filepath.Join(ca.dir, "ca.pem")
+	ca.Renew()
+	return ca
+}
+
+// Renew gives the CA another key and certificate, in the same file. What it has
+// signed before is not trusted any more.
+func (ca *CA) Renew() {
+	ca.tb.Helper()
+	ca.key = newKey(ca.tb)
 	ca.cert = &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "test CA"},
@@ -40,20 +49,25 @@ func NewCA(tb testing.TB) *CA {
 		KeyUsage:              x509.KeyUsageCertSign,
 	}
 	ca.sign(ca.cert, ca.key, ca.File)
-	return ca
 }
 
-// Issue makes a certificate for servers at host and for clients, and returns
-// the files that hold it and its key. A host that is an address is also put
-// down as one.
+// Issue makes a certificate for servers at host and for clients, good for a
+// day, and returns the files that hold it and its key. A host that is an address
+// is also put down as one. Issuing for a host again replaces the files.
 func (ca *CA) Issue(host string) (certFile, keyFile string) {
+	ca.tb.Helper()
+	return ca.IssueUntil(host, time.Now().Add(24*time.Hour))
+}
+
+// IssueUntil is Issue for a certificate that expires at end.
+func (ca *CA) IssueUntil(host string, end time.Time) (certFile, keyFile string) {
 	ca.tb.Helper()
 	key := newKey(ca.tb)
 	cert := &x509.Certificate{
 		SerialNumber: big.NewInt(2),
 		Subject:      pkix.Name{CommonName: host},
 		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
+		NotAfter:     end,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		DNSNames:     []string{host},

@@ -39,3 +39,11 @@ func (s *Server) EnableAuth(password string) {
 		s.tb.Fatalf("enabling etcd's authentication: %v", err)
 	}
 }
+
+// AddUser adds a user who may do nothing, to a server without authentication.
+func (s *Server) AddUser(name, password string) {
+	s.tb.Helper()
+	if _, err := Client(s.tb, s).UserAdd(s.tb.Context(), name, password); err != nil {
+		s.tb.Fatalf("adding %s to etcd: %v", name, err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -19,6 +20,7 @@ type Proxy struct {
 	ctx      context.Context // ended by close
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
+	bytes    atomic.Int64 // carried, both ways
 
 	mu    sync.Mutex
 	gate  chan struct{} // closed while traffic flows
@@ -34,11 +36,11 @@ func StartProxy(tb testing.TB, s *Server) *Proxy {
 		cancel()
 		tb.Fatal(err)
 	}
-	scheme, target, _ := strings.Cut(s.Endpoint(), "://")
+	scheme, _, _ := strings.Cut(s.Endpoint(), "://")
 	p := &Proxy{
 		listener: listener,
 		scheme:   scheme,
-		target:   target,
+		target:   s.address(),
 		ctx:      ctx,
 		cancel:   cancel,
 		gate:     make(chan struct{}),
@@ -52,6 +54,9 @@ func StartProxy(tb testing.TB, s *Server) *Proxy {
 
 // Endpoint returns the URL that reaches the server through the proxy.
 func (p *Proxy) Endpoint() string { return p.scheme + "://" + p.listener.Addr().String() }
+
+// Bytes returns how many bytes the proxy has carried so far, both ways.
+func (p *Proxy) Bytes() int64 { return p.bytes.Load() }
 
 // Cut parts the two sides. What they send stays in the network, as packets do
 // that TCP sends again and again.
@@ -106,6 +111,7 @@ func (p *Proxy) copy(dst, src net.Conn) {
 		if !p.pass() {
 			return
 		}
+		p.bytes.Add(int64(n))
 		if _, werr := dst.Write(buf[:n]); werr != nil || err != nil {
 			return
 		}

@@ -153,6 +153,12 @@ func (s *Server) launch() error {
 // Endpoint returns the server's client URL.
 func (s *Server) Endpoint() string { return s.endpoint }
 
+// address is where the server listens for clients.
+func (s *Server) address() string {
+	_, address, _ := strings.Cut(s.endpoint, "://")
+	return address
+}
+
 // Kill ends the server as kill -9 does, and returns when it is gone.
 func (s *Server) Kill() {
 	s.tb.Helper()
