@@ -18,6 +18,7 @@ import (
 type clock struct {
 	dir    *directory
 	timing timing
+	create func(dir *os.Root, name string) (*os.File, error) // createFile but in tests
 
 	mu    sync.Mutex  // guards what follows
 	probe *os.File    // nil until it is needed
@@ -118,7 +119,7 @@ func (c *clock) open() error {
 	}
 	defer shut(root)
 	name := tempName()
-	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := c.create(root, name)
 	if err != nil {
 		return err
 	}
@@ -150,6 +151,11 @@ func (c *clock) drop() {
 		_ = os.Remove(c.probe.Name()) // or others sweep it
 	}
 	c.probe = nil
+}
+
+// createFile makes a file that its user alone may use.
+func createFile(dir *os.Root, name string) (*os.File, error) {
+	return dir.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 }
 
 func writeFirst(f *os.File, first byte) error {

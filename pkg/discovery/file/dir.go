@@ -9,7 +9,10 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
 )
 
 // A directory is that of a store, with the buckets in it: the directories of
@@ -156,7 +159,7 @@ func (d *directory) join(bucket string) string {
 	return filepath.Join(d.path, filepath.FromSlash(bucket))
 }
 
-// buckets returns the names of the buckets that are there.
+// buckets returns the names that buckets would have and something has.
 func (d *directory) buckets() ([]string, error) {
 	root, err := d.open()
 	if gone(err) {
@@ -166,7 +169,8 @@ func (d *directory) buckets() ([]string, error) {
 		return nil, err
 	}
 	defer shut(root)
-	return fs.Glob(root.FS(), "[a-zA-Z0-9_-]*/[a-zA-Z0-9_-]*")
+	names, err := fs.Glob(root.FS(), "*/*")
+	return slices.DeleteFunc(names, func(name string) bool { return discovery.CheckPrefix(name+"/") != nil }), err
 }
 
 // sweepStrays removes the temporary files among names that their makers have

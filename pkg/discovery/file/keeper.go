@@ -495,7 +495,7 @@ func (k *keeper) write(l *lease, isNew bool) (err error) {
 	}
 	defer shut(dir)
 	temp := tempName()
-	f, err := dir.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := createFile(dir, temp)
 	if err != nil {
 		return err
 	}

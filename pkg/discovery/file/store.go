@@ -89,7 +89,7 @@ func Open(c Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening file store %s: the directory must be one that this user can use; choose another: %w", c.Dir, err)
 	}
-	clock := &clock{dir: dir, timing: c.timing}
+	clock := &clock{dir: dir, timing: c.timing, create: createFile}
 	s := &Store{
 		dir:     dir,
 		clock:   clock,
