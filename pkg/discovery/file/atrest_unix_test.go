@@ -25,13 +25,12 @@ const (
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {
-		if err := rest(role, os.Getenv(dirVariable)); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+		if err := rest(role, os.Getenv(dirVariable), os.Stdin, os.Stdout); err != nil { //nolint:forbidigo // it is this process's main function
+			panic(err)
 		}
 		return
 	}
-	os.Exit(m.Run())
+	m.Run()
 }
 
 // BenchmarkAtRest is what servers and clients cost that do nothing, each a
@@ -91,7 +90,7 @@ func startAll(b *testing.B, n int, role, dir string) []resting {
 	for i := range all {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), roleVariable+"="+role, dirVariable+"="+dir)
-		cmd.Stderr = os.Stderr
+		cmd.Stderr = b.Output()
 		in, err := cmd.StdinPipe()
 		if err != nil {
 			b.Fatal(err)
@@ -139,8 +138,9 @@ func (r resting) ask(b *testing.B) (cpu time.Duration, fewest int) {
 	return cpu, fewest
 }
 
-// rest is such a process.
-func rest(role, dir string) error {
+// rest is such a process: to each line of in it answers with its CPU time since
+// the last one, in nanoseconds, and the fewest records that it has seen since.
+func rest(role, dir string, in io.Reader, out io.Writer) error {
 	s, err := Open(Config{Dir: dir})
 	if err != nil {
 		return err
@@ -155,20 +155,25 @@ func rest(role, dir string) error {
 		}
 	} else {
 		go func() {
-			for snap := range s.Watch(ctx, bucketName+"/") {
+			for snap, err := range s.Watch(ctx, bucketName+"/") {
+				if err != nil {
+					return
+				}
 				current.Store(int64(len(snap.Records)))
 				fewest.Store(min(fewest.Load(), current.Load()))
 			}
 		}()
 	}
 	var last time.Duration
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+	for lines := bufio.NewScanner(in); lines.Scan(); {
 		var usage syscall.Rusage
 		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
 			return err
 		}
 		now := time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-		fmt.Println(int64(now-last), fewest.Swap(current.Load()))
+		if _, err := fmt.Fprintln(out, int64(now-last), fewest.Swap(current.Load())); err != nil {
+			return err
+		}
 		last = now
 	}
 	return nil

@@ -87,11 +87,15 @@ func (b *bucket) loop() {
 		case <-timer.C:
 		}
 		began := time.Now()
-		_ = b.scan(false) // how it fails is the watches' to tell
+		err := b.scan(false) // the watches tell of it
 		if !b.rest(time.Since(began)) {
 			return
 		}
-		timer.Reset(b.wait())
+		next := b.wait()
+		if err != nil {
+			next = jitter(b.store.timing.scan)
+		}
+		timer.Reset(next)
 	}
 }
 
@@ -139,7 +143,6 @@ type changes struct {
 	info  fs.FileInfo // of what path was; nil if it is gone
 	names map[string]bool
 	all   bool // more than names
-	deaf  bool // asking failed; that has been warned about
 }
 
 // maxNames bounds what is remembered between two scans.
@@ -249,12 +252,13 @@ func (b *bucket) hear(dir *os.Root) bool {
 	n, openErr := b.store.hear()
 	if err = errors.Join(err, openErr); err == nil && n != nil && path != "" {
 		if err = n.add(path); err == nil {
-			c.path, c.info, c.deaf = path, info, false
+			c.path, c.info = path, info
 		}
 	}
-	if err != nil && !c.deaf && b.store.ended(context.Background()) == nil {
-		c.deaf = true
-		b.store.log.Warn("no notice of changes in the file store, scanning it instead", "dir", b.path, "err", err)
+	if err != nil && b.store.ended(context.Background()) == nil {
+		b.store.deaf.Do(func() {
+			b.store.log.Warn("no notice of changes in the file store, scanning it instead", "dir", b.store.dir.path, "err", err)
+		})
 	}
 	return false
 }

@@ -63,7 +63,12 @@ func (c *clock) now() (moment, error) {
 	t, err := c.read()
 	if err != nil {
 		c.last, c.jump = reading{}, jump{} // of a clock that this one has nothing to do with
-		return moment{time: time.Now()}, fmt.Errorf("reading the file system's clock: %w", err)
+		// Without the probe's name, which is another each time: the same trouble
+		// is to read the same.
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			err = e.Err
+		}
+		return moment{time: time.Now()}, fmt.Errorf("reading the file system's clock by writing to %s: %w", c.dir.path, err)
 	}
 	return c.observe(reading{clock: t, machine: time.Now()}), nil
 }

@@ -114,13 +114,16 @@ func (k *keeper) run(done <-chan struct{}) {
 			began := time.Now()
 			next := k.timing.touch
 			if !k.round() {
-				// Whoever has the same trouble should not come back at once.
-				next = next/2 + rand.N(next/2)
+				next = jitter(next)
 			}
 			timer.Reset(max(next-time.Since(began), next/10))
 		}
 	}
 }
+
+// jitter returns half of d to d, so that those who have the same trouble don't
+// all come back at once.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
 // do has run do the task. If ctx ends before it has begun, it is not done.
 func (k *keeper) do(ctx context.Context, task func()) error {

@@ -145,6 +145,18 @@ func TestPutTooLate(t *testing.T) {
 	}
 }
 
+// TestJitter: those who try again at one time drift apart.
+func TestJitter(t *testing.T) {
+	least, most := time.Hour, time.Duration(0)
+	for range 1000 {
+		d := jitter(time.Second)
+		least, most = min(least, d), max(most, d)
+	}
+	if least < time.Second/2 || most > time.Second || most-least < time.Second/4 {
+		t.Errorf("a second becomes %v to %v", least, most)
+	}
+}
+
 // TestManyRecords: a round of touching looks at each record once, whatever the
 // directory holds beside them.
 func TestManyRecords(t *testing.T) {
@@ -258,7 +270,9 @@ func TestClockJumps(t *testing.T) {
 func TestUnwritable(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	put(t, s, ep+"1", "x")
+	if _, err := s.Put(t.Context(), ep+"1", []byte("x"), time.Hour); err != nil { // so that its store sweeps nothing
+		t.Fatal(err)
+	}
 	dead := write(t, recordPath(s, "2"), "x")
 	age(t, dead, time.Minute)
 	log := newLogbook()
@@ -269,6 +283,17 @@ func TestUnwritable(t *testing.T) {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: errFull}
 		}
 		return createFile(root, name)
+	}
+	sets := 0
+	ctx, cancel := context.WithTimeout(t.Context(), 6*quick().scan)
+	defer cancel()
+	for _, err := range reader.Watch(ctx, bucketName+"/") {
+		if err == nil {
+			sets++
+		}
+	}
+	if sets != 1 {
+		t.Errorf("the same trouble makes for %d sets", sets)
 	}
 	next := watch(t, reader)
 	snap := until(t, next, func(discovery.Snapshot) bool { return true })
@@ -285,9 +310,9 @@ func TestUnwritable(t *testing.T) {
 	full = false
 	reader.clock.mu.Unlock()
 	until(t, next, is("1"))
-	if n := log.count(""); n != 0 {
+	if n := log.count("skipping"); n != 0 {
 		t.Errorf("%d warnings:\n%s", n, log)
 	}
 }
 
-var errFull = errors.New("no space left on device") //nolint:gochecknoglobals // a sentinel
+var errFull = errors.New("no space left on device")

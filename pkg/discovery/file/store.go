@@ -64,6 +64,7 @@ type Store struct {
 	notifier *notifier          // nil until there are watches, and where there is none
 	told     map[string]told    // by bucket: what no longer needs to be
 
+	deaf     sync.Once // says that notices can't be had
 	closing  sync.Once
 	closeErr error
 }

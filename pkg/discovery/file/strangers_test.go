@@ -198,3 +198,26 @@ func TestFilesOfTheSystem(t *testing.T) {
 		t.Errorf("%d warnings:\n%s", n, log)
 	}
 }
+
+// TestNoNotice: a system that tells of no changes is warned of once.
+func TestNoNotice(t *testing.T) {
+	log := newLogbook()
+	s := openWith(t, Config{Dir: t.TempDir(), Logger: slog.New(log), timing: quick()})
+	if n, err := s.hear(); err == nil {
+		shut(n) // its add fails from now on
+	}
+	put(t, s, ep+"1", "x")
+	next := watch(t, s)
+	until(t, next, is("1"))
+	for _, err := range s.Watch(t.Context(), "v1/down/") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	put(t, s, ep+"2", "x")
+	until(t, next, is("1 2"))
+	if n := log.count("no notice of changes", "dir="+s.dir.path+" "); n != 1 {
+		t.Errorf("%d warnings, want 1:\n%s", n, log)
+	}
+}
