@@ -34,9 +34,9 @@ func (d *directory) check() error {
 	case gone(err):
 		return nil
 	case err != nil:
-		return err
+		return fmt.Errorf("the directory must be one that this user can use; choose another: %w", err)
 	case !info.IsDir():
-		return fmt.Errorf("%s is a file, not a directory", d.path)
+		return errors.New("it is a file, not a directory")
 	}
 	root, err := d.open()
 	switch {
@@ -58,14 +58,20 @@ func (d *directory) open() (*os.Root, error) {
 	if err != nil || !d.standard {
 		return root, err
 	}
-	// The one that was opened, which another may just have put there.
-	info, err := root.Stat(".")
+	link, err := os.Lstat(d.path)
+	if err == nil && link.Mode()&fs.ModeSymlink != 0 {
+		err = trustedLink(link, os.Geteuid())
+	}
 	if err == nil {
-		err = trusted(info, os.Geteuid())
+		// The one that was opened, which another may just have put there.
+		var info fs.FileInfo
+		if info, err = root.Stat("."); err == nil {
+			err = trusted(info, os.Geteuid())
+		}
 	}
 	if err != nil {
 		shut(root)
-		return nil, fmt.Errorf("%s can't be trusted: %w", d.path, err)
+		return nil, fmt.Errorf("%s can't be trusted: %w; choose another", d.path, err)
 	}
 	return root, nil
 }
@@ -81,6 +87,14 @@ func trusted(info fs.FileInfo, euid int) error {
 		return fmt.Errorf("it belongs to another user (uid %d)", uid)
 	case info.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("others than its owner can write there (mode %v)", info.Mode())
+	}
+	return nil
+}
+
+// trustedLink says why the user euid can't go by a symlink, or returns nil.
+func trustedLink(link fs.FileInfo, euid int) error {
+	if uid, _, ok := ownerOf(link); ok && uid != euid && uid != 0 {
+		return fmt.Errorf("it is a symlink of another user (uid %d)", uid)
 	}
 	return nil
 }

@@ -45,12 +45,12 @@ func TestLayout(t *testing.T) {
 func TestOpenUnusable(t *testing.T) {
 	blocker := write(t, filepath.Join(t.TempDir(), "blocker"), "x")
 	for dir, want := range map[string]string{
-		blocker:                         "is a file, not a directory",
+		blocker:                         ": it is a file, not a directory",
 		filepath.Join(blocker, "store"): "not a directory",
 	} {
 		_, err := Open(Config{Dir: dir})
 		if err == nil || !strings.HasPrefix(err.Error(), "opening file store "+dir+": ") || !strings.HasSuffix(err.Error(), want) {
-			t.Errorf("Open(%s): %v, want one line that ends in %q", dir, err, want)
+			t.Errorf("Open(%s): %v, want it to end in %q", dir, err, want)
 		}
 	}
 }
@@ -152,6 +152,24 @@ func TestDefaultDirectory(t *testing.T) {
 	for euid, ok := range map[int]bool{uid: true, uid + 1: false, 0: true} {
 		if err := trusted(info, euid); (err == nil) != ok {
 			t.Errorf("the directory of %d is trusted by %d: %v, want %v", uid, euid, err, ok)
+		}
+	}
+	link := filepath.Join(temp, "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	if uid == 0 {
+		uid = 12345 // links of root are fine
+		if err := os.Lchown(link, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err = os.Lstat(link); err != nil {
+		t.Fatal(err)
+	}
+	for euid, ok := range map[int]bool{uid: true, uid + 1: false, 0: false} {
+		if err := trustedLink(info, euid); (err == nil) != ok {
+			t.Errorf("the link of %d is trusted by %d: %v, want %v", uid, euid, err, ok)
 		}
 	}
 }

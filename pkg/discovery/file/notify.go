@@ -1,7 +1,9 @@
 package file
 
 import (
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -39,8 +41,9 @@ func (s *Store) heed(n notice) {
 		return
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, b := range s.buckets {
+	buckets := slices.Collect(maps.Values(s.buckets))
+	s.mu.Unlock() // a bucket's own lock comes before it
+	for _, b := range buckets {
 		b.heed(n)
 	}
 }

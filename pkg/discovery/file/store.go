@@ -88,7 +88,7 @@ func Open(c Config) (*Store, error) {
 		err = dir.check()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening file store %s: the directory must be one that this user can use; choose another: %w", c.Dir, err)
+		return nil, fmt.Errorf("opening file store %s: %w", c.Dir, err)
 	}
 	clock := &clock{dir: dir, timing: c.timing, create: createFile}
 	s := &Store{
