@@ -348,8 +348,12 @@ func (k *keeper) renew(dir *os.Root, l *lease) (lost bool, err error) {
 }
 
 // left reports whether info is that of the file as this store has left it.
-func (l *lease) left(info fs.FileInfo) bool {
-	return os.SameFile(info, l.info) && info.Size() == l.info.Size() && info.ModTime().Equal(l.info.ModTime())
+func (l *lease) left(info fs.FileInfo) bool { return unchanged(info, l.info) }
+
+// unchanged reports whether a file is the one that it was, and nobody has written
+// to it since.
+func unchanged(info, was fs.FileInfo) bool {
+	return os.SameFile(info, was) && info.Size() == was.Size() && info.ModTime().Equal(was.ModTime())
 }
 
 // found is what stands in the place of a record. What is no record is some
@@ -383,7 +387,7 @@ func (l *lease) owns(f found) bool {
 	return owner.Same(l.value, f.value) || owner.Damaged(l.value, f.value)
 }
 
-// touch sets the time of change of the file to the present. It does so by
+// touch sets the time of change of the file that info is of to the present. It does so by
 // writing the first byte over itself: then it is the file system that says what
 // the present is. What may not be written is put anew.
 func (k *keeper) touch(dir *os.Root, l *lease, info fs.FileInfo) error {
@@ -397,14 +401,18 @@ func (k *keeper) touch(dir *os.Root, l *lease, info fs.FileInfo) error {
 		return err
 	}
 	opened, err := f.Stat()
-	if err == nil && !os.SameFile(opened, info) {
+	if err == nil && !unchanged(opened, info) {
 		err = errReplaced
 	}
 	if err == nil {
 		err = writeFirst(f, l.content[0])
 	}
+	var written fs.FileInfo
 	if err == nil {
-		l.info, err = f.Stat()
+		written, err = f.Stat()
+	}
+	if err == nil && written.Size() == int64(len(l.content)) { // else the next round looks into it
+		l.info = written
 	}
 	return errors.Join(err, f.Close())
 }

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -172,6 +173,38 @@ func TestChangedByHand(t *testing.T) {
 			t.Errorf("%d warnings after %d changes:\n%s", n, i+1, log)
 		}
 	}
+}
+
+// TestCutWhileTouched: damage that is done between a look at a record and the
+// touch does not pass for the owner's own work.
+func TestCutWhileTouched(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	l := put(t, s, ep+"1", `{"incarnation":"4d2"}`).(*lease)
+	if err := s.keeper.do(t.Context(), func() {
+		dir, err := s.dir.bucket(bucketName)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer shut(dir)
+		looked, err := dir.Lstat(l.file)
+		if err == nil {
+			err = os.Truncate(recordPath(s, "1"), 0)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		if err := s.keeper.touch(dir, l, looked); !errors.Is(err, errReplaced) {
+			t.Errorf("touching: %v, want %v", err, errReplaced)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the record is whole again", func() bool {
+		content, err := os.ReadFile(recordPath(s, "1"))
+		return err == nil && string(content) == string(l.value)
+	})
 }
 
 // TestFilesOfTheSystem: what systems and programs leave in any directory is

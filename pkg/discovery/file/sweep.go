@@ -27,7 +27,7 @@ func (t timing) life(ttl time.Duration) time.Duration {
 // back to life between the two: then it misses the record and puts it again.
 func removeDead(dir *os.Root, name string, info fs.FileInfo) error {
 	now, err := dir.Lstat(name)
-	if gone(err) || err == nil && (!os.SameFile(now, info) || !now.ModTime().Equal(info.ModTime())) {
+	if gone(err) || err == nil && !unchanged(now, info) {
 		return nil
 	}
 	if err != nil {
