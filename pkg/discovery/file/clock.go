@@ -20,12 +20,13 @@ type clock struct {
 	timing timing
 	create func(dir *os.Root, name string) (*os.File, error) // createFile but in tests
 
-	mu    sync.Mutex  // guards what follows
-	probe *os.File    // nil until it is needed
-	named bool        // the system keeps the name of an open file
-	in    fs.FileInfo // the directory that probe was made in
-	last  reading     // zero before the first
-	jump  jump        // the latest
+	mu     sync.Mutex  // guards what follows
+	probe  *os.File    // nil until it is needed
+	named  bool        // the system keeps the name of an open file
+	in     fs.FileInfo // the directory that probe was made in
+	last   reading     // zero before the first
+	jump   jump        // the latest
+	closed bool
 }
 
 // A reading is what the clock said at a moment of this machine's.
@@ -93,6 +94,9 @@ func (c *clock) observe(r reading) moment {
 
 // read returns the time of change of the probe, which it writes to.
 func (c *clock) read() (time.Time, error) {
+	if c.closed {
+		return time.Time{}, os.ErrClosed
+	}
 	in, err := os.Stat(c.dir.path)
 	if err != nil {
 		return time.Time{}, err
@@ -139,10 +143,11 @@ func (c *clock) open() error {
 	return nil
 }
 
-// close ends the use of the probe. The clock can be read again all the same.
+// close ends the use of the clock.
 func (c *clock) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.closed = true
 	c.drop()
 }
 
