@@ -176,6 +176,27 @@ func TestManyRecords(t *testing.T) {
 	}
 }
 
+// TestManyOwners: the work of an owner does not grow with the number of others,
+// so that many who touch three times as often as need be find the time to.
+func TestManyOwners(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	often := standardTiming()
+	often.touch /= 3
+	const n = 300
+	for i := range n {
+		put(t, openWith(t, Config{Dir: dir, timing: often}), fmt.Sprintf("%s%04d", ep, i), "x")
+	}
+	reader := openWith(t, Config{Dir: dir, timing: often})
+	ctx, cancel := context.WithTimeout(t.Context(), often.dead*3/2)
+	defer cancel()
+	for snap, err := range reader.Watch(ctx, bucketName+"/") {
+		if err == nil && len(snap.Records) != n {
+			t.Errorf("there are %d of %d records", len(snap.Records), n)
+		}
+	}
+}
+
 // TestDeadAreSwept: what short-lived processes leave behind goes by itself while
 // any owner lives, though nobody watches.
 func TestDeadAreSwept(t *testing.T) {
