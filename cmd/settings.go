@@ -135,6 +135,7 @@ type common struct {
 	store    string
 	storeSet bool // and not by default
 	fileDir  string
+	fileSet  bool // and not by default
 	etcd     []string
 	endpoint discovery.Endpoint
 	logs     *logs
@@ -151,7 +152,7 @@ func readCommon(cmd *cobra.Command, level string) (common, error) {
 		}
 		return s
 	}
-	c := common{store: get("store-kv"), storeSet: flags.Changed("store-kv"), fileDir: get("file-kv")}
+	c := common{store: get("store-kv"), storeSet: flags.Changed("store-kv"), fileDir: get("file-kv"), fileSet: flags.Changed("file-kv")}
 	var err error
 	if c.etcd, err = flags.GetStringSlice("etcd-endpoints"); err != nil {
 		return common{}, fmt.Errorf("reading --etcd-endpoints: %w", err)

@@ -22,7 +22,11 @@ func (c *common) openStore(ctx context.Context) (discovery.Store, error) {
 	log := c.logs.For("discovery")
 	switch c.store {
 	case "file":
-		return file.Open(file.Config{Dir: c.fileDir, Logger: log})
+		dir := c.fileDir
+		if !c.fileSet {
+			dir = "" // the same, but used only where no other user can write
+		}
+		return file.Open(file.Config{Dir: dir, Logger: log})
 	case "etcd":
 		ttl, err := leaseTTL(os.Getenv("ETCD_LEASE_TTL"))
 		if err != nil {

@@ -19,10 +19,11 @@ func BenchmarkScan(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			bucket, err := s.bucket(bucketName)
+			bucket, err := s.watched(bucketName)
 			if err != nil {
 				b.Fatal(err)
 			}
+			defer bucket.leave()
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := bucket.scan(exact); err != nil {

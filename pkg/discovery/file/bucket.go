@@ -1,104 +1,113 @@
 package file
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
+	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/discovery/internal/latest"
 )
 
-// A bucket is one directory of records, such as v1/instances, with a goroutine
-// that keeps this store's records in it alive and finds out about all others.
+// A bucket is one directory of records, such as v1/instances, that is watched,
+// with a goroutine that scans it. There is one as long as there are watches.
 type bucket struct {
 	store *Store
 	name  string // slash-separated, below the store's directory
 	path  string // absolute, in the system's form
 
+	watches int           // running now; guarded by store.mu
+	done    chan struct{} // closed with the last
 	poked   chan struct{} // something has changed: scan
 	retimed chan struct{} // something expires sooner than the loop knows
-	watches atomic.Int64  // running now
 	set     *latest.Value[discovery.Snapshot]
 	changes changes
 
-	mu     sync.Mutex // guards what follows, and this store's own files
-	closed bool
-	owned  map[string]*lease // by file name
-	outage bool              // its owned records could not all be kept
-
 	scanMu  sync.Mutex       // guards what follows: one scan at a time
 	seen    map[string]entry // what the last scan found, by file name
-	probe   string           // the file that tells the file system's time
 	expires time.Time        // when the next record does; zero if none will
-	missing bool             // a record that is kept was not there
 }
 
-func newBucket(s *Store, name string) *bucket {
-	return &bucket{
-		store:   s,
-		name:    name,
-		path:    filepath.Join(s.dir, filepath.FromSlash(name)),
-		poked:   make(chan struct{}, 1),
-		retimed: make(chan struct{}, 1),
-		set:     latest.New(discovery.Snapshot{}),
-		owned:   make(map[string]*lease),
-		probe:   tempName(),
+// watched returns the bucket of that name for one watch, which leaves it again.
+func (s *Store) watched(name string) (*bucket, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, discovery.ErrClosed
+	}
+	b, ok := s.buckets[name]
+	if !ok {
+		b = &bucket{
+			store:   s,
+			name:    name,
+			path:    s.dir.join(name),
+			done:    make(chan struct{}),
+			poked:   make(chan struct{}, 1),
+			retimed: make(chan struct{}, 1),
+			set:     latest.New(discovery.Snapshot{}),
+		}
+		s.buckets[name] = b
+		s.wg.Go(b.loop)
+	}
+	b.watches++
+	return b, nil
+}
+
+// leave ends one watch's use of the bucket.
+func (b *bucket) leave() {
+	s := b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b.watches--; b.watches == 0 {
+		delete(s.buckets, b.name)
+		close(b.done)
 	}
 }
 
-// loop touches and scans until the store is closed.
+// loop scans until there are no more watches.
 func (b *bucket) loop() {
-	timing := b.store.timing
-	touchAt := time.Now().Add(timing.touch)
-	timer := time.NewTimer(timing.touch)
+	defer b.unhear()
+	timer := time.NewTimer(b.store.timing.scan)
 	defer timer.Stop()
 	for {
 		select {
+		case <-b.done:
+			return
 		case <-b.store.done:
 			return
 		case <-b.retimed:
-			timer.Reset(b.wait(touchAt))
+			timer.Reset(b.wait())
 			continue
 		case <-b.poked:
 		case <-timer.C:
 		}
-		if !b.active() {
-			timer.Reset(timing.touch)
-			continue
-		}
 		began := time.Now()
-		// Touch first: after a pause of the whole process, what is ours would
-		// look dead.
-		if !began.Before(touchAt) {
-			b.touch()
-			touchAt = began.Add(timing.touch)
-		}
-		// How a scan fails is the watches' to tell.
-		if err := b.scan(false); err == nil && b.lacks() {
-			b.touch()
-			_ = b.scan(false)
-		}
+		err := b.scan(false) // the watches tell of it
 		if !b.rest(time.Since(began)) {
 			return
 		}
-		timer.Reset(b.wait(touchAt))
+		next := b.wait()
+		if err != nil {
+			next = jitter(b.store.timing.scan)
+		}
+		timer.Reset(next)
 	}
 }
 
 // rest waits after a scan, so that a burst of changes in a large directory does
-// not turn into scans without end: they take a tenth of the time at most. It
-// returns false once the store is closed.
+// not turn into scans without end: they take a tenth of the time, but what comes
+// is never unseen for more than a scan's turn. It returns false at the end.
 func (b *bucket) rest(scan time.Duration) bool {
-	timer := time.NewTimer(max(5*time.Millisecond, 9*scan))
+	timer := time.NewTimer(min(max(5*time.Millisecond, 9*scan), b.store.timing.scan))
 	defer timer.Stop()
 	select {
+	case <-b.done:
+		return false
 	case <-b.store.done:
 		return false
 	case <-timer.C:
@@ -107,31 +116,14 @@ func (b *bucket) rest(scan time.Duration) bool {
 }
 
 // wait returns how long there is nothing to do.
-func (b *bucket) wait(touchAt time.Time) time.Duration {
-	d := time.Until(touchAt)
-	if b.watches.Load() > 0 {
-		d = min(d, b.store.timing.scan)
-		b.scanMu.Lock()
-		defer b.scanMu.Unlock()
-		if !b.expires.IsZero() {
-			d = min(d, time.Until(b.expires))
-		}
-	}
-	return max(d, time.Millisecond)
-}
-
-// active reports whether anybody has to do with the bucket now.
-func (b *bucket) active() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.watches.Load() > 0 || len(b.owned) > 0
-}
-
-// lacks reports whether the last scan missed a record that this store keeps.
-func (b *bucket) lacks() bool {
+func (b *bucket) wait() time.Duration {
+	d := b.store.timing.scan
 	b.scanMu.Lock()
 	defer b.scanMu.Unlock()
-	return b.missing
+	if !b.expires.IsZero() {
+		d = min(d, time.Until(b.expires))
+	}
+	return max(d, time.Millisecond)
 }
 
 func (b *bucket) poke()   { signal(b.poked) }
@@ -144,77 +136,169 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// open returns the bucket's directory, which it makes if it isn't there. It
-// does so anew each time, as the directory may be deleted and made again while
-// the store is in use.
-func (b *bucket) open() (*os.Root, error) {
-	if err := os.MkdirAll(b.store.dir, 0o700); err != nil {
-		return nil, err
-	}
-	root, err := os.OpenRoot(b.store.dir)
-	if err != nil {
-		return nil, err
-	}
-	defer shut(root)
-	for _, name := range []string{path.Dir(b.name), b.name} {
-		info, err := root.Lstat(name)
-		if gone(err) {
-			if err := root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-				return nil, err
-			}
-			info, err = root.Lstat(name)
+// changes is what the system has told of a directory since the last scan.
+type changes struct {
+	mu    sync.Mutex  // guards what follows
+	path  string      // that notices are asked of: the bucket's, or one above; empty if none are
+	info  fs.FileInfo // of what path was; nil if it is gone
+	names map[string]bool
+	all   bool // more than names
+}
+
+// maxNames bounds what is remembered between two scans.
+const maxNames = 10_000
+
+// heed takes a notice, of whichever directory.
+func (b *bucket) heed(n notice) {
+	c := &b.changes
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case n.lost:
+		c.names, c.all = nil, true
+	case n.dir != c.path:
+		return
+	case n.name == "":
+		c.info = nil
+	case c.path != b.path:
+		if !leadsTo(c.path, n.name, b.path) {
+			return
 		}
+	case len(c.names) >= maxNames:
+		c.names, c.all = nil, true
+	default:
+		if c.names == nil {
+			c.names = make(map[string]bool)
+		}
+		c.names[n.name] = true
+	}
+	b.poke()
+}
+
+func (c *changes) addAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.names, c.all = nil, true
+}
+
+// dirtyNames says which files may not be what the last scan saw.
+type dirtyNames struct {
+	names map[string]bool
+	all   bool
+}
+
+// untold reports whether there was no notice of a change of name.
+func (d dirtyNames) untold(name string) bool { return !d.all && !d.names[name] }
+
+// unchanged reports whether the file under name has the content that was read
+// when it was old. Files are not rewritten but replaced, which gives the name
+// another file: one with another number, or later on with the number of one that
+// was there before. Only notice of the change tells then, or the time of change,
+// which tells too much, as touching sets it.
+func (d dirtyNames) unchanged(name string, old entry, file fs.FileInfo) bool {
+	if d.names[name] || !os.SameFile(old.info, file) || old.info.Size() != file.Size() {
+		return false
+	}
+	if d.untold(name) {
+		return true
+	}
+	// A file that was read right after it was changed may have been replaced
+	// since within one tick of a coarse clock.
+	return old.info.ModTime().Equal(file.ModTime()) && old.read.Sub(file.ModTime()) > tick
+}
+
+// tick is the coarsest clock by which file systems stamp files, FAT's.
+const tick = 2 * time.Second
+
+// open opens the bucket's directory, nil if it isn't there. It makes sure that
+// the store hears of what changes from now on, and returns what has changed
+// since it was called last.
+func (b *bucket) open() (*os.Root, dirtyNames, error) {
+	c := &b.changes
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// What isn't there may come while nobody listens yet: look again then. No
+	// path is that deep.
+	for range 10 {
+		dir, err := b.store.dir.bucket(b.name)
 		if err != nil {
-			return nil, err
+			return nil, dirtyNames{}, err
 		}
-		if !info.IsDir() {
-			return nil, fmt.Errorf("%s in %s is not a directory, and symlinks are not followed", name, b.store.dir)
+		heard := b.hear(dir)
+		if dir == nil && !heard && c.path != "" {
+			continue
 		}
+		if !heard || runtime.GOOS != "linux" { // the others don't tell of every replacement
+			c.all = true
+		}
+		taken := dirtyNames{names: c.names, all: c.all}
+		c.names, c.all = nil, false
+		return dir, taken, nil
 	}
-	return root.OpenRoot(b.name)
+	return nil, dirtyNames{}, nil
 }
 
-// close releases what this store keeps in the bucket, or leaves it as a crash
-// would. The loop has ended.
-func (b *bucket) close(release bool) error {
-	b.mu.Lock()
-	b.closed = true
-	var kept []*lease
-	for _, l := range b.owned {
-		if l.ttl == 0 && release {
-			kept = append(kept, l)
+// hear reports whether there have been notices all the while of what may change
+// in the bucket; if not, there are from now on, if they can be had. They are of
+// dir, or if that isn't there of the nearest directory above it that is.
+// b.changes.mu is held.
+func (b *bucket) hear(dir *os.Root) bool {
+	c := &b.changes
+	path, info, err := b.target(dir)
+	if err == nil && path == c.path && c.info != nil && os.SameFile(c.info, info) {
+		return true
+	}
+	b.stopHearing()
+	n, openErr := b.store.hear()
+	if err = errors.Join(err, openErr); err == nil && n != nil && path != "" {
+		if err = n.add(path); err == nil {
+			c.path, c.info = path, info
 		}
 	}
-	clear(b.owned)
-	b.mu.Unlock()
-
-	b.scanMu.Lock() // no scan makes the probe again from here on
-	defer b.scanMu.Unlock()
-	if !release {
-		return nil
+	if err != nil && b.store.ended(context.Background()) == nil {
+		b.store.deaf.Do(func() {
+			b.store.log.Warn("no notice of changes in the file store, scanning it instead", "dir", b.store.dir.path, "err", err)
+		})
 	}
-	dir, err := b.openThere()
-	if dir == nil {
-		if len(kept) == 0 {
-			return nil // only the probe may be left, and others sweep it
-		}
-		return err
-	}
-	defer shut(dir)
-	var errs []error
-	for _, l := range kept {
-		errs = append(errs, l.remove(dir))
-	}
-	if err := dir.Remove(b.probe); err != nil && !gone(err) {
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return false
 }
 
-// openThere is open, but returns nil if the directory isn't there.
-func (b *bucket) openThere() (*os.Root, error) {
-	if _, err := os.Lstat(b.path); gone(err) {
-		return nil, nil
+// target returns what notices are to be asked of.
+func (b *bucket) target(dir *os.Root) (path string, info fs.FileInfo, err error) {
+	if dir != nil {
+		info, err = dir.Stat(".")
+		return b.path, info, err
 	}
-	return b.open()
+	if runtime.GOOS != "linux" {
+		return "", nil, nil // the others open each file that lies there
+	}
+	above := filepath.Dir(b.store.dir.path)
+	for path = filepath.Dir(b.path); len(path) >= len(above); path = filepath.Dir(path) {
+		if info, err = os.Stat(path); err == nil && info.IsDir() {
+			return path, info, nil
+		}
+		if path == filepath.Dir(path) {
+			break
+		}
+	}
+	return "", nil, nil // scanning will find it
+}
+
+// stopHearing ends the notices. b.changes.mu is held.
+func (b *bucket) stopHearing() {
+	c := &b.changes
+	if c.path == "" {
+		return
+	}
+	if n, err := b.store.hear(); err == nil && n != nil {
+		n.remove(c.path)
+	}
+	c.path, c.info = "", nil
+}
+
+// unhear ends the notices as the loop ends.
+func (b *bucket) unhear() {
+	b.changes.mu.Lock()
+	defer b.changes.mu.Unlock()
+	b.stopHearing()
 }

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -43,27 +44,182 @@ func TestLayout(t *testing.T) {
 
 func TestOpenUnusable(t *testing.T) {
 	blocker := write(t, filepath.Join(t.TempDir(), "blocker"), "x")
-	dirs := []string{blocker, filepath.Join(blocker, "store")}
-	if os.Getuid() > 0 { // root may write anywhere, and Windows has other rights
-		sealed := t.TempDir()
-		if err := os.Chmod(sealed, 0o500); err != nil {
-			t.Fatal(err)
-		}
-		dirs = append(dirs, sealed, filepath.Join(sealed, "store"))
-	}
-	for _, dir := range dirs {
+	for dir, want := range map[string]string{
+		blocker:                         ": it is a file, not a directory",
+		filepath.Join(blocker, "store"): "not a directory",
+	} {
 		_, err := Open(Config{Dir: dir})
-		if err == nil || !strings.Contains(err.Error(), dir) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("Open(%s): %v, want one line that names it", dir, err)
+		if err == nil || !strings.HasPrefix(err.Error(), "opening file store "+dir+": ") || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("Open(%s): %v, want it to end in %q", dir, err, want)
 		}
 	}
 }
 
+// TestReadingMakesNothing: who only looks leaves no directory behind, which
+// might be another user's, and finds records as they come all the same.
+func TestReadingMakesNothing(t *testing.T) {
+	t.Parallel()
+	for _, there := range []string{".", "store", filepath.Join("store", "v1")} {
+		t.Run(there, func(t *testing.T) {
+			t.Parallel()
+			base := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(base, there), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			never := quick()
+			never.scan = time.Hour // so that notice alone can tell
+			s := openWith(t, Config{Dir: filepath.Join(base, "store"), timing: never})
+			next := watch(t, s)
+			until(t, next, is(""))
+			if left, err := s.Left(t.Context(), ep+"1"); left != 0 || err != nil {
+				t.Errorf("Left: %v, %v", left, err)
+			}
+			var made []string
+			if err := filepath.WalkDir(base, func(path string, _ os.DirEntry, err error) error {
+				made = append(made, path)
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if last := made[len(made)-1]; last != filepath.Join(base, there) {
+				t.Errorf("there are %q", made)
+			}
+			if runtime.GOOS != "linux" {
+				return // the others need a scan's turn
+			}
+			put(t, open(t, s.dir.path), ep+"1", "x")
+			until(t, next, is("1"))
+		})
+	}
+}
+
+// TestDefaultDirectory: where anybody may have made the directory first, only
+// one that nobody else can write to is used.
+func TestDefaultDirectory(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	dir := filepath.Join(temp, "dynamo_store_kv")
+	log := newLogbook()
+	tryOpen := func(c Config) error {
+		c.Logger = slog.New(log)
+		s, err := Open(c)
+		if err == nil {
+			err = s.Close()
+		}
+		return err
+	}
+	if err := tryOpen(Config{}); err != nil || exists(t, dir) {
+		t.Errorf("Open without a directory: %v; it is there: %v", err, exists(t, dir))
+	}
+	s := openWith(t, Config{})
+	put(t, s, ep+"1", "x")
+	for _, test := range []struct {
+		mode    os.FileMode
+		refused bool
+		warned  int
+	}{{0o700, false, 0}, {0o755, false, 0}, {0o770, true, 0}, {0o757, true, 1}, {0o777 | os.ModeSticky, true, 0}} {
+		if err := os.Chmod(dir, test.mode); err != nil {
+			t.Fatal(err)
+		}
+		err := tryOpen(Config{})
+		if refused := err != nil && strings.Contains(err.Error(), "others than its owner can write there"); refused != test.refused {
+			t.Errorf("Open with mode %v: %v, want refused: %v", test.mode, err, test.refused)
+		}
+		for _, err := range s.Watch(t.Context(), bucketName+"/") {
+			if (err != nil) != test.refused {
+				t.Errorf("Watch with mode %v: %v, want refused: %v", test.mode, err, test.refused)
+			}
+			break
+		}
+		if err := tryOpen(Config{Dir: dir}); err != nil {
+			t.Errorf("a directory that was named, with mode %v: %v", test.mode, err)
+		}
+		if n := log.count("anybody can write"); n != test.warned {
+			t.Errorf("%d warnings with mode %v, want %d", n, test.mode, test.warned)
+		}
+		log = newLogbook()
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+
+	// Whose it is: another's is none of ours, but root may look into it.
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _, _ := ownerOf(info)
+	for euid, ok := range map[int]bool{uid: true, uid + 1: false, 0: true} {
+		if err := trusted(info, euid); (err == nil) != ok {
+			t.Errorf("the directory of %d is trusted by %d: %v, want %v", uid, euid, err, ok)
+		}
+	}
+	link := filepath.Join(temp, "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	if uid == 0 {
+		uid = 12345 // links of root are fine
+		if err := os.Lchown(link, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err = os.Lstat(link); err != nil {
+		t.Fatal(err)
+	}
+	for euid, ok := range map[int]bool{uid: true, uid + 1: false, 0: false} {
+		if err := trustedLink(info, euid); (err == nil) != ok {
+			t.Errorf("the link of %d is trusted by %d: %v, want %v", uid, euid, err, ok)
+		}
+	}
+}
+
+// TestRootLeavesStoreToItsOwner: what root makes in another user's store can be
+// used by that user.
+func TestRootLeavesStoreToItsOwner(t *testing.T) {
+	dir, wantUID, wantGID := t.TempDir(), os.Geteuid(), os.Getegid()
+	if wantUID == 0 { // others can't have a directory of another's
+		wantUID, wantGID = 12345, 54321
+		if err := os.Chown(dir, wantUID, wantGID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, dir)
+	put(t, s, ep+"1", "x")
+	for _, path := range []string{filepath.Join(dir, "v1"), filepath.Join(dir, "v1", "instances"), recordPath(s, "1")} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uid, gid, ok := ownerOf(info); ok && (uid != wantUID || gid != wantGID) {
+			t.Errorf("%s belongs to %d:%d", path, uid, gid)
+		}
+	}
+}
+
+// TestLongKey: a name that file systems would not take is hashed, and its record
+// has its key all the same.
 func TestLongKey(t *testing.T) {
 	s := open(t, t.TempDir())
-	key := ep + strings.Repeat("x", 230)
-	if _, err := s.Put(t.Context(), key, []byte("x"), 0); err == nil || !strings.Contains(err.Error(), "255") {
-		t.Errorf("Put: %v, want the limit", err)
+	long := ep + strings.Repeat("ż", 300)
+	lease := put(t, s, long, "x")
+	put(t, s, ep+"1", "y")
+	reader := open(t, s.dir.path)
+	next := watch(t, reader)
+	snap := until(t, next, is("1 "+strings.TrimPrefix(long, ep)))
+	if string(snap.Records[1].Value) != "x" {
+		t.Errorf("its value is %q", snap.Records[1].Value)
+	}
+	if left, err := reader.Left(t.Context(), long); err != nil || left <= 0 {
+		t.Errorf("Left: %v, %v", left, err)
+	}
+	if err := lease.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, next, is("1"))
+
+	if _, err := s.Put(t.Context(), ep+strings.Repeat("x", 16<<10), []byte("x"), 0); err == nil || !strings.Contains(err.Error(), "16384") {
+		t.Errorf("a key of more than 16 KiB: %v", err)
 	}
 }
 

@@ -5,177 +5,118 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
-	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/internal/owner"
 )
 
-// What can have become of a record that this store has written.
-var (
-	errLost  = errors.New("the record is not there any more")
-	errTaken = errors.New("another owner's record stands in its place")
-)
-
-// A lease is one record that this store has written.
+// A lease is one record that this store has put.
 type lease struct {
-	bucket *bucket
-	key    string
-	file   string
-	value  []byte
-	ttl    time.Duration
-	end    time.Time   // when ttl is over, by this machine's clock; roughly
-	info   fs.FileInfo // of the file as written last; guarded by bucket.mu
+	keeper  *keeper
+	key     string
+	bucket  string
+	file    string
+	value   []byte
+	content []byte // of the file
+	ttl     time.Duration
+	end     time.Time // when ttl is over, by this machine's clock; roughly
+
+	state    atomic.Int32 // of the call of Put
+	released atomic.Bool
+
+	// What follows is the keeper's.
+	info     fs.FileInfo // of the file as this store has left it
+	replaced bool        // another owner's record stands in its place
+	free     bool        // nobody's did at the last look
 }
 
-func (b *bucket) put(l *lease) (discovery.Lease, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return nil, discovery.ErrClosed
+// States of a call of Put, which may end before its record is there.
+const (
+	putting int32 = iota
+	stands
+	abandoned
+)
+
+func (k *keeper) newLease(key string, value []byte, ttl time.Duration) (*lease, error) {
+	bucket, rest := bucketOf(key)
+	file := fileName(rest)
+	content, err := encode(file, key, value, ttl)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", key, err)
 	}
-	if err := b.publish(l); err != nil {
-		return nil, fmt.Errorf("putting %s into %s: %w", l.key, b.path, err)
-	}
-	b.owned[l.file] = l
-	b.poke()
-	return l, nil
+	return &lease{
+		keeper:  k,
+		key:     key,
+		bucket:  bucket,
+		file:    file,
+		value:   bytes.Clone(value),
+		content: content,
+		ttl:     ttl,
+	}, nil
 }
 
 // Release implements [discovery.Lease].
-func (l *lease) Release(context.Context) error {
-	b := l.bucket
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.owned[l.file] != l {
-		return nil
+func (l *lease) Release(ctx context.Context) error {
+	k := l.keeper
+	l.released.Store(true) // it expires now, should it not be removed
+	result := make(chan error, 1)
+	err := k.do(ctx, func() {
+		err := k.release(l)
+		result <- err
+	})
+	if err == nil {
+		select {
+		case err = <-result:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
 	}
-	delete(b.owned, l.file) // it expires now, should it not be removed
-	dir, err := b.openThere()
-	if dir == nil {
-		return err
-	}
-	defer shut(dir)
-	if err := l.remove(dir); err != nil {
+	if err != nil && !errors.Is(err, discovery.ErrClosed) {
 		return fmt.Errorf("releasing %s: %w", l.key, err)
 	}
-	b.poke()
 	return nil
 }
 
-// remove removes the file, if it is still the lease's own.
-func (l *lease) remove(dir *os.Root) error {
-	f, err := l.open(dir)
-	if errors.Is(err, errLost) || errors.Is(err, errTaken) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	shut(f) // before the removal, which Windows would refuse
-	if err := dir.Remove(l.file); !gone(err) {
-		return err
-	}
-	return nil
+// left reports whether info is that of the file as this store has left it.
+func (l *lease) left(info fs.FileInfo) bool { return unchanged(info, l.info) }
+
+// unchanged reports whether a file is the one that it was, and nobody has written
+// to it since.
+func unchanged(info, was fs.FileInfo) bool {
+	return os.SameFile(info, was) && info.Size() == was.Size() && info.ModTime().Equal(was.ModTime())
 }
 
-// open returns the file if it is still the lease's own: the very file that was
-// written, with the very content. A file that came later has another number, or
-// if it was given the same one after ours had gone, another content.
-func (l *lease) open(dir *os.Root) (*os.File, error) {
-	info, err := dir.Lstat(l.file)
+// found is what stands in the place of a record. What is no record is some
+// other value.
+type found struct {
+	content []byte
+	value   []byte
+	ttl     time.Duration
+}
+
+func (l *lease) find(dir *os.Root, info fs.FileInfo) (found, error) {
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return found{value: []byte{0}}, nil
+	}
+	content, err := readFile(dir, l.file, info)
 	if gone(err) {
-		return nil, errLost
+		err = errReplaced
 	}
 	if err != nil {
-		return nil, err
+		return found{}, err
 	}
-	if !os.SameFile(info, l.info) {
-		return nil, errTaken
-	}
-	f, err := dir.OpenFile(l.file, os.O_RDWR, 0)
-	if gone(err) {
-		return nil, errLost
-	}
+	h, value, err := decode(content)
 	if err != nil {
-		return nil, err
+		value = nil // cut within the header
 	}
-	value, err := readRecord(f, info)
-	if err != nil || !bytes.Equal(value, l.value) {
-		shut(f)
-		if err == nil || errors.Is(err, errTaken) {
-			return nil, errTaken
-		}
-		return nil, err
-	}
-	return f, nil
+	return found{content: content, value: value, ttl: h.ttl()}, nil
 }
 
-// publish writes the file of l. b.mu is held.
-func (b *bucket) publish(l *lease) (err error) {
-	for range 3 {
-		// Should the directory be deleted under our feet, it is made again.
-		if err = b.write(l); !gone(err) {
-			break
-		}
-	}
-	return err
-}
-
-// write makes the file under a temporary name and moves it into its place, so
-// that nobody ever reads half of one. It is not synced to the disk: after a
-// crash of the machine its owner is dead too.
-func (b *bucket) write(l *lease) (err error) {
-	dir, err := b.open()
-	if err != nil {
-		return err
-	}
-	defer shut(dir)
-	temp := tempName()
-	f, err := dir.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = dir.Remove(temp) // what is left is swept as a stray
-		}
-	}()
-	_, err = f.Write(l.value)
-	info, statErr := f.Stat()
-	if err := errors.Join(err, statErr, f.Close()); err != nil {
-		return err
-	}
-	if l.ttl > 0 {
-		// Just written, its time of change is the file system's present.
-		end := info.ModTime().Add(l.ttl - b.store.timing.dead)
-		if err := dir.Chtimes(temp, end, end); err != nil {
-			return err
-		}
-		l.end = time.Now().Add(l.ttl)
-	}
-	if err := dir.Rename(temp, l.file); err != nil {
-		return err
-	}
-	l.info = info
-	return nil
-}
-
-func tempName() string { return tempPrefix + strconv.FormatUint(rand.Uint64(), 16) }
-
-// readRecord reads f, which was opened under the name that gave info. If it
-// is another file by now, a symlink's target for one, it reads nothing.
-func readRecord(f *os.File, info fs.FileInfo) ([]byte, error) {
-	opened, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !os.SameFile(opened, info) {
-		return nil, errTaken
-	}
-	return io.ReadAll(io.LimitReader(f, discovery.MaxValue+1))
+// owns reports whether what was found is the owner's of l, or what is left of it.
+func (l *lease) owns(f found) bool {
+	return owner.Same(l.value, f.value) || owner.Damaged(l.value, f.value)
 }

@@ -13,7 +13,7 @@ import (
 // clock at once, which a test on one machine can't tell apart.
 func TestAge(t *testing.T) {
 	s := openWith(t, Config{Dir: t.TempDir()})
-	bucket := filepath.Join(s.dir, "v1", "instances")
+	bucket := filepath.Join(s.dir.path, "v1", "instances")
 	young, old := write(t, recordPath(s, "1"), "x"), write(t, recordPath(s, "2"), "x")
 	half, stray := write(t, filepath.Join(bucket, ".tmp_1"), "x"), write(t, filepath.Join(bucket, ".tmp_2"), "x")
 	age(t, young, 9*time.Second)
@@ -29,15 +29,13 @@ func TestAge(t *testing.T) {
 			t.Errorf("%s is there: %v, want %v", filepath.Base(path), got, want)
 		}
 	}
-	info, err := os.Stat(young)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := newBucket(s, bucketName)
-	if b.dead(info, info.ModTime().Add(10*time.Second-1)) || !b.dead(info, info.ModTime().Add(10*time.Second)) {
+	timing := standardTiming()
+	if timing.isDead(10*time.Second-1, 0) || !timing.isDead(10*time.Second, 0) {
 		t.Error("a record is not dead from 10 s on")
 	}
-	timing := standardTiming()
+	if timing.isDead(-10*time.Second, 0) || !timing.isDead(-10*time.Second-1, 0) {
+		t.Error("a record is not dead when it is more than 10 s ahead")
+	}
 	if timing.dead != 10*time.Second || timing.touch != 3*time.Second || timing.dead+timing.scan > 13*time.Second {
 		t.Errorf("timing is %+v", timing)
 	}
@@ -46,7 +44,7 @@ func TestAge(t *testing.T) {
 // TestDeathIsTimely: a watch needs no scan's turn to tell of one.
 func TestDeathIsTimely(t *testing.T) {
 	t.Parallel()
-	never := timing{dead: 10 * time.Second, touch: time.Hour, scan: time.Hour, stray: time.Hour}
+	never := timing{dead: 10 * time.Second, touch: time.Hour, scan: time.Hour, stray: time.Hour, sweep: time.Hour}
 	s := openWith(t, Config{Dir: t.TempDir(), timing: never})
 	write(t, recordPath(s, "1"), "x")
 	dying := write(t, recordPath(s, "2"), "x")
@@ -65,37 +63,32 @@ func TestDeathIsTimely(t *testing.T) {
 
 // TestTTLIsInTheFile, so that every reader knows of it.
 func TestTTLIsInTheFile(t *testing.T) {
-	s := openWith(t, Config{Dir: t.TempDir()})
+	s, reader := openWith(t, Config{Dir: t.TempDir()}), (*Store)(nil)
 	for id, ttl := range map[string]time.Duration{"1": 5 * time.Second, "2": time.Minute} {
 		if _, err := s.Put(t.Context(), ep+id, []byte("x"), ttl); err != nil {
 			t.Fatal(err)
 		}
-		info, err := os.Stat(recordPath(s, id))
-		if err != nil {
-			t.Fatal(err)
+		reader = openWith(t, Config{Dir: s.dir.path})
+		if left, err := reader.Left(t.Context(), ep+id); err != nil || left > ttl || left < ttl-time.Second {
+			t.Errorf("a record with a ttl of %v ends in %v, %v", ttl, left, err)
 		}
-		end := info.ModTime().Add(10 * time.Second)
-		if left := time.Until(end); left > ttl || left < ttl-time.Second {
-			t.Errorf("a record with a ttl of %v ends in %v", ttl, left)
-		}
+	}
+	if got := keys(t, reader); got != "1 2" {
+		t.Errorf("there is %q, want 1 and 2", got)
+	}
+	age(t, recordPath(s, "1"), 5*time.Second+100*time.Millisecond)
+	age(t, recordPath(s, "2"), 59*time.Second)
+	if got := keys(t, reader); got != "2" {
+		t.Errorf("there is %q, want 2", got)
 	}
 }
 
 // TestClock: the time is what a file written now is stamped with.
 func TestClock(t *testing.T) {
 	s := open(t, t.TempDir())
-	b, err := s.bucket(bucketName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := b.open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer shut(dir)
 	var last time.Time
 	for range 3 {
-		now, err := b.now(dir)
+		now, err := s.clock.now()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,10 +96,14 @@ func TestClock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := info.ModTime().Sub(now); d < 0 || d > time.Second || now.Before(last) {
-			t.Errorf("the time was %v, a file written next is of %v later", now, d)
+		if d := info.ModTime().Sub(now.time); d < 0 || d > time.Second || now.time.Before(last) {
+			t.Errorf("the time was %v, a file written next is of %v later", now.time, d)
 		}
-		last = now
+		last = now.time
+	}
+	left, err := os.ReadDir(s.dir.path)
+	if err != nil || len(left) != 1 { // v1
+		t.Errorf("the clock leaves %v, %v", left, err)
 	}
 }
 
@@ -151,9 +148,9 @@ func TestLostRecordReturns(t *testing.T) {
 		remove func(s *Store) error
 	}{
 		{"file", func(s *Store) error { return os.Remove(recordPath(s, "1")) }},
-		{"bucket", func(s *Store) error { return removeAll(filepath.Join(s.dir, "v1", "instances")) }},
-		{"directory", func(s *Store) error { return removeAll(s.dir) }},
-		{"moved", func(s *Store) error { return os.Rename(s.dir, s.dir+".old") }},
+		{"bucket", func(s *Store) error { return removeAll(filepath.Join(s.dir.path, "v1", "instances")) }},
+		{"directory", func(s *Store) error { return removeAll(s.dir.path) }},
+		{"moved", func(s *Store) error { return os.Rename(s.dir.path, s.dir.path+".old") }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -172,18 +169,10 @@ func TestLostRecordReturns(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The watch may not have seen it go.
-			deadline := time.NewTimer(patience)
-			defer deadline.Stop()
-			for {
-				if after, err := os.Stat(recordPath(s, "1")); err == nil && after.ModTime().After(before.ModTime()) {
-					break
-				}
-				select {
-				case <-deadline.C:
-					t.Fatal("the record has not returned")
-				case <-time.After(5 * time.Millisecond):
-				}
-			}
+			eventually(t, "the record has returned", func() bool {
+				after, err := os.Stat(recordPath(s, "1"))
+				return err == nil && after.ModTime().After(before.ModTime())
+			})
 			if got := keys(t, s); got != "1" {
 				t.Errorf("there is %q, want 1", got)
 			}

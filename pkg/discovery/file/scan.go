@@ -2,12 +2,13 @@ package file
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
@@ -18,7 +19,8 @@ type entry struct {
 	info    fs.FileInfo
 	read    time.Time // when record was read from it, by the file system's clock
 	record  discovery.Record
-	problem string // why there is no record; it has been warned about
+	ttl     time.Duration // 0 for a record that is kept alive
+	problem string        // why there is no record
 }
 
 // scan finds out what is in the bucket, removes what is dead, and hands the set
@@ -28,166 +30,180 @@ type entry struct {
 func (b *bucket) scan(exact bool) error {
 	b.scanMu.Lock()
 	defer b.scanMu.Unlock()
-	if b.isClosed() {
-		return discovery.ErrClosed
-	}
 	last, _ := b.set.Get()
 	next := discovery.Snapshot{Records: last.Records}
-	records, err := b.list(exact)
+	records, clockErr, err := b.list(exact)
 	if err != nil {
 		b.changes.addAll() // what had been told is lost
-		next.Stale = fmt.Errorf("scanning %s: %w", b.path, err)
+		err = fmt.Errorf("scanning %s: %w", b.path, err)
+		next.Stale = err
 	} else {
 		next.Records = records
+		if clockErr != nil {
+			next.Stale = fmt.Errorf("scanning %s, whose records may be too old: %w", b.path, clockErr)
+		}
 	}
 	if !next.Equal(last) {
 		b.set.Set(next)
 	}
-	return next.Stale
+	return err
 }
 
-func (b *bucket) isClosed() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.closed
-}
-
-// list returns the records that stand now, sorted. b.scanMu is held.
-func (b *bucket) list(exact bool) ([]discovery.Record, error) {
-	dir, err := b.open()
+// list returns the records that stand now, sorted. Where the file system's clock
+// can't be read, as its disk is full or it may not be written, it goes by this
+// machine's, removes nothing, and returns the reason too. b.scanMu is held.
+func (b *bucket) list(exact bool) (records []discovery.Record, clockErr, err error) {
+	// First, so that what changes while the directory is read is told later.
+	dir, dirty, err := b.open()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	b.expires = time.Time{}
+	if dir == nil {
+		b.seen = nil
+		return nil, nil, nil
 	}
 	defer shut(dir)
-	// First, so that what changes while the directory is read is told later.
-	dirty := b.takeChanges(dir)
 	dirty.all = dirty.all || exact
 	began := time.Now()
-	now, err := b.now(dir)
-	if err != nil {
-		return nil, err
-	}
+	now, clockErr := b.store.clock.now()
 	names, err := readNames(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	seen := make(map[string]entry, len(names))
-	records := make([]discovery.Record, 0, len(names))
-	var oldest time.Time
+	if clockErr == nil {
+		b.store.dir.sweepStrays(dir, names, now, b.store.timing.stray)
+	}
+	seen, problems := make(map[string]entry, len(names)), make(told)
+	records = make([]discovery.Record, 0, len(names))
 	for _, name := range names {
-		if strings.HasPrefix(name, tempPrefix) {
-			b.sweepStray(dir, name, now)
+		if _, twice := seen[name]; twice || isTemp(name) {
 			continue
 		}
-		if _, twice := seen[name]; twice {
-			continue
-		}
-		e, ok := b.look(dir, name, now, dirty)
+		e, ok := b.inspect(dir, name, now, dirty)
 		if !ok {
 			continue
 		}
+		var err error
+		if e.info != nil && b.isDead(name, e, now) {
+			if clockErr == nil {
+				err = removeDead(dir, name, e.info)
+			}
+			if err == nil {
+				b.store.log.Debug("left out a dead record", "dir", b.path, "file", name, "age", now.since(e.info.ModTime()))
+				continue
+			}
+			e = entry{problem: "it is dead and can't be removed: " + err.Error()}
+		}
 		seen[name] = e
 		if e.problem != "" {
+			problems[name] = e.problem
 			continue
 		}
 		records = append(records, e.record)
-		if changed := e.info.ModTime(); oldest.IsZero() || changed.Before(oldest) {
-			oldest = changed
-		}
+		b.expire(began.Add(b.store.timing.life(e.ttl) - now.since(e.info.ModTime())))
 	}
 	b.seen = seen
-	b.missing = b.misses(seen)
-	b.expires = time.Time{}
-	if !oldest.IsZero() {
-		b.expires = began.Add(b.store.timing.dead - now.Sub(oldest))
-	}
+	b.tell(problems)
 	slices.SortFunc(records, func(a, b discovery.Record) int { return cmp.Compare(a.Key, b.Key) })
-	return records, nil
+	return records, clockErr, nil
 }
 
-// readNames returns the names in dir, in no order.
-func readNames(dir *os.Root) ([]string, error) {
-	f, err := dir.Open(".")
-	if err != nil {
-		return nil, err
+func (b *bucket) isDead(name string, e entry, now moment) bool {
+	// We are alive, and touch ours when we can.
+	return b.store.timing.isDead(now.since(e.info.ModTime()), e.ttl) && !b.store.keeper.keeps(b.name, name)
+}
+
+// expire notes that a record dies at t unless it is touched.
+func (b *bucket) expire(t time.Time) {
+	if b.expires.IsZero() || t.Before(b.expires) {
+		b.expires = t
 	}
-	defer shut(f)
-	return f.Readdirnames(-1)
 }
 
-// look returns what is under name, unless it is gone or dead.
-func (b *bucket) look(dir *os.Root, name string, now time.Time, dirty dirtyNames) (entry, bool) {
+// told is, by file name, why files are no records.
+type told map[string]string
+
+// tell logs what no scan of the store has told before.
+func (b *bucket) tell(problems told) {
+	b.store.mu.Lock()
+	before := b.store.told[b.name]
+	b.store.told[b.name] = problems
+	b.store.mu.Unlock()
+	for name, problem := range problems {
+		if problem == before[name] {
+			continue
+		}
+		level := slog.LevelWarn
+		if foreign(name) {
+			level = slog.LevelDebug
+		}
+		b.store.log.Log(context.Background(), level, "skipping a file that is no record", "dir", b.path, "file", name, "problem", problem)
+	}
+}
+
+// inspect returns what is under name, false if nothing is. Of a regular file with
+// a record's name the entry has its info, so that it can be judged by age even
+// where it is no record.
+func (b *bucket) inspect(dir *os.Root, name string, now moment, dirty dirtyNames) (e entry, ok bool) {
+	if _, ok := keyOf(b.name, name); !ok && !hashed(name) {
+		return entry{problem: "its name is not that of a record"}, true
+	}
 	old := b.seen[name]
-	e := b.inspect(dir, name, now, dirty, old)
-	if e.problem != "" && e.problem != old.problem {
-		b.store.log.Warn("skipping a file that is no record", "dir", b.path, "file", name, "problem", e.problem)
-	}
-	return e, e.problem != "" || e.record.Key != ""
-}
-
-// inspect returns an empty entry for what is gone or dead.
-func (b *bucket) inspect(dir *os.Root, name string, now time.Time, dirty dirtyNames, old entry) entry {
-	key, ok := keyOf(b.name, name)
-	if !ok {
-		return entry{problem: "its name is not that of a record"}
-	}
-	if old.record.Key != "" && dirty.untold(name) && now.Sub(old.info.ModTime()) < b.store.timing.dead/2 {
-		return old // can't be dead yet, and a look at each of very many takes long
+	if old.record.Key != "" && dirty.untold(name) && b.lives(old, now) {
+		return old, true // a look at each of very many takes long
 	}
 	// More than once, as it may be replaced between a look at it and reading it.
 	for range 3 {
 		info, err := dir.Lstat(name)
 		switch {
 		case gone(err):
-			return entry{}
+			return entry{}, false
 		case err != nil:
-			return entry{problem: err.Error()}
+			return entry{problem: err.Error()}, true
 		case !info.Mode().IsRegular():
-			return entry{problem: "it is not a regular file"}
-		case b.dead(info, now):
-			return b.sweep(dir, name, now)
-		case info.Size() > discovery.MaxValue:
-			return entry{problem: fmt.Sprintf("it has more than %d bytes", discovery.MaxValue)}
-		case info.Size() == 0:
-			return entry{problem: "it is empty"}
+			return entry{problem: "it is not a regular file"}, true
 		case old.record.Key != "" && dirty.unchanged(name, old, info):
-			return entry{info: info, read: old.read, record: old.record}
+			old.info = info
+			return old, true
 		}
-		f, err := dir.Open(name)
-		if gone(err) {
-			return entry{}
-		}
-		if err != nil {
-			return entry{problem: err.Error()}
-		}
-		value, err := readRecord(f, info)
-		shut(f)
+		e, err := b.read(dir, name, info)
 		switch {
-		case errors.Is(err, errTaken):
+		case errors.Is(err, errReplaced):
 			continue
+		case gone(err):
+			return entry{}, false
 		case err != nil:
-			return entry{problem: err.Error()}
-		case len(value) == 0 || len(value) > discovery.MaxValue:
-			return entry{problem: "it changed while it was read"}
+			e.problem = err.Error()
 		}
-		return entry{info: info, read: now, record: discovery.Record{Key: key, Value: value}}
+		e.info, e.read = info, now.time
+		return e, true
 	}
-	return old // for now: whoever replaces it that often will be told of again
+	return old, old.info != nil // for now: whoever replaces it that often will be told of again
 }
 
-// misses reports whether a record that this store keeps has not been seen, and
-// forgets those whose ttl is over.
-func (b *bucket) misses(seen map[string]entry) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now, missing := time.Now(), false
-	for file, l := range b.owned {
-		switch _, ok := seen[file]; {
-		case l.ttl == 0:
-			missing = missing || !ok
-		case now.After(l.end.Add(b.store.timing.dead)):
-			delete(b.owned, file)
-		}
+// lives reports whether what was seen can't be dead yet. A record that is kept
+// alive is looked at twice in its lease time.
+func (b *bucket) lives(e entry, now moment) bool {
+	age := now.since(e.info.ModTime())
+	if e.ttl == 0 && age >= b.store.timing.dead/2 {
+		return false
 	}
-	return missing
+	return !b.store.timing.isDead(age, e.ttl)
+}
+
+// read returns what the file with that info has as its content.
+func (b *bucket) read(dir *os.Root, name string, info fs.FileInfo) (entry, error) {
+	switch {
+	case info.Size() > maxFile:
+		return entry{}, fmt.Errorf("it has more than %d bytes", discovery.MaxValue)
+	case info.Size() == 0:
+		return entry{}, errors.New("it is empty")
+	}
+	content, err := readFile(dir, name, info)
+	if err != nil {
+		return entry{}, err
+	}
+	record, ttl, err := recordIn(b.name, name, content)
+	return entry{record: record, ttl: ttl}, err
 }

@@ -2,27 +2,24 @@ package file
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
 // Config says where a [Store] is. The zero value is the default.
 type Config struct {
-	// Dir is made if it isn't there. The default is dynamo_store_kv in
-	// [os.TempDir], which is Dynamo's.
+	// Dir is made once there is something to put. One that is named is used as
+	// it is. The default is dynamo_store_kv in [os.TempDir], which is Dynamo's;
+	// there any user may have made it first, so that it is refused unless it
+	// belongs to this user, or this user is root, and only its owner can write
+	// to it.
 	Dir string
 	// Logger gets warnings about what doesn't belong in Dir and about records
 	// that were lost. The default discards.
@@ -37,6 +34,7 @@ type timing struct {
 	touch time.Duration // between two touches of an owner
 	scan  time.Duration // between two scans for watches, when nothing tells of a change
 	stray time.Duration // age at which a temporary file has been left behind
+	sweep time.Duration // between two looks of an owner for what others have left
 }
 
 func standardTiming() timing {
@@ -45,31 +43,37 @@ func standardTiming() timing {
 		touch: 3 * time.Second,  // two may fail before the record dies
 		scan:  2 * time.Second,  // a lost event costs no more than this
 		stray: time.Minute,      // writing one takes milliseconds
+		sweep: time.Minute,      // the dead do no harm, but add up
 	}
 }
 
 // A Store is a [discovery.Store] in a directory.
 // It is safe for concurrent use, also by many processes.
 type Store struct {
-	dir    string // absolute
+	dir    *directory
+	clock  *clock
+	keeper *keeper
 	log    *slog.Logger
 	timing timing
-	notify *fsnotify.Watcher // nil where there is none
-	done   chan struct{}     // closed by Close
+	done   chan struct{} // closed by Close
 	wg     sync.WaitGroup
 
-	mu      sync.Mutex // guards what follows
-	closed  bool
-	buckets map[string]*bucket // by name
+	mu       sync.Mutex // guards what follows
+	closed   bool
+	buckets  map[string]*bucket // those that are watched, by name
+	notifier *notifier          // nil until there are watches, and where there is none
+	told     map[string]told    // by bucket: what no longer needs to be
 
+	deaf     sync.Once // says that notices can't be had
 	closing  sync.Once
 	closeErr error
 }
 
-// Open returns a store in the directory of c, which it makes if need be. It
-// fails if the directory can't be made or written.
+// Open returns a store in the directory of c. It neither makes nor writes
+// anything, and fails only if what is there can't be a store.
 func Open(c Config) (*Store, error) {
-	if c.Dir == "" {
+	standard := c.Dir == ""
+	if standard {
 		c.Dir = filepath.Join(os.TempDir(), "dynamo_store_kv")
 	}
 	if c.Logger == nil {
@@ -78,64 +82,88 @@ func Open(c Config) (*Store, error) {
 	if c.timing == (timing{}) {
 		c.timing = standardTiming()
 	}
-	dir, err := filepath.Abs(c.Dir)
+	path, err := filepath.Abs(c.Dir)
+	dir := &directory{path: path, standard: standard, log: c.Logger}
 	if err == nil {
-		err = writable(dir)
+		err = dir.check()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening file store %s: the directory must be one that this user can make or write; choose another: %w", c.Dir, err)
+		return nil, fmt.Errorf("opening file store %s: %w", c.Dir, err)
 	}
+	clock := &clock{dir: dir, timing: c.timing, create: createFile}
 	s := &Store{
 		dir:     dir,
+		clock:   clock,
+		keeper:  newKeeper(dir, clock, c.Logger, c.timing),
 		log:     c.Logger,
 		timing:  c.timing,
 		done:    make(chan struct{}),
 		buckets: make(map[string]*bucket),
+		told:    make(map[string]told),
 	}
-	if s.notify, err = fsnotify.NewWatcher(); err != nil {
-		s.log.Warn("no notice of changes in the file store, scanning it instead", "dir", dir, "err", err)
-		s.notify = nil
-	} else {
-		s.wg.Go(s.readEvents)
-	}
+	s.wg.Go(func() { s.keeper.run(s.done) })
 	return s, nil
 }
 
-// writable makes dir if it isn't there, and a file in it, which it removes.
-func writable(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, tempPrefix)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// Put implements [discovery.Store]. A key whose third and later segments need
-// more than 255 bytes, with all but ASCII letters and digits taking three, is
-// refused: file systems have no longer names.
+// Put implements [discovery.Store]. If ctx ends first the record is not put, or
+// removed again as soon as the file system allows. A key of more than 16 KiB is
+// refused.
 func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Duration) (discovery.Lease, error) {
 	if err := discovery.CheckRecord(key, value, ttl); err != nil {
 		return nil, err
 	}
-	name, rest := bucketOf(key)
-	file, err := fileName(rest)
-	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", key, err)
+	if len(key) > maxKey {
+		return nil, fmt.Errorf("key %.40s… has %d bytes, more than %d", key, len(key), maxKey)
 	}
-	if err := ctx.Err(); err != nil {
+	if err := s.ended(ctx); err != nil {
 		return nil, err
 	}
-	b, err := s.bucket(name)
+	l, err := s.keeper.newLease(key, value, ttl)
+	if err == nil {
+		err = s.keeper.put(ctx, l)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return b.put(&lease{bucket: b, key: key, file: file, value: append([]byte(nil), value...), ttl: ttl})
+	return l, nil
 }
 
-// Watch implements [discovery.Store].
+// Left returns how long the record under key stands unless its owner touches
+// it, by the file system's clock: 0 if it isn't there.
+func (s *Store) Left(_ context.Context, key string) (time.Duration, error) {
+	bucket, rest := bucketOf(key)
+	name := fileName(rest)
+	dir, err := s.dir.bucket(bucket)
+	if dir == nil {
+		return 0, err
+	}
+	defer shut(dir)
+	info, err := dir.Lstat(name)
+	if gone(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	content, err := readFile(dir, name, info)
+	if gone(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	h, _, err := decode(content)
+	if err != nil {
+		return 0, err
+	}
+	// Where that clock can't be read, this machine's is the best there is.
+	now, _ := s.clock.now()
+	return max(s.timing.life(h.ttl())-now.since(info.ModTime()), 0), nil
+}
+
+// Watch implements [discovery.Store]. Where the file system's clock can't be
+// read, as its disk is full or it may not be written, the sets are stale: who is
+// alive is judged by this machine's clock then.
 func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[discovery.Snapshot, error] {
 	return func(yield func(discovery.Snapshot, error) bool) {
 		if err := discovery.CheckPrefix(prefix); err != nil {
@@ -147,13 +175,12 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[discovery.Sn
 			return
 		}
 		name, _ := bucketOf(prefix)
-		b, err := s.bucket(name)
+		b, err := s.watched(name)
 		if err != nil {
 			yield(discovery.Snapshot{}, err)
 			return
 		}
-		b.watches.Add(1)
-		defer b.watches.Add(-1)
+		defer b.leave()
 		// Not what the last scan saw: others may have put records since.
 		if err := b.scan(true); err != nil {
 			yield(discovery.Snapshot{}, fmt.Errorf("watching %s: %w", prefix, err))
@@ -195,22 +222,6 @@ func (s *Store) ended(ctx context.Context) error {
 	}
 }
 
-// bucket returns the bucket of that name, with its loop running.
-func (s *Store) bucket(name string) (*bucket, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, discovery.ErrClosed
-	}
-	b, ok := s.buckets[name]
-	if !ok {
-		b = newBucket(s, name)
-		s.buckets[name] = b
-		s.wg.Go(b.loop)
-	}
-	return b, nil
-}
-
 // Close implements [discovery.Store].
 func (s *Store) Close() error {
 	s.closing.Do(func() { s.closeErr = s.close(true) })
@@ -221,32 +232,19 @@ func (s *Store) Close() error {
 func (s *Store) close(release bool) error {
 	s.mu.Lock()
 	s.closed = true
+	notifier := s.notifier
 	s.mu.Unlock()
 	close(s.done)
-	var errs []error
-	if s.notify != nil {
-		errs = append(errs, s.notify.Close())
+	if notifier != nil {
+		shut(notifier)
 	}
 	s.wg.Wait()
-	for _, b := range s.buckets {
-		errs = append(errs, b.close(release))
+	defer s.clock.close()
+	if !release {
+		return nil
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("closing file store %s: %w", s.dir, err)
+	if err := s.keeper.releaseAll(); err != nil {
+		return fmt.Errorf("closing file store %s: %w", s.dir.path, err)
 	}
 	return nil
 }
-
-// bucketOf splits a key or prefix after its second segment, which is where a
-// directory's name ends and a file's begins.
-func bucketOf(key string) (bucket, rest string) {
-	first, rest, _ := strings.Cut(key, "/")
-	second, rest, _ := strings.Cut(rest, "/")
-	return first + "/" + second, rest
-}
-
-// shut closes what was only read, or is of no use any more.
-func shut(c io.Closer) { _ = c.Close() }
-
-// gone reports whether err says that a file isn't there.
-func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -1,6 +1,8 @@
 package file
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ func quick() timing {
 		touch: 100 * time.Millisecond,
 		scan:  50 * time.Millisecond,
 		stray: 10 * time.Second,
+		sweep: 200 * time.Millisecond,
 	}
 }
 
@@ -25,8 +28,8 @@ func TestConformance(t *testing.T) {
 // TestConformanceUnnotified has scans alone to go by.
 func TestConformanceUnnotified(t *testing.T) {
 	b := backend(func(s *Store) {
-		if s.notify != nil {
-			shut(s.notify) // its Add fails from now on
+		if n, err := s.hear(); err == nil {
+			shut(n) // its add fails from now on
 		}
 	})
 	// Age has nothing to do with notices, and takes long.
@@ -44,13 +47,21 @@ func backend(prepare func(*Store)) storetest.Backend {
 		},
 		Join: func(tb testing.TB, s discovery.Store) discovery.Store {
 			tb.Helper()
-			joined := open(tb, s.(*Store).dir)
+			joined := open(tb, s.(*Store).dir.path)
 			prepare(joined)
 			return joined
 		},
 		Kill: func(_ testing.TB, s discovery.Store) {
 			killed := s.(*Store)
 			killed.closing.Do(func() { killed.closeErr = killed.close(false) })
+		},
+		Overwrite: func(tb testing.TB, s discovery.Store, key string, value []byte) {
+			tb.Helper()
+			bucket, rest := bucketOf(key)
+			path := filepath.Join(s.(*Store).dir.join(bucket), fileName(rest))
+			if err := os.WriteFile(path, value, 0o600); err != nil { // as an editor or cp does: in place
+				tb.Fatal(err)
+			}
 		},
 		LeaseTime: quick().dead,
 		TTL:       100 * time.Millisecond,

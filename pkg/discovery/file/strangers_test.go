@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -97,20 +98,24 @@ func TestUnreadableFile(t *testing.T) {
 }
 
 // TestReplacedByStranger: a record that another has put in place of ours is
-// theirs, in whatever way they did.
+// theirs, in whatever way they did, for as long as they keep it alive.
 func TestReplacedByStranger(t *testing.T) {
 	t.Parallel()
 	log := newLogbook()
 	s := openWith(t, Config{Dir: t.TempDir(), Logger: slog.New(log), timing: quick()})
 	moved, edited := put(t, s, ep+"1", "ours"), put(t, s, ep+"2", "ours")
-	next := watch(t, s)
+	next := watch(t, open(t, s.dir.path))
 	until(t, next, is("1 2"))
-	if err := os.Rename(write(t, filepath.Join(s.dir, "new"), "else"), recordPath(s, "1")); err != nil {
+	if err := os.Rename(write(t, filepath.Join(s.dir.path, "new"), "else"), recordPath(s, "1")); err != nil {
 		t.Fatal(err)
 	}
 	write(t, recordPath(s, "2"), "else")
-	// Nobody touches them any more.
-	until(t, next, is(""))
+	values := func(want string) func(discovery.Snapshot) bool {
+		return func(snap discovery.Snapshot) bool {
+			return len(snap.Records) == 2 && string(snap.Records[0].Value) == want && string(snap.Records[1].Value) == want
+		}
+	}
+	until(t, next, values("ours")) // nobody touches the others
 	if n := log.count("another owner"); n != 2 {
 		t.Errorf("%d warnings, want 2:\n%s", n, log)
 	}
@@ -122,5 +127,130 @@ func TestReplacedByStranger(t *testing.T) {
 	}
 	if !exists(t, recordPath(s, "1")) {
 		t.Error("the other owner's record was released")
+	}
+	if exists(t, recordPath(s, "2")) {
+		t.Error("the record is still there")
+	}
+}
+
+// TestChangedByHand: a record that was restored, edited or cut is its owner's,
+// who writes it again as it was and says so once.
+func TestChangedByHand(t *testing.T) {
+	t.Parallel()
+	const ours = `{"incarnation":"4d2","name":"server1"}`
+	log := newLogbook()
+	s := openWith(t, Config{Dir: t.TempDir(), Logger: slog.New(log), timing: quick()})
+	put(t, s, ep+"1", ours)
+	path := recordPath(s, "1")
+	for i, change := range []func() error{
+		func() error { return os.Truncate(path, 0) },
+		func() error { return os.Truncate(path, 20) },
+		func() error { return os.WriteFile(path, []byte(strings.Replace(ours, "1\"", "2\"", 1)), 0o600) }, // as long as it was
+		func() error {
+			edited := write(t, filepath.Join(s.dir.path, "v1", "edited"), strings.Replace(ours, "server1", "", 1))
+			return os.Rename(edited, path) // as sed -i does
+		},
+		func() error {
+			older := write(t, filepath.Join(s.dir.path, "v1", "older"), strings.Replace(ours, "server1", "old", 1))
+			age(t, older, time.Hour)
+			return os.Rename(older, path) // as cp -a does
+		},
+	} {
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the record is as it was", func() bool {
+			content, err := os.ReadFile(path)
+			after, statErr := os.Stat(path)
+			return err == nil && statErr == nil && string(content) == ours && after.ModTime().After(before.ModTime())
+		})
+		eventually(t, "the log says so", func() bool { return log.count("changed by another hand") > i })
+		if n := log.count(""); n != i+1 {
+			t.Errorf("%d warnings after %d changes:\n%s", n, i+1, log)
+		}
+	}
+}
+
+// TestCutWhileTouched: damage that is done between a look at a record and the
+// touch does not pass for the owner's own work.
+func TestCutWhileTouched(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	l := put(t, s, ep+"1", `{"incarnation":"4d2"}`).(*lease)
+	if err := s.keeper.do(t.Context(), func() {
+		dir, err := s.dir.bucket(bucketName)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer shut(dir)
+		looked, err := dir.Lstat(l.file)
+		if err == nil {
+			err = os.Truncate(recordPath(s, "1"), 0)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		if err := s.keeper.touch(dir, l, looked); !errors.Is(err, errReplaced) {
+			t.Errorf("touching: %v, want %v", err, errReplaced)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the record is whole again", func() bool {
+		content, err := os.ReadFile(recordPath(s, "1"))
+		return err == nil && string(content) == string(l.value)
+	})
+}
+
+// TestFilesOfTheSystem: what systems and programs leave in any directory is
+// nobody's mistake, and told of once, at debug level.
+func TestFilesOfTheSystem(t *testing.T) {
+	log := newLogbook()
+	log.level = slog.LevelDebug
+	s := openWith(t, Config{Dir: t.TempDir(), Logger: slog.New(log), timing: quick()})
+	names := []string{".nfs000000001", ".DS_Store", "lost+found", "Thumbs.db"}
+	for _, name := range names {
+		write(t, filepath.Join(s.dir.path, "v1", "instances", name), "x")
+	}
+	for range 3 {
+		if got := keys(t, s); got != "" {
+			t.Errorf("there is %q", got)
+		}
+	}
+	for _, name := range names {
+		if n := log.count("DEBUG skipping a file that is no record", "file="+name+" "); n != 1 {
+			t.Errorf("%s is told of %d times", name, n)
+		}
+	}
+	if n := log.count("WARN"); n != 0 {
+		t.Errorf("%d warnings:\n%s", n, log)
+	}
+}
+
+// TestNoNotice: a system that tells of no changes is warned of once.
+func TestNoNotice(t *testing.T) {
+	log := newLogbook()
+	s := openWith(t, Config{Dir: t.TempDir(), Logger: slog.New(log), timing: quick()})
+	if n, err := s.hear(); err == nil {
+		shut(n) // its add fails from now on
+	}
+	put(t, s, ep+"1", "x")
+	next := watch(t, s)
+	until(t, next, is("1"))
+	for _, err := range s.Watch(t.Context(), "v1/down/") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	put(t, s, ep+"2", "x")
+	until(t, next, is("1 2"))
+	if n := log.count("no notice of changes", "dir="+s.dir.path+" "); n != 1 {
+		t.Errorf("%d warnings, want 1:\n%s", n, log)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -100,8 +101,7 @@ func watch(t *testing.T, s *Store) func() (discovery.Snapshot, error, bool) {
 // recordPath returns where the record of a key of ep is.
 func recordPath(s *Store, id string) string {
 	_, rest := bucketOf(ep + id)
-	name, _ := fileName(rest)
-	return filepath.Join(s.dir, "v1", "instances", name)
+	return filepath.Join(s.dir.path, "v1", "instances", fileName(rest))
 }
 
 func write(t *testing.T, path, content string) string {
@@ -133,34 +133,53 @@ func exists(t *testing.T, path string) bool {
 	return err == nil
 }
 
-// A logbook is a [slog.Handler] that remembers warnings.
-type logbook struct {
-	slog.Handler
-	mu       sync.Mutex // guards warnings
-	warnings []string
+// eventually waits until ok returns true.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("not within %v: %s", patience, what)
+		case <-tick.C:
+		}
+	}
 }
 
-func newLogbook() *logbook { return &logbook{Handler: slog.DiscardHandler} }
+// A logbook is a [slog.Handler] that remembers what is logged at its level, which
+// is that of warnings, and above.
+type logbook struct {
+	slog.Handler
+	level slog.Level
 
-func (l *logbook) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+	mu    sync.Mutex // guards lines
+	lines []string
+}
+
+func newLogbook() *logbook { return &logbook{Handler: slog.DiscardHandler, level: slog.LevelWarn} }
+
+func (l *logbook) Enabled(_ context.Context, level slog.Level) bool { return level >= l.level }
 
 func (l *logbook) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	b.WriteString(r.Message)
+	b.WriteString(r.Level.String() + " " + r.Message)
 	r.Attrs(func(a slog.Attr) bool { b.WriteString(" " + a.String()); return true })
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.warnings = append(l.warnings, b.String())
+	l.lines = append(l.lines, b.String())
 	return nil
 }
 
-// count returns how many warnings have text in them.
-func (l *logbook) count(text string) int {
+// count returns how many lines have all texts in them.
+func (l *logbook) count(texts ...string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
-	for _, w := range l.warnings {
-		if strings.Contains(w, text) {
+	for _, line := range l.lines {
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
 			n++
 		}
 	}
@@ -170,5 +189,5 @@ func (l *logbook) count(text string) int {
 func (l *logbook) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Join(l.warnings, "\n")
+	return strings.Join(l.lines, "\n")
 }
