@@ -113,11 +113,6 @@ type scriptCommand func(ts *testscript.TestScript, args []string) error
 //		listens on a free address and sets the variable to it.
 //	remember DIR, untouched DIR
 //		notes what is in a directory; fails if that has changed since.
-//	ages FILE DURATION
-//		sets a file's time of change that far into the past, or with a minus
-//		into the future.
-//	fill FILE SIZE
-//		makes a file of so many bytes.
 //	jsonlines COUNT
 //		checks that the last standard error is at least so many JSON objects,
 //		one a line, with time, level, msg and component.
@@ -127,8 +122,8 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"start": scriptStart, "serve": scriptServe, "await": scriptAwait,
 		"signal": scriptSignal, "ended": scriptEnded, "waitinstances": scriptWaitInstances,
 		"receipts": scriptReceipts, "breaks": scriptBreaks, "occupy": scriptOccupy,
-		"remember": scriptRemember, "untouched": scriptUntouched, "ages": scriptAges,
-		"fill": scriptFill, "jsonlines": scriptJSONLines,
+		"remember": scriptRemember, "untouched": scriptUntouched,
+		"jsonlines": scriptJSONLines,
 	}
 	wrapped := make(map[string]func(*testscript.TestScript, bool, []string), len(commands))
 	for name, command := range maps.All(commands) {

@@ -3,15 +3,12 @@
 package cmd_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -97,27 +94,4 @@ func describe(dir string) (map[string]string, error) {
 		return nil
 	})
 	return tree, err
-}
-
-func scriptAges(ts *testscript.TestScript, args []string) error {
-	if len(args) != 2 {
-		return errUsage
-	}
-	age, err := time.ParseDuration(args[1])
-	if err != nil {
-		return err
-	}
-	then := time.Now().Add(-age)
-	return os.Chtimes(ts.MkAbs(args[0]), then, then)
-}
-
-func scriptFill(ts *testscript.TestScript, args []string) error {
-	if len(args) != 2 {
-		return errUsage
-	}
-	size, err := strconv.Atoi(args[1])
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(ts.MkAbs(args[0]), bytes.Repeat([]byte{'x'}, size), 0o600)
 }

@@ -97,7 +97,10 @@ func TestReportIsNotByTheWritersClock(t *testing.T) {
 		m := discovery.NewMem()
 		odd := report(1, "a", 5*time.Second)
 		publish(t, discovery.NewRegistry(m, nil), odd)
-		for snap := range m.Watch(t.Context(), "v1/down/") {
+		for snap, err := range m.Watch(t.Context(), "v1/down/") {
+			if err != nil {
+				t.Fatal(err)
+			}
 			year := strconv.Itoa(odd.Since.Year())
 			ahead := strings.ReplaceAll(string(snap.Records[0].Value), year+"-", strconv.Itoa(odd.Since.Year()+1)+"-")
 			if ahead == string(snap.Records[0].Value) {

@@ -70,7 +70,10 @@ func (h *handle) renew() {
 
 // find returns what stands under key, nil if nothing does.
 func (h *handle) find(key string) []byte {
-	for snap := range h.Mem.Watch(h.ctx, key[:strings.LastIndexByte(key, '/')+1]) {
+	for snap, err := range h.Mem.Watch(h.ctx, key[:strings.LastIndexByte(key, '/')+1]) {
+		if err != nil {
+			return nil
+		}
 		for _, r := range snap.Records {
 			if r.Key == key {
 				return r.Value

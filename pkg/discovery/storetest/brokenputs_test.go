@@ -95,7 +95,10 @@ func replacedForGood(ctx context.Context, h *handle, key string, value []byte, t
 	if err == nil && ttl == 0 {
 		ours := string(value)
 		h.work.Go(func() {
-			for snap := range h.Mem.Watch(h.ctx, ep) {
+			for snap, err := range h.Mem.Watch(h.ctx, ep) {
+				if err != nil {
+					return
+				}
 				for _, r := range snap.Records {
 					if r.Key == key && string(r.Value) != ours {
 						h.mu.Lock()

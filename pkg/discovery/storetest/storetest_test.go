@@ -28,6 +28,7 @@ func backend(wrap func(shared *discovery.Mem) discovery.Store) Backend {
 			}
 		},
 		Overwrite: func(tb testing.TB, _ discovery.Store, key string, value []byte) {
+			tb.Helper()
 			if _, err := current.Put(tb.Context(), key, value, 0); err != nil {
 				tb.Fatal(err)
 			}
