@@ -22,10 +22,13 @@ func usage() (time.Duration, error) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
-// The kinds of memory.
+// The kinds of memory, in bytes.
 const (
 	resident = "resident" // what the system counts
 	live     = "live"     // objects that are in use, and stacks
+	peak     = "peak"     // the most that the system has counted so far
+
+	goroutines = "goroutines" // how many there are; no bytes
 )
 
 // memory is what this process holds once all garbage is collected and returned
@@ -40,7 +43,16 @@ func memory() (map[string]float64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking for the memory: %w", err)
 	}
-	return map[string]float64{resident: rss, live: float64(m.HeapAlloc + m.StackInuse)}, nil
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return nil, fmt.Errorf("asking for the memory: %w", err)
+	}
+	return map[string]float64{
+		resident:   rss,
+		live:       float64(m.HeapAlloc + m.StackInuse),
+		peak:       float64(u.Maxrss) * 1024, // Linux counts in KiB
+		goroutines: float64(runtime.NumGoroutine()),
+	}, nil
 }
 
 func residentBytes() (float64, error) {
