@@ -76,9 +76,11 @@ func (m *member) do(ctx context.Context, o order) (r reply, err error) {
 	case "watch":
 		err = m.watch(ctx, o.N)
 	case "see":
-		err = m.see(ctx, o.N)
+		err = m.see(ctx, o.N, instancesIn)
+	case "see reports":
+		err = m.see(ctx, o.N, reportsIn)
 	case "seen":
-		r.Figures = figures{"instances": float64(m.seen())}
+		r.Figures = figures{"instances": float64(m.seen(instancesIn))}
 	case "list":
 		r.Figures, err = m.list(ctx)
 	default:
@@ -207,9 +209,9 @@ func (m *member) report(ctx context.Context, n int) error {
 	})
 }
 
-// watch starts n clients, each with a store of its own.
+// watch starts clients, each with a store of its own, until there are n.
 func (m *member) watch(ctx context.Context, n int) error {
-	for range n {
+	for len(m.routers) < n {
 		registry, err := m.open(ctx)
 		if err != nil {
 			return err
@@ -219,30 +221,32 @@ func (m *member) watch(ctx context.Context, n int) error {
 			Source: func(ctx context.Context) iter.Seq2[discovery.Instances, error] {
 				return registry.Watch(ctx, m.endpoint)
 			},
-			Reports: registry,
-			Client:  &m.client,
+			Reports:  registry,
+			Client:   &m.client,
+			Cooldown: reportTime, // so that reports are heeded to their end
 		}))
 	}
 	return nil
 }
 
-// see waits until every client lists n instances.
-func (m *member) see(ctx context.Context, n int) error {
-	for m.seen() != n {
-		select {
-		case <-time.After(time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for %d instances: a client sees %d: %w", n, m.seen(), ctx.Err())
+func instancesIn(t *router.Tiers) int { return len(t.Source) }
+func reportsIn(t *router.Tiers) int   { return len(t.Reported) }
+
+// see waits until every client has n of what in counts.
+func (m *member) see(ctx context.Context, n int, in func(*router.Tiers) int) error {
+	for m.seen(in) != n {
+		if err := rest(ctx, time.Millisecond); err != nil {
+			return fmt.Errorf("waiting for %d to be seen: a client sees %d: %w", n, m.seen(in), err)
 		}
 	}
 	return nil
 }
 
-// seen returns how many instances the client sees that sees the fewest.
-func (m *member) seen() int {
+// seen returns how many of what in counts the client has that has the fewest.
+func (m *member) seen(in func(*router.Tiers) int) int {
 	fewest := -1
 	for _, r := range m.routers {
-		if n := len(r.Tiers().Source); fewest < 0 || n < fewest {
+		if n := in(r.Tiers()); fewest < 0 || n < fewest {
 			fewest = n
 		}
 	}

@@ -34,7 +34,7 @@ func (b *bench) writePage(path string, t table, command string) error {
 const page = `# Benchmarks
 
 The speed of migrate beside grpc-go's, and beside the limit of a bare TCP
-connection. The page is written by
+connection. All but the last section, Growth, is written by
 
     make bench
 
@@ -120,12 +120,14 @@ is missing or left over in the worst repetition.
 - **A client** is ` + "`pkg/router`" + ` over ` + "`pkg/discovery`" + `, as in ` + "`migrate request`" + `: it
   follows the instances and the reports about them. It is a process of its own;
   the CPU and the memory that are given are that process's alone.
+- **etcd** is a real one, a single member that does not wait for its disk.
 - **A change** is an instance that joins or leaves.
 - **Standing reports** take N of 1,000 instances out. The request is the whole
   ` + "`migrate request`" + `, from its start to its end, against one to the same instances
-  in another store, without reports; the two take turns.
+  in another store, where one report stands; the two take turns.
 - **An idle client** reaches etcd by way of a relay that counts the bytes of all
-  its connections, both ways. The lists are those that etcd has counted.
+  its connections, both ways, for 10 s in which nobody writes. Lists and requests
+  are those that etcd has counted, without watches and keep-alives.
 - **Streams, answers and requests** have server and client as processes of their
   own, connected over loopback, and the items of the rows above.
 `

@@ -38,60 +38,78 @@ func (b *bench) build(ctx context.Context, name, folder string) (string, error) 
 	return path, nil
 }
 
-// place is where a store is, a directory or an etcd, and the members there.
+// place is where a store is, a directory or an etcd, and the members of one
+// endpoint there.
 type place struct {
-	b        *bench
 	kind, at string
 	members  []*child
 	etcd     *exec.Cmd // nil for a directory
 	stdin    io.Closer // of etcd, which ends with it
 }
 
-func (b *bench) newPlace(ctx context.Context, kind string) (*place, error) {
+// endpointOf is the component in the name of the endpoint that the members of a
+// place share.
+const endpointOf = "servers"
+
+// newPlace starts a store with so many members.
+func (b *bench) newPlace(ctx context.Context, kind string, members int) (p *place, err error) {
 	dir, err := os.MkdirTemp(b.scratch, kind+"-")
 	if err != nil {
 		return nil, err
 	}
-	if kind == onFile {
-		return &place{b: b, kind: kind, at: dir}, nil
+	p = &place{kind: kind, at: dir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	if kind == onEtcd {
+		if err := p.startEtcd(ctx, b, dir); err != nil {
+			return nil, fmt.Errorf("starting etcd: %w", err)
+		}
 	}
-	program, err := b.build(ctx, "etcd-program", "../etcd")
-	if err != nil {
-		return nil, err
+	for range members {
+		m, err := b.spawn(ctx, "member", kind, endpointOf, p.at)
+		if err != nil {
+			return nil, err
+		}
+		p.members = append(p.members, m)
 	}
-	p := &place{b: b, kind: kind, etcd: exec.CommandContext(ctx, program, "-data-dir", dir)}
-	// Its warnings are about its own slowness, which is measured here.
-	var said bytes.Buffer
-	p.etcd.Stderr = &said
-	p.etcd.WaitDelay = time.Second
-	if p.stdin, err = p.etcd.StdinPipe(); err != nil {
-		return nil, fmt.Errorf("starting etcd: %w", err)
-	}
-	stdout, err := p.etcd.StdoutPipe()
-	if err != nil {
-		return nil, fmt.Errorf("starting etcd: %w", err)
-	}
-	if err := p.etcd.Start(); err != nil {
-		return nil, fmt.Errorf("starting etcd: %w", err)
-	}
-	late := time.AfterFunc(callTimeout, func() { _ = p.etcd.Process.Kill() }) // or it has just ended
-	defer late.Stop()
-	url, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		return nil, fmt.Errorf("starting etcd: %w\n%s", errors.Join(err, p.close()), said.String())
-	}
-	p.at = strings.TrimSpace(url)
 	return p, nil
 }
 
-// member starts a member of an endpoint, which ends with the place at the latest.
-// It finds the store at an address that may be a relay's.
-func (p *place) member(ctx context.Context, endpoint, at string) (*child, error) {
-	m, err := p.b.spawn(ctx, "member", p.kind, endpoint, at)
-	if err == nil {
-		p.members = append(p.members, m)
+// startEtcd starts an etcd with its data in dir.
+func (p *place) startEtcd(ctx context.Context, b *bench, dir string) error {
+	program, err := b.build(ctx, "etcd-program", "../etcd")
+	if err != nil {
+		return err
 	}
-	return m, err
+	cmd := exec.CommandContext(ctx, program, "-data-dir", dir)
+	// Its warnings are about its own slowness, which is measured here.
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	cmd.WaitDelay = time.Second
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.etcd, p.stdin = cmd, stdin
+	late := time.AfterFunc(callTimeout, func() { _ = cmd.Process.Kill() }) // or it has just ended
+	defer late.Stop()
+	url, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		_ = p.close() // which says no more than etcd did
+		return fmt.Errorf("%w\n%s", err, said.String())
+	}
+	p.at = strings.TrimSpace(url)
+	return nil
 }
 
 // close ends the members and etcd. A directory goes with the scratch folder.
@@ -103,7 +121,9 @@ func (p *place) close() error {
 	}
 	late := time.AfterFunc(callTimeout, func() { _ = p.etcd.Process.Kill() }) // or it has just ended
 	defer late.Stop()
-	return errors.Join(err, p.stdin.Close(), p.etcd.Wait())
+	err = errors.Join(err, p.stdin.Close(), p.etcd.Wait())
+	p.etcd = nil
+	return err
 }
 
 // usage returns the CPU time that the members have used, and etcd.
@@ -133,22 +153,40 @@ func (p *place) usage() (all time.Duration, err error) {
 	return all + time.Duration(user+system)*10*time.Millisecond, errors.Join(err1, err2)
 }
 
-// lists returns how many lists etcd has been asked for.
-func (p *place) lists(ctx context.Context) (float64, error) {
+// requests returns how many requests etcd has had so far, and how many of them
+// were for a list.
+func (p *place) requests(ctx context.Context) (all, lists float64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.at+"/metrics", nil)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0, fmt.Errorf("asking for etcd's metrics: %w", err)
+		return 0, 0, fmt.Errorf("asking for etcd's metrics: %w", err)
 	}
 	defer resp.Body.Close()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+	found := false
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
-		if strings.HasPrefix(name, "grpc_server_started_total{") && strings.Contains(name, `grpc_method="Range"`) {
-			return strconv.ParseFloat(value, 64)
+		// Streams in both directions are the watches and the keep-alives.
+		if !strings.HasPrefix(name, "grpc_server_started_total{") || strings.Contains(name, `grpc_type="bidi_stream"`) {
+			continue
+		}
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("reading etcd's metrics: %w", err)
+		}
+		all += n
+		if strings.Contains(name, `grpc_method="Range`) { // or RangeStream
+			lists, found = lists+n, true
 		}
 	}
-	return 0, errors.New("etcd's metrics don't tell how many lists it was asked for")
+	if err := lines.Err(); err != nil {
+		return 0, 0, fmt.Errorf("reading etcd's metrics: %w", err)
+	}
+	if !found {
+		return 0, 0, errors.New("etcd's metrics don't tell how many lists it was asked for")
+	}
+	return all, lists, nil
 }
