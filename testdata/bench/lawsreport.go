@@ -74,7 +74,7 @@ func reportingOnEtcd(ctx context.Context, b *bench) (*subject, error) {
 				return nil, err
 			}
 		}
-		before, _, err := p.requests(ctx)
+		before, err := p.spent(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -86,8 +86,8 @@ func reportingOnEtcd(ctx context.Context, b *bench) (*subject, error) {
 			return nil, err
 		}
 		took := time.Since(begin)
-		after, _, err := p.requests(ctx)
-		return figures{"requests": (after - before) / float64(more), "took": millis(took)}, err
+		after, err := p.spent(ctx)
+		return figures{"requests": (after.requests - before.requests) / float64(more), "took": millis(took)}, err
 	}
 	return &subject{run, p.close}, nil
 }

@@ -29,26 +29,26 @@ func atRest() []lawFamily {
 	lost := func(what string) law {
 		return law{what: what, metric: "lost", within: atMostHere(0), worst: true}
 	}
-	const cpu = "CPU of a core"
 	return []lawFamily{
 		{
 			name: "file at rest", sizes: []int{100, 300, 1000}, start: resting(onFile, 0),
 			laws: []law{
-				{what: "N servers in the file store at rest, nobody watching, CPU in cores", metric: cpu, within: atMostHere(0.2), growth: linear()},
+				{what: "N servers in the file store at rest, nobody watching, CPU in cores", metric: "CPU", within: atMostHere(0.2), growth: linear()},
 				lost("records missing of those"),
 			},
 		},
 		{
 			name: "file at rest, watched", sizes: []int{100, 300, 1000}, start: resting(onFile, 20),
 			laws: []law{
-				{what: "N servers in the file store at rest, 20 clients watching, CPU in cores", metric: cpu, growth: linear()},
+				{what: "N servers in the file store at rest, 20 clients watching, CPU in cores", metric: "CPU", growth: linear()},
 				lost("records missing of those, as the clients see it"),
 			},
 		},
 		{
 			name: "etcd at rest", sizes: []int{100, 300, 1000}, start: resting(onEtcd, 0),
 			laws: []law{
-				{what: "N servers on etcd at rest, CPU in cores, etcd's included", metric: cpu, growth: linear()},
+				{what: "N servers on etcd at rest, CPU in cores, etcd's included", metric: "CPU", growth: linear()},
+				{what: "requests that they send, without keep-alives", metric: "requests/s", unit: "/s", growth: linear()},
 				lost("records missing of those"),
 			},
 		},
@@ -71,7 +71,7 @@ func resting(kind string, clients int) func(context.Context, *bench) (*subject, 
 			if _, err := owner.do(order{Do: "register", N: n, For: time.Minute, Grow: grow{Each: true, AtOnce: manyAtOnce}}); err != nil {
 				return nil, err
 			}
-			before, err := p.usage()
+			before, err := p.spent(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -79,7 +79,7 @@ func resting(kind string, clients int) func(context.Context, *bench) (*subject, 
 			if err := rest(ctx, span); err != nil {
 				return nil, err
 			}
-			after, err := p.usage()
+			after, err := p.spent(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -89,8 +89,9 @@ func resting(kind string, clients int) func(context.Context, *bench) (*subject, 
 			}
 			r, err := asked.do(order{Do: ask})
 			return figures{
-				"CPU of a core": (after - before).Seconds() / span.Seconds(),
-				"lost":          float64(n) - r.Figures["instances"],
+				"CPU":        (after.cpu - before.cpu).Seconds() / span.Seconds(),
+				"requests/s": (after.requests - before.requests) / span.Seconds(),
+				"lost":       float64(n) - r.Figures["instances"],
 			}, err
 		}
 		return &subject{run, p.close}, nil
@@ -102,7 +103,7 @@ func idling() []lawFamily {
 		name: "idle client", sizes: []int{100, 10_000}, start: idlingOnEtcd,
 		laws: []law{
 			{what: "an idle client on etcd, N instances, bytes/s on the wire", metric: "bytes/s", unit: "B/s", within: atMostHere(200), growth: flat()},
-			{what: "lists that it asks for meanwhile", metric: "lists", within: atMostHere(0), worst: true},
+			{what: "lists that it asks for in 10 s", metric: "lists", within: atMostHere(0), worst: true},
 		},
 	}}
 }
@@ -139,7 +140,7 @@ func idlingOnEtcd(ctx context.Context, b *bench) (*subject, error) {
 			return nil, err
 		}
 		bytes := relay.bytes.Load()
-		_, lists, err := p.requests(ctx)
+		before, err := p.spent(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -149,8 +150,8 @@ func idlingOnEtcd(ctx context.Context, b *bench) (*subject, error) {
 			return nil, err
 		}
 		bytes = relay.bytes.Load() - bytes
-		_, listsNow, err := p.requests(ctx)
-		return figures{"bytes/s": float64(bytes) / span.Seconds(), "lists": listsNow - lists}, err
+		after, err := p.spent(ctx)
+		return figures{"bytes/s": float64(bytes) / span.Seconds(), "lists": after.lists - before.lists}, err
 	}
 	return &subject{run, p.close}, nil
 }

@@ -126,67 +126,71 @@ func (p *place) close() error {
 	return err
 }
 
-// usage returns the CPU time that the members have used, and etcd.
-func (p *place) usage() (all time.Duration, err error) {
+// spent is what the members of a place and its etcd have spent so far.
+type spent struct {
+	cpu time.Duration
+	// requests are those that etcd has had, without watches and keep-alives, and
+	// lists those of them that asked for one.
+	requests, lists float64
+}
+
+func (p *place) spent(ctx context.Context) (s spent, err error) {
 	for _, m := range p.members {
 		r, err := m.do(order{Do: "usage"})
 		if err != nil {
-			return 0, err
+			return s, err
 		}
-		all += r.CPU
+		s.cpu += r.CPU
 	}
 	if p.etcd == nil {
-		return all, nil
+		return s, nil
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.etcd.Process.Pid))
-	if err != nil {
-		return 0, fmt.Errorf("asking for etcd's CPU time: %w", err)
-	}
-	// The program's name, in brackets, may have spaces. The 14th and 15th fields
-	// are the ticks in user and system mode, of which Linux has 100 a second.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("asking for etcd's CPU time: /proc says %q", stat)
-	}
-	user, err1 := strconv.Atoi(fields[11])
-	system, err2 := strconv.Atoi(fields[12])
-	return all + time.Duration(user+system)*10*time.Millisecond, errors.Join(err1, err2)
-}
-
-// requests returns how many requests etcd has had so far, and how many of them
-// were for a list.
-func (p *place) requests(ctx context.Context) (all, lists float64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.at+"/metrics", nil)
 	if err != nil {
-		return 0, 0, err
+		return s, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0, 0, fmt.Errorf("asking for etcd's metrics: %w", err)
+		return s, fmt.Errorf("asking for etcd's metrics: %w", err)
 	}
 	defer resp.Body.Close()
-	found := false
-	lines := bufio.NewScanner(resp.Body)
+	if err := s.read(resp.Body); err != nil {
+		return s, fmt.Errorf("reading etcd's metrics: %w", err)
+	}
+	return s, nil
+}
+
+// read adds what etcd's metrics tell.
+func (s *spent) read(metrics io.Reader) error {
+	cpu, served := false, false
+	lines := bufio.NewScanner(metrics)
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
-		// Streams in both directions are the watches and the keep-alives.
-		if !strings.HasPrefix(name, "grpc_server_started_total{") || strings.Contains(name, `grpc_type="bidi_stream"`) {
+		isRequest := strings.HasPrefix(name, "grpc_server_started_total{") &&
+			!strings.Contains(name, `grpc_type="bidi_stream"`) // the watches and the keep-alives
+		if !isRequest && name != "process_cpu_seconds_total" {
 			continue
 		}
 		n, err := strconv.ParseFloat(value, 64)
-		if err != nil {
-			return 0, 0, fmt.Errorf("reading etcd's metrics: %w", err)
-		}
-		all += n
-		if strings.Contains(name, `grpc_method="Range`) { // or RangeStream
-			lists, found = lists+n, true
+		switch {
+		case err != nil:
+			return err
+		case !isRequest:
+			s.cpu += time.Duration(n * float64(time.Second))
+			cpu = true
+		case strings.Contains(name, `grpc_method="Range`): // or RangeStream
+			s.lists += n
+			s.requests += n
+			served = true
+		default:
+			s.requests += n
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return 0, 0, fmt.Errorf("reading etcd's metrics: %w", err)
+		return err
 	}
-	if !found {
-		return 0, 0, errors.New("etcd's metrics don't tell how many lists it was asked for")
+	if !cpu || !served {
+		return errors.New("they lack the CPU time or the number of lists")
 	}
-	return all, lists, nil
+	return nil
 }
