@@ -57,13 +57,15 @@ type lawResult struct {
 	at    []spread
 }
 
-// allLaws measures the laws that match only, as "family: law".
+// allLaws measures the laws that match only, as "family: law". A family that fails
+// costs its own laws alone.
 func (b *bench) allLaws(ctx context.Context, only *regexp.Regexp) (results []lawResult, err error) {
 	end, err := b.makeScratch()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, end()) }()
+	var errs []error
 	for _, f := range lawFamilies() {
 		laws := slices.DeleteFunc(slices.Clone(f.laws), func(l law) bool { return !only.MatchString(f.name + ": " + l.what) })
 		if len(laws) == 0 {
@@ -71,14 +73,18 @@ func (b *bench) allLaws(ctx context.Context, only *regexp.Regexp) (results []law
 		}
 		f.sizes = b.scaled(f.sizes)
 		by, err := b.measureLaws(ctx, f)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("measuring %s: %w", f.name, err)
+			errs = append(errs, fmt.Errorf("measuring %s: %w", f.name, err))
+			continue
 		}
 		for _, l := range laws {
 			results = append(results, lawResultOf(l, f.sizes, by))
 		}
 	}
-	return results, nil
+	return results, errors.Join(errs...)
 }
 
 // scaled returns the sizes times the scale, which stay apart and above 0.
@@ -143,7 +149,7 @@ func (r lawResult) exponent() float64 {
 	if math.IsInf(e, 0) {
 		return math.NaN()
 	}
-	return e
+	return math.Round(100*e)/100 + 0 // no -0
 }
 
 // judged is the figure that the bound is for, the one at the largest size.

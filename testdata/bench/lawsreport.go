@@ -31,6 +31,8 @@ func failOneByOne(ctx context.Context, n int) (figures, error) {
 		return nil, err
 	}
 	defer r.Close()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	cause := errors.New("broken on purpose")
 	before, begin := allocated(), time.Now()
 	for i := range n {
@@ -40,7 +42,7 @@ func failOneByOne(ctx context.Context, n int) (figures, error) {
 	}
 	for len(r.Tiers().Avail) > 0 {
 		if err := rest(ctx, time.Millisecond); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("waiting for all to be down: %d are not: %w", len(r.Tiers().Avail), err)
 		}
 	}
 	return figures{"took": millis(time.Since(begin)), "MB": megabytes(allocated() - before)}, nil

@@ -60,14 +60,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	t, err := b.table(ctx, only)
-	if err != nil {
-		return err
+	if len(t.rows) > 0 {
+		err = errors.Join(err, t.writeText(stdout))
 	}
-	if err := t.writeText(stdout); err != nil {
+	if err != nil || *write == "" {
 		return err
-	}
-	if *write == "" {
-		return nil
 	}
 	return b.writePage(*write, t, strings.Join(append([]string{"go run ."}, args...), " "))
 }

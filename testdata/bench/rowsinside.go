@@ -132,7 +132,8 @@ func startChoosing(ctx context.Context, b *bench, _ string) (*runner, error) {
 	return &runner{run, end}, nil
 }
 
-// routerOver returns a router that lists n instances.
+// routerOver returns a router that lists n instances. One that is reported down
+// stays so.
 func routerOver(ctx context.Context, n int) (*router.Router, error) {
 	instances := make([]discovery.Instance, n)
 	for i := range instances {
@@ -140,7 +141,7 @@ func routerOver(ctx context.Context, n int) (*router.Router, error) {
 			ID: discovery.InstanceID(i + 1), Transport: discovery.NDJSON, Address: fmt.Sprintf("127.0.0.1:%d", i),
 		}
 	}
-	r := router.New(router.Config{Source: discovery.Static(instances...)})
+	r := router.New(router.Config{Source: discovery.Static(instances...), Cooldown: time.Hour})
 	for deadline := time.Now().Add(callTimeout); len(r.Tiers().Avail) < n; time.Sleep(time.Millisecond) {
 		if ctx.Err() != nil || time.Now().After(deadline) {
 			r.Close()
