@@ -153,7 +153,7 @@ func (p *place) spent(ctx context.Context) (s spent, err error) {
 	if err != nil {
 		return s, fmt.Errorf("asking for etcd's metrics: %w", err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }() // it has been read
 	if err := s.read(resp.Body); err != nil {
 		return s, fmt.Errorf("reading etcd's metrics: %w", err)
 	}
