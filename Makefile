@@ -17,6 +17,9 @@ demo: ## break a stream on one server and see it migrate to another
 bench: ## compare the speed with grpc-go's and write docs/BENCHMARKS.md (some minutes)
 	cd testdata/bench && go run . -write ../../docs/BENCHMARKS.md
 
+bench-growth: ## measure how costs grow and write that part of docs/BENCHMARKS.md (some minutes)
+	cd testdata/bench && go run . -growth -reps 3 -write ../../docs/BENCHMARKS.md
+
 picture: ## draw docs/instances.svg, what `migrate instances` shows
 	go run ./testdata/picture -o docs/instances.svg
 
@@ -25,6 +28,6 @@ cover: ## run the tests and show the coverage of each function
 	go tool cover -func=coverage.out
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: build test lint demo bench picture cover help
+.PHONY: build test lint demo bench bench-growth picture cover help

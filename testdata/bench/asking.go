@@ -26,10 +26,11 @@ const shortItems = 11
 type job struct {
 	Kind    string
 	Streams int // at once
-	Items   int // a stream; of jobFirst and jobBreaks, how many there are
+	Items   int // a stream; of jobFirst and jobBreaks, how many there are; of jobRequests, requests in all
+	PerConn int // of jobItems: streams that share a connection; 0 is as the side has it
 	Period  time.Duration
-	For     time.Duration
-	Fresh   bool // a connection for each request
+	For     time.Duration // of jobRequests, unless Items is set
+	Fresh   bool          // a connection for each request
 }
 
 // asking is the worker that asks.
@@ -37,6 +38,7 @@ type asking struct {
 	side   string
 	addrs  []string
 	caller caller
+	own    *oursCaller // for jobs that set PerConn, all of which agree; nil until there is one
 
 	held    sync.WaitGroup
 	release context.CancelFunc // of the streams that jobHold opened; nil if none
@@ -87,6 +89,9 @@ func (k *asking) close() {
 		k.release()
 	}
 	k.held.Wait()
+	if k.own != nil {
+		_ = k.own.close()
+	}
 	_ = k.caller.close() // the measurement is over
 }
 
@@ -103,9 +108,17 @@ func together(n int, f func(i int) error) error {
 
 // items measures items a second.
 func (k *asking) items(ctx context.Context, j job) (figures, error) {
+	c := k.caller
+	if j.PerConn > 0 {
+		if k.own == nil {
+			k.own = newOursCaller(k.addrs[0])
+			k.own.client.MaxStreams = j.PerConn
+		}
+		c = k.own
+	}
 	begin := time.Now()
 	err := together(j.Streams, func(int) error {
-		return read(ctx, k.caller, ask{items: j.Items, mode: plain})
+		return read(ctx, c, ask{items: j.Items, mode: plain})
 	})
 	n := float64(j.Streams * j.Items)
 	return figures{"items": n, "items/s": n / time.Since(begin).Seconds()}, err
@@ -115,8 +128,14 @@ func (k *asking) items(ctx context.Context, j job) (figures, error) {
 func (k *asking) requests(ctx context.Context, j job) (figures, error) {
 	begin := time.Now()
 	counts := make([]int, j.Streams)
+	goOn := func(done int) bool {
+		if j.Items > 0 {
+			return done < j.Items/j.Streams
+		}
+		return time.Since(begin) < j.For
+	}
 	err := together(j.Streams, func(i int) error {
-		for ; time.Since(begin) < j.For; counts[i]++ {
+		for ; goOn(counts[i]); counts[i]++ {
 			if err := k.request(ctx, j.Fresh); err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -47,19 +48,98 @@ func TestEveryRowHasFigures(t *testing.T) {
 			t.Errorf("%s: no figure of %s", r.what, r.against)
 		}
 	}
-	var table, page bytes.Buffer
-	if err := writeText(&table, results); err != nil {
-		t.Error(err)
+	table := tableOf(results)
+	if len(table.rows) != want {
+		t.Errorf("the table has %d rows, want %d", len(table.rows), want)
 	}
-	if err := b.writeMarkdown(&page, results, "bench"); err != nil {
+	var text bytes.Buffer
+	if err := table.writeText(&text); err != nil {
 		t.Error(err)
 	}
 	for _, r := range results {
-		for _, out := range []string{table.String(), page.String()} {
+		for _, out := range []string{text.String(), table.markdown()} {
 			if !strings.Contains(out, r.what) {
 				t.Errorf("the output lacks %q", r.what)
 			}
 		}
+	}
+}
+
+// TestEveryLawHasFigures measures all growth, at sizes that mean nothing.
+func TestEveryLawHasFigures(t *testing.T) {
+	b := &bench{stderr: t.Output(), reps: 1, scale: 0.005, growth: true}
+	var err error
+	if b.program, err = program(); err != nil {
+		t.Fatal(err)
+	}
+	results, err := b.allLaws(t.Context(), regexp.MustCompile(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := 0
+	for _, f := range lawFamilies() {
+		want += len(f.laws)
+	}
+	if len(results) != want {
+		t.Errorf("%d laws, want %d", len(results), want)
+	}
+	for _, r := range results {
+		for i, s := range r.at {
+			if math.IsNaN(s.mid) {
+				t.Errorf("%s: no figure at %d", r.what, r.sizes[i])
+			}
+		}
+		if !strings.Contains(lawTable(results).markdown(), r.what) {
+			t.Errorf("the table lacks %q", r.what)
+		}
+	}
+}
+
+func TestExponent(t *testing.T) {
+	at := func(power float64) (by [][]figures) {
+		for _, n := range []float64{10, 100, 1000} {
+			by = append(by, []figures{{"m": 3 * math.Pow(n, power)}, {"m": 1e9}, {"m": 0}})
+		}
+		return by
+	}
+	for _, power := range []float64{0, 1, 2} {
+		r := lawResultOf(law{metric: "m", growth: linear()}, []int{10, 100, 1000}, at(power))
+		if got := r.exponent(); math.Abs(got-power) > 1e-9 {
+			t.Errorf("exponent is %v, want %v", got, power)
+		}
+		if got, want := r.cells()[3], "≤ 1.15, met"; (got == want) != (power <= 1) {
+			t.Errorf("the law is %q for an exponent of %v", got, power)
+		}
+	}
+	none := lawResultOf(law{metric: "m", within: atMostHere(0)}, []int{10, 100}, [][]figures{{{"m": 0}}, {{"m": 0}}})
+	if got := strings.Join(none.cells()[2:], "|"); got != "–|–|≤ 0, met" {
+		t.Errorf("cells are %q where there is nothing", got)
+	}
+}
+
+// TestPageKeepsTheOther writes each part of the page, which must not harm the other.
+func TestPageKeepsTheOther(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "page.md")
+	write := func(growth bool, score string) string {
+		b := &bench{growth: growth}
+		if err := b.writePage(path, table{header: []string{"what"}, score: score}, "bench"); err != nil {
+			t.Fatal(err)
+		}
+		page, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(page)
+	}
+	write(false, "speed 1")
+	write(true, "growth 1")
+	write(false, "speed 2")
+	page := write(true, "growth 2")
+	if strings.Contains(page, "speed 1") || strings.Contains(page, "growth 1") || strings.Count(page, "speed 2") != 1 || strings.Count(page, "growth 2") != 1 {
+		t.Errorf("after each part was written twice the page reads:\n%s", page)
+	}
+	if again := write(false, "speed 2"); again != page {
+		t.Errorf("writing the same again changes the page:\n%s", again)
 	}
 }
 

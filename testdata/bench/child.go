@@ -22,20 +22,22 @@ const callTimeout = 60 * time.Second
 
 // order is what the parent tells a child to do.
 type order struct {
-	Do  string
-	Job job           // of a client
-	N   int           // of listen: how many servers
-	For time.Duration // how long it takes by intention
+	Do   string
+	Job  job           // of a client
+	N    int           // of listen: how many servers
+	For  time.Duration // how long it takes by intention
+	Grow grow          // of a member
 }
 
 // reply is what a child answers.
 type reply struct {
-	Err     string
-	Addrs   []string           // of listen
-	Figures figures            // of a job
-	Times   map[int]int64      // by trial, Unix nanoseconds
-	CPU     time.Duration      // of usage: what the process has used
-	Memory  map[string]float64 // of memory: bytes, by kind
+	Err       string
+	Addrs     []string           // of listen
+	Figures   figures            // of a job
+	Times     map[int]int64      // by trial, Unix nanoseconds
+	CPU       time.Duration      // of usage: what the process has used
+	Allocated uint64             // of a member's usage: bytes, so far
+	Memory    map[string]float64 // of memory: bytes, by kind
 }
 
 // child is a process of this program that serves or asks. It is for one
@@ -142,15 +144,18 @@ func runChild(args []string, stdin io.Reader, stdout io.Writer) (err error) {
 	}
 }
 
-// worker is what a child is: a server or a client.
+// worker is what a child is: a server, a client or a member.
 type worker interface {
 	do(context.Context, order) (reply, error)
 	close()
 }
 
 func newWorker(kind, side, name string, addrs []string) (worker, error) {
-	if kind == "server" {
+	switch kind {
+	case "server":
 		return &serving{side: side, b: newBackend(name)}, nil
+	case "member":
+		return newMember(side, name, addrs[0])
 	}
 	return newAsking(side, addrs)
 }

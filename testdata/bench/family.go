@@ -47,6 +47,8 @@ func families() []family {
 type bench struct {
 	program  string // what children are started from
 	stderr   io.Writer
+	scratch  string // a folder of this run's own
+	growth   bool   // the laws of growth, not the comparison
 	profiles string // the folder for the children's CPU profiles; "" for none
 	reps     int
 	scale    float64

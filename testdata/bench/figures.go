@@ -20,6 +20,7 @@ func median[T ~int64 | ~float64](s []T) T {
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // spread is what the repetitions of a measurement come to.
 type spread struct{ mid, low, high float64 }

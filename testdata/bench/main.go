@@ -1,8 +1,11 @@
 // Command bench compares the speed of migrate with grpc-go's, and with what a
-// bare TCP connection allows. It prints a table of medians and ratios.
+// bare TCP connection allows. It prints a table of medians and ratios. With
+// -growth it measures how the cost of migrate grows with the number of
+// instances, clients, reports, streams and requests.
 //
 // It starts itself again as the servers and clients that it measures. They
-// listen and connect on loopback only, and end with it. It runs on Linux.
+// listen and connect on loopback only, and end with it. It runs on Linux, in its
+// own folder.
 package main
 
 import (
@@ -37,6 +40,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	rows := flags.String("rows", "", "measure only the rows that this regular `expression` matches, written family: row")
 	write := flags.String("write", "", "write the results to this Markdown `file`, too")
+	flags.BoolVar(&b.growth, "growth", false, "measure how costs grow, in place of the comparison")
 	flags.StringVar(&b.profiles, "profiles", "", "write CPU profiles of all servers and clients to this `folder`")
 	flags.IntVar(&b.reps, "reps", 5, "how often each side of a row is measured")
 	flags.Float64Var(&b.scale, "scale", 1, "how long each measurement takes, and how large it is, as a `factor`")
@@ -55,20 +59,22 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	t, err := b.table(ctx, only)
+	if len(t.rows) > 0 {
+		err = errors.Join(err, t.writeText(stdout))
+	}
+	if err != nil || *write == "" {
+		return err
+	}
+	return b.writePage(*write, t, strings.Join(append([]string{"go run ."}, args...), " "))
+}
+
+// table measures the rows that match only.
+func (b *bench) table(ctx context.Context, only *regexp.Regexp) (table, error) {
+	if b.growth {
+		results, err := b.allLaws(ctx, only)
+		return lawTable(results), err
+	}
 	results, err := b.all(ctx, only)
-	if err != nil {
-		return err
-	}
-	if err := writeText(stdout, results); err != nil {
-		return err
-	}
-	if *write == "" {
-		return nil
-	}
-	f, err := os.Create(*write)
-	if err != nil {
-		return err
-	}
-	err = b.writeMarkdown(f, results, strings.Join(append([]string{"go run ."}, args...), " "))
-	return errors.Join(err, f.Close())
+	return tableOf(results), err
 }

@@ -87,12 +87,12 @@ func choosing() family {
 	return f
 }
 
-// grouped prints n, below a million, with its thousands apart.
+// grouped prints n with its thousands apart.
 func grouped(n int) string {
 	if n < 1000 {
 		return strconv.Itoa(n)
 	}
-	return fmt.Sprintf("%d,%03d", n/1000, n%1000)
+	return fmt.Sprintf("%s,%03d", grouped(n/1000), n%1000)
 }
 
 func metricOf(picker string, instances int) string { return fmt.Sprintf("%s %d", picker, instances) }
@@ -108,19 +108,11 @@ func startChoosing(ctx context.Context, b *bench, _ string) (*runner, error) {
 		return nil
 	}
 	for _, n := range sizes() {
-		instances := make([]discovery.Instance, n)
-		for i := range instances {
-			instances[i] = discovery.Instance{
-				ID: discovery.InstanceID(i + 1), Transport: discovery.NDJSON, Address: fmt.Sprintf("127.0.0.1:%d", i),
-			}
+		r, err := routerOver(ctx, n)
+		if err != nil {
+			return nil, errors.Join(err, end())
 		}
-		r := router.New(router.Config{Source: discovery.Static(instances...)})
 		routers[n] = r
-		for deadline := time.Now().Add(callTimeout); len(r.Tiers().Avail) < n; time.Sleep(time.Millisecond) {
-			if ctx.Err() != nil || time.Now().After(deadline) {
-				return nil, errors.Join(errors.New("the router does not list its source"), end())
-			}
-		}
 	}
 	run := func() (figures, error) {
 		f := make(figures)
@@ -138,6 +130,25 @@ func startChoosing(ctx context.Context, b *bench, _ string) (*runner, error) {
 		return f, nil
 	}
 	return &runner{run, end}, nil
+}
+
+// routerOver returns a router that lists n instances. One that is reported down
+// stays so.
+func routerOver(ctx context.Context, n int) (*router.Router, error) {
+	instances := make([]discovery.Instance, n)
+	for i := range instances {
+		instances[i] = discovery.Instance{
+			ID: discovery.InstanceID(i + 1), Transport: discovery.NDJSON, Address: fmt.Sprintf("127.0.0.1:%d", i),
+		}
+	}
+	r := router.New(router.Config{Source: discovery.Static(instances...), Cooldown: time.Hour})
+	for deadline := time.Now().Add(callTimeout); len(r.Tiers().Avail) < n; time.Sleep(time.Millisecond) {
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			r.Close()
+			return nil, errors.New("the router does not list its source")
+		}
+	}
+	return r, nil
 }
 
 // choose makes choices and returns nanoseconds and allocations for each.

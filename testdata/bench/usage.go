@@ -22,10 +22,13 @@ func usage() (time.Duration, error) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
-// The kinds of memory.
+// The kinds of memory, in bytes.
 const (
 	resident = "resident" // what the system counts
 	live     = "live"     // objects that are in use, and stacks
+	peak     = "peak"     // the most that the system has counted so far
+
+	goroutines = "goroutines" // how many there are; no bytes
 )
 
 // memory is what this process holds once all garbage is collected and returned
@@ -40,7 +43,16 @@ func memory() (map[string]float64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking for the memory: %w", err)
 	}
-	return map[string]float64{resident: rss, live: float64(m.HeapAlloc + m.StackInuse)}, nil
+	most, err := peakBytes()
+	if err != nil {
+		return nil, fmt.Errorf("asking for the memory: %w", err)
+	}
+	return map[string]float64{
+		resident:   rss,
+		live:       float64(m.HeapAlloc + m.StackInuse),
+		peak:       most,
+		goroutines: float64(runtime.NumGoroutine()),
+	}, nil
 }
 
 func residentBytes() (float64, error) {
@@ -54,6 +66,19 @@ func residentBytes() (float64, error) {
 	}
 	pages, err := strconv.ParseFloat(fields[1], 64)
 	return pages * float64(os.Getpagesize()), err
+}
+
+// peakBytes returns the most memory that this process has had. What getrusage
+// tells would count the process that started this one.
+func peakBytes() (float64, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(status), "\nVmHWM:")
+	value, _, _ := strings.Cut(rest, " kB\n")
+	kibibytes, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+	return kibibytes * 1024, err
 }
 
 // startProfile writes a CPU profile to a file until stop is called. Without a
