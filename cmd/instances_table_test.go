@@ -17,8 +17,8 @@ import (
 // noon is the present of the tables.
 func noon() time.Time { return time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) }
 
-func downFor(kind, reporter, reason string, since, until time.Duration) *downRow {
-	return &downRow{Kind: kind, Reporter: reporter, Reason: reason, Since: noon().Add(-since), Until: noon().Add(until)}
+func downFor(kind, reporter, reason string, since, until time.Duration) *reportRow {
+	return &reportRow{Kind: kind, Reporter: reporter, Reason: reason, Since: noon().Add(-since), Until: noon().Add(until)}
 }
 
 // healthy is two servers.

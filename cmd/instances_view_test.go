@@ -22,32 +22,47 @@ func reported(id discovery.InstanceID, incarnation, reporter string, until time.
 	}
 }
 
+// unreachable is a report that rests on the reporter's own network as well.
+func unreachable(id discovery.InstanceID, incarnation, reporter string, until time.Duration) discovery.Report {
+	r := reported(id, incarnation, reporter, until)
+	r.Kind, r.Reason = "unreachable", "no connection"
+	return r
+}
+
 // TestViewBringsTiersTogether goes through what there may be of reports.
 func TestViewBringsTiersTogether(t *testing.T) {
 	tcp := listed(5, "foreign", "")
 	tcp.Transport = "tcp"
+	newer := listed(9, "newer", "")
+	newer.Wire = discovery.WireVersion + 1
 	list := discovery.Instances{List: []discovery.Instance{
 		listed(1, "sound", "a"), listed(2, "down", "a"), listed(3, "restarted", "b"), listed(4, "twice", ""), tcp,
+		listed(7, "cut off", "a"), listed(8, "unreachable", "a"), newer,
 	}}
 	reports := discovery.Reports{List: []discovery.Report{
 		reported(2, "a", "r1", 4*time.Second),
 		reported(3, "a", "r1", 4*time.Second), // the server before
 		reported(4, "", "r1", 3*time.Second), reported(4, "", "r2", 5*time.Second), reported(4, "", "r3", time.Second),
 		reported(6, "a", "r1", 4*time.Second), // has left
+		unreachable(7, "a", "r1", 4*time.Second),
+		unreachable(8, "a", "r1", 4*time.Second), unreachable(8, "a", "r2", 3*time.Second),
 	}}
 	v := newInstancesView(discovery.Endpoint{Namespace: "a", Component: "b", Name: "c"}, list, reports, noon())
 	if v.Endpoint != "a/b/c" || v.Stale != "" {
 		t.Errorf("the view is of %q, stale %q", v.Endpoint, v.Stale)
 	}
-	if want := []discovery.InstanceID{1, 2, 3, 4, 5}; !slices.Equal(v.Source, want) {
+	if want := []discovery.InstanceID{1, 2, 3, 4, 5, 7, 8, 9}; !slices.Equal(v.Source, want) {
 		t.Errorf("instance_source is %v, want %v", v.Source, want)
 	}
-	if want := []discovery.InstanceID{1, 3}; !slices.Equal(v.Avail, want) {
+	if want := []discovery.InstanceID{1, 3, 7}; !slices.Equal(v.Avail, want) {
 		t.Errorf("instance_avail is %v, want %v", v.Avail, want)
 	}
 	var got []string
 	for _, r := range v.Rows {
 		text := r.Name + " " + map[bool]string{true: "source ", false: ""}[r.Source] + map[bool]string{true: "avail ", false: ""}[r.Avail]
+		if r.Reported != nil {
+			text += "though " + r.Reported.Reporter
+		}
 		if r.Down != nil {
 			text += r.Down.Reporter
 			for _, other := range r.Down.Others {
@@ -56,7 +71,10 @@ func TestViewBringsTiersTogether(t *testing.T) {
 		}
 		got = append(got, strings.TrimSpace(text))
 	}
-	want := []string{"r1", "down source r1", "foreign source", "restarted source avail", "sound source avail", "twice source r2>r1>r3"}
+	want := []string{
+		"r1", "cut off source avail though r1", "down source r1", "foreign source", "newer source", "restarted source avail",
+		"sound source avail", "twice source r2>r1>r3", "unreachable source r1>r2",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the rows are %q, want %q", got, want)
 	}
@@ -163,6 +181,12 @@ func TestChanges(t *testing.T) {
 		{all(a, b), some(reported(1, "x", "r", time.Second)), "joined a, down a"},
 		{all(again, b), some(reported(1, "x", "r", time.Second)), "left a, joined a"},
 		{all(again, b), some(reported(1, "y", "r", time.Second)), "down a"},
+		{all(again, b), some(unreachable(1, "y", "r", time.Second)), "reported a"},
+		{all(again, b), some(unreachable(1, "y", "r", time.Second)), ""},
+		{all(again, b), some(unreachable(1, "y", "r", time.Second), unreachable(1, "y", "s", time.Second)), "down a"},
+		{all(again, b), some(), "restored a"},
+		{all(again, b), some(unreachable(2, "x", "r", time.Second)), "reported b"},
+		{all(again, b), some(), "restored b"},
 		{all(b), some(reported(1, "y", "r", time.Second)), "left a"},
 		{all(), some(), "left b"},
 	} {

@@ -57,29 +57,42 @@ func newTable(rows []instanceRow, p palette, now time.Time) *table {
 		return fmt.Sprintf("%.1fms", *r.Probe.MS), p.good
 	}).optional = true
 
-	down := func(style *lipgloss.Style, get func(d *downRow) string) func(*instanceRow) (string, *lipgloss.Style) {
+	report := func(style *lipgloss.Style, get func(d *reportRow) string) func(*instanceRow) (string, *lipgloss.Style) {
 		return func(r *instanceRow) (string, *lipgloss.Style) {
-			if r.Down == nil {
+			d := r.report()
+			if d == nil {
 				return "", nil
 			}
-			return get(r.Down), style
+			return get(d), style
 		}
 	}
 	for _, c := range []*column{
-		add("WHY", down(p.bad, func(d *downRow) string { return plain(d.Kind) })),
-		add("AGO", down(nil, func(d *downRow) string { return ago(now.Sub(d.Since)) })),
-		add("BACK", down(p.soon, func(d *downRow) string { return back(d.Until.Sub(now)) })),
-		add("BY", down(nil, func(d *downRow) string { return plain(d.Reporter) })),
-		add("REASON", down(nil, func(d *downRow) string { return plain(d.Reason) })),
+		add("WHY", report(p.bad, func(d *reportRow) string { return plain(d.Kind) })),
+		add("AGO", report(nil, func(d *reportRow) string { return ago(now.Sub(d.Since)) })),
+		add("BACK", report(p.soon, func(d *reportRow) string { return back(d.Until.Sub(now)) })),
+		add("BY", report(nil, func(d *reportRow) string { return plain(d.Reporter) })),
+		add("REASON", report(nil, func(d *reportRow) string { return plain(d.Reason) })),
 	} {
 		c.optional, c.tail = true, true
 	}
 	for i, r := range rows {
-		if r.Source && r.Transport != discovery.NDJSON && r.Down == nil {
-			t.notes[i] = "transport " + plain(r.Transport) + ": listed, not routed to"
+		if r.Source && r.report() == nil {
+			t.notes[i] = r.note()
 		}
 	}
 	return t
+}
+
+// note says why requests are not sent to an instance that nobody has reported;
+// "" if they are.
+func (r *instanceRow) note() string {
+	switch {
+	case r.Transport != discovery.NDJSON:
+		return "transport " + plain(r.Transport) + ": listed, not routed to"
+	case r.Wire > discovery.WireVersion:
+		return fmt.Sprintf("wire %d, newer than this migrate's %d: listed, not routed to", r.Wire, discovery.WireVersion)
+	}
+	return ""
 }
 
 // ago shows a time that has passed.

@@ -40,21 +40,37 @@ type instanceRow struct {
 	Transport string               `json:"transport"`
 	Source    bool                 `json:"source"`
 	Avail     bool                 `json:"avail"`
-	Down      *downRow             `json:"down,omitempty"`
-	Probe     *probeResult         `json:"probe,omitempty"`
+	// Resume, MaxRequest and Wire are what the record says; absent where it
+	// says nothing.
+	Resume     discovery.Resume `json:"resume,omitempty"`
+	MaxRequest int              `json:"max_request,omitempty"`
+	Wire       int              `json:"wire,omitempty"`
+	// Down is the report that keeps the instance out of avail, Reported one that
+	// does not: others make a trial of the instance first. One at most is there.
+	Down     *reportRow   `json:"down,omitempty"`
+	Reported *reportRow   `json:"reported,omitempty"`
+	Probe    *probeResult `json:"probe,omitempty"`
 
 	incarnation string
 }
 
-// downRow is a report. The times are this machine's.
-type downRow struct {
+// report returns the report that there is of the instance, or nil.
+func (r *instanceRow) report() *reportRow {
+	if r.Down != nil {
+		return r.Down
+	}
+	return r.Reported
+}
+
+// reportRow is a report. The times are this machine's.
+type reportRow struct {
 	Kind     string    `json:"kind"`
 	Reason   string    `json:"reason"`
 	Reporter string    `json:"reporter"`
 	Since    time.Time `json:"since"`
 	Until    time.Time `json:"until"`
 	// Others are the reports of the same instance that end sooner.
-	Others []downRow `json:"others,omitempty"`
+	Others []reportRow `json:"others,omitempty"`
 }
 
 // newInstancesView brings together who is listed and who is reported.
@@ -72,22 +88,30 @@ func newInstancesView(endpoint discovery.Endpoint, list discovery.Instances, rep
 	}
 	reported := reportsByInstance(reports, now)
 	for _, i := range list.List {
-		down := newDown(slices.DeleteFunc(reported[i.ID], func(r discovery.Report) bool {
+		reports := slices.DeleteFunc(reported[i.ID], func(r discovery.Report) bool {
 			return r.Incarnation != i.Incarnation // a server that was there before
-		}))
+		})
 		delete(reported, i.ID)
-		avail := i.Routable() && down == nil
+		out := discovery.TakeOut(reports)
+		avail := i.Routable() && !out
 		v.Source = append(v.Source, i.ID)
 		if avail {
 			v.Avail = append(v.Avail, i.ID)
 		}
-		v.Rows = append(v.Rows, instanceRow{
+		row := instanceRow{
 			ID: i.ID, Name: i.Name, Address: i.Address, Transport: i.Transport,
-			Source: true, Avail: avail, Down: down, incarnation: i.Incarnation,
-		})
+			Source: true, Avail: avail, incarnation: i.Incarnation,
+			Resume: i.Resume, MaxRequest: i.MaxRequest, Wire: i.Wire,
+		}
+		if out {
+			row.Down = newReport(reports)
+		} else {
+			row.Reported = newReport(reports)
+		}
+		v.Rows = append(v.Rows, row)
 	}
 	for id, left := range reported {
-		v.Rows = append(v.Rows, instanceRow{ID: id, Down: newDown(left)})
+		v.Rows = append(v.Rows, instanceRow{ID: id, Down: newReport(left)})
 	}
 	slices.SortFunc(v.Rows, func(a, b instanceRow) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
@@ -107,18 +131,18 @@ func reportsByInstance(reports discovery.Reports, now time.Time) map[discovery.I
 	return by
 }
 
-// newDown returns what is shown of the reports of one instance, or nil if there
+// newReport returns what is shown of the reports of one instance, or nil if there
 // are none. The one that ends last decides when the instance returns.
-func newDown(reports []discovery.Report) *downRow {
+func newReport(reports []discovery.Report) *reportRow {
 	if len(reports) == 0 {
 		return nil
 	}
 	slices.SortFunc(reports, func(a, b discovery.Report) int {
 		return cmp.Or(b.Until.Compare(a.Until), cmp.Compare(a.Reporter, b.Reporter))
 	})
-	rows := make([]downRow, len(reports))
+	rows := make([]reportRow, len(reports))
 	for i, r := range reports {
-		rows[i] = downRow{
+		rows[i] = reportRow{
 			Kind: r.Kind, Reason: r.Reason, Reporter: r.Reporter,
 			Since: r.Since.UTC().Round(time.Millisecond), Until: r.Until.UTC().Round(time.Millisecond),
 		}
@@ -127,12 +151,12 @@ func newDown(reports []discovery.Report) *downRow {
 	return &rows[0]
 }
 
-// nextReturn returns when the next instance returns; zero if none is down.
+// nextReturn returns when the next report ends; zero if there is none.
 func (v instancesView) nextReturn() time.Time {
 	var next time.Time
 	for _, r := range v.Rows {
-		if r.Down != nil && (next.IsZero() || r.Down.Until.Before(next)) {
-			next = r.Down.Until
+		if report := r.report(); report != nil && (next.IsZero() || report.Until.Before(next)) {
+			next = report.Until
 		}
 	}
 	return next

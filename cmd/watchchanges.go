@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -12,7 +13,8 @@ import (
 const (
 	changeJoined   = "joined"   // discovery lists the instance
 	changeLeft     = "left"     // discovery lists it no longer
-	changeDown     = "down"     // it is reported, or for longer than was known
+	changeDown     = "down"     // reports take it out of avail, or for longer than was known
+	changeReported = "reported" // one client alone could not reach it: others make a trial of it
 	changeRestored = "restored" // it is listed and reported no longer
 	changeStale    = "stale"    // the store can't be read
 	changeFresh    = "fresh"    // it can again
@@ -26,8 +28,11 @@ type change struct {
 	Name      string                `json:"name,omitempty"`
 	Address   string                `json:"address,omitempty"`
 	Transport string                `json:"transport,omitempty"`
-	Down      *downRow              `json:"down,omitempty"`
+	Down      *reportRow            `json:"down,omitempty"`
+	Reported  *reportRow            `json:"reported,omitempty"`
 	Reason    string                `json:"reason,omitempty"` // of stale
+
+	note string // why a listed instance gets no requests
 }
 
 // longer is how much a report must put off an instance's return to be told:
@@ -41,8 +46,13 @@ func changes(last *instancesView, next instancesView, now time.Time) []change {
 	var all []change
 	add := func(kind string, r instanceRow) {
 		c := change{Time: now, Type: kind, ID: &r.ID, Name: r.Name, Address: r.Address, Transport: r.Transport}
-		if kind == changeDown {
+		switch kind {
+		case changeDown:
 			c.Down = r.Down
+		case changeReported:
+			c.Reported = r.Reported
+		case changeJoined:
+			c.note = r.note()
 		}
 		all = append(all, c)
 	}
@@ -85,13 +95,20 @@ func changes(last *instancesView, next instancesView, now time.Time) []change {
 			was = instanceRow{}
 		}
 		switch {
-		case r.Down == nil && was.Down != nil:
-			add(changeRestored, r)
-		case r.Down != nil && (was.Down == nil || r.Down.Until.Sub(was.Down.Until) > longer):
+		case isLonger(was.Down, r.Down):
 			add(changeDown, r)
+		case r.Reported != nil && was.Down != nil || isLonger(was.Reported, r.Reported):
+			add(changeReported, r)
+		case was.report() != nil && r.report() == nil:
+			add(changeRestored, r)
 		}
 	}
 	return all
+}
+
+// isLonger reports whether a report is new, or puts the instance's return off.
+func isLonger(was, is *reportRow) bool {
+	return is != nil && (was == nil || is.Until.Sub(was.Until) > longer)
 }
 
 // sameServer reports whether r and other are of one server, not of two that had
@@ -107,12 +124,12 @@ func (c change) text() string {
 	if c.ID != nil {
 		fmt.Fprintf(&b, "  %s  %v  %s", orDash(plain(c.Name)), *c.ID, plain(c.Address))
 	}
-	switch {
-	case c.Down != nil:
+	switch report := cmp.Or(c.Down, c.Reported); {
+	case report != nil:
 		fmt.Fprintf(&b, "  %s: %s; reported by %s, back %s",
-			plain(c.Down.Kind), plain(c.Down.Reason), plain(c.Down.Reporter), back(c.Down.Until.Sub(c.Time)))
-	case c.Type == changeJoined && c.Transport != discovery.NDJSON:
-		fmt.Fprintf(&b, "  transport %s: listed, not routed to", plain(c.Transport))
+			plain(report.Kind), plain(report.Reason), plain(report.Reporter), back(report.Until.Sub(c.Time)))
+	case c.note != "":
+		b.WriteString("  " + c.note)
 	case c.Reason != "":
 		fmt.Fprintf(&b, "  %s", plain(c.Reason))
 	}
