@@ -204,7 +204,7 @@ func (c *serverConn) waitRoom(q *waiter) {
 func (c *serverConn) say(number int64, event, comment string) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	var q waiter
+	q := waiter{reader: true}
 	q.init(&c.w.mu)
 	c.waitRoom(&q)
 	if c.w.open() {

@@ -70,7 +70,9 @@ func (c *serverConn) begin(number int64, req Request, came time.Time) *serverStr
 func (c *serverConn) reserve(q *waiter) error {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
+	q.reader = true
 	c.waitRoom(q)
+	q.reader = false
 	c.w.passOn(q)
 	c.running++ // also if it is refused, until that is said
 	if limit := cmpOr(c.srv.MaxConnStreams, DefaultMaxConnStreams); c.running > limit {

@@ -12,7 +12,7 @@ const (
 	// restBytes is what a stream gets back of its turn for each buffer that goes
 	// out without it: after one, a stream of tokens counts as one that has added
 	// little again, and one of long items still has a debt.
-	restBytes = turnBytes / 16
+	restBytes = turnBytes / 128
 )
 
 // waiter is one who adds lines to a connection and may have to wait for room. All
@@ -28,6 +28,9 @@ type waiter struct {
 	// much says that it has used up a turn and has not rested since; long, that the
 	// line that it is to add is longer than a turn.
 	much, long bool
+	// reader says that it waits on behalf of who reads from the connection: what
+	// that one adds is short, and while it waits nobody is heard.
+	reader bool
 	// granted says that its turn has come and is not over; promised, that no
 	// other may add anything before it does or gives that up.
 	granted, promised bool
@@ -110,6 +113,10 @@ func (t *turns) isFresh(q *waiter) bool {
 // mayAdd reports whether q may add a line to a buffer that is full or not.
 func (t *turns) mayAdd(q *waiter, full bool) bool {
 	switch {
+	case q.reader && full:
+		return t.over < 2*turnBytes
+	case q.reader:
+		return true
 	case q.promised:
 		return !full
 	case t.promised:
