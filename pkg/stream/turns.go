@@ -140,7 +140,7 @@ func (t *turns) charge(q *waiter, n int, full bool) {
 	}
 	q.granted, q.much = false, true
 	if !t.waits() {
-		q.left = 0 // nobody was kept waiting: no debt
+		q.left = max(q.left, -n) // nobody was kept waiting by what was before
 	}
 }
 
