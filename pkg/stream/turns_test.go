@@ -87,7 +87,7 @@ func TestStreamsTakeTurns(t *testing.T) {
 					all += len(line) + 1
 				}
 				for i, bytes := range got {
-					if bytes < all/n/2 || bytes > all/n*2 {
+					if bytes < all/n*2/5 || bytes > all/n*5/2 {
 						t.Errorf("stream %d got %d bytes, of which %d are its share: %d", i+1, bytes, all/n, got)
 						break
 					}
