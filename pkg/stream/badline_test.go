@@ -63,6 +63,7 @@ func TestBadLineHarmsItsStream(t *testing.T) {
 						t.Fatalf("got %.300s, want %s", got, begin)
 					}
 				}
+				synctest.Wait()
 				select {
 				case <-ended:
 				default:

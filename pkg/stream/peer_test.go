@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -49,9 +50,18 @@ func (p *peer) say(lines ...string) {
 	}
 }
 
-// line returns the next line, or how the connection ended.
+// line returns the next line, or how the connection ended, or that neither came.
 func (p *peer) line() string {
+	wait := time.Hour // in fake time, far beyond all bounds
+	if _, real := p.Conn.(*net.TCPConn); real {
+		wait = patience
+	}
+	_ = p.SetReadDeadline(time.Now().Add(wait)) // fails if it is closed, which the next line says
 	line, err := p.r.ReadString('\n')
+	_ = p.SetReadDeadline(time.Time{})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Sprintf("nothing but %q for %v", line, wait)
+	}
 	if err != nil {
 		return fmt.Sprintf("%q, %v", line, err)
 	}
@@ -71,8 +81,8 @@ func (p *peer) expect(want ...string) {
 // expectEOF checks that the other end has closed the connection.
 func (p *peer) expectEOF() {
 	p.tb.Helper()
-	if line, err := p.r.ReadString('\n'); !errors.Is(err, io.EOF) || line != "" {
-		p.tb.Fatalf("got %q, %v, want EOF", line, err)
+	if got, want := p.line(), fmt.Sprintf("%q, %v", "", io.EOF); got != want {
+		p.tb.Fatalf("got %s, want EOF", got)
 	}
 }
 

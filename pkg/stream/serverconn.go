@@ -204,13 +204,16 @@ func (c *serverConn) waitRoom(q *waiter) {
 func (c *serverConn) say(number int64, event, comment string) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	var q waiter
+	q := waiter{reader: true}
 	q.init(&c.w.mu)
 	c.waitRoom(&q)
 	if c.w.open() {
-		c.w.buf = appendEvent(c.w.buf, appendPrefix(nil, number), event, comment)
+		buf := appendEvent(c.w.buf, appendPrefix(nil, number), event, comment)
+		c.w.turns.charge(&q, len(buf)-len(c.w.buf), c.w.full())
+		c.w.buf = buf
 		c.w.added()
 	}
+	c.w.passOn(&q)
 }
 
 // over notes that a request holds no place any more. The caller holds w.mu.

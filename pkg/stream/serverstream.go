@@ -70,7 +70,10 @@ func (c *serverConn) begin(number int64, req Request, came time.Time) *serverStr
 func (c *serverConn) reserve(q *waiter) error {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
+	q.reader = true
 	c.waitRoom(q)
+	q.reader = false
+	c.w.passOn(q)
 	c.running++ // also if it is refused, until that is said
 	if limit := cmpOr(c.srv.MaxConnStreams, DefaultMaxConnStreams); c.running > limit {
 		return fmt.Errorf("%w: %d requests run on this connection, its limit", ErrOverloaded, limit)
@@ -173,13 +176,17 @@ func (st *serverStream) send(a *Annotated) error {
 	w := &st.c.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	st.turn.long = len(data) > turnBytes
 	for {
 		switch {
 		case st.done || w.err != nil || w.closing:
+			w.passOn(&st.turn)
 			return errOver
 		case st.late:
+			w.passOn(&st.turn)
 			return errLate
 		case w.muted || st.credit <= 0 && st.number != unnumbered:
+			w.passOn(&st.turn)
 			st.block()
 			st.turn.wake.Wait()
 			st.unblock()
@@ -217,8 +224,11 @@ func (st *serverStream) add(buf []byte) {
 	n := len(buf) - len(w.buf)
 	st.credit -= n
 	st.blocked = time.Time{}
-	w.turns.charge(&st.turn, n)
+	w.turns.charge(&st.turn, n, w.full())
 	w.buf = buf
+	if st.turn.promised {
+		w.passOn(&st.turn)
+	}
 	w.added()
 }
 

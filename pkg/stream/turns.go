@@ -2,10 +2,18 @@ package stream
 
 import "sync"
 
-// turnBytes is what one stream adds to a connection's buffer while others wait,
-// before it waits too: a quarter of the buffer, so that several share each write,
-// and hundreds of small items, so that they are not handed over one by one.
-const turnBytes = maxPending / 4
+const (
+	// turnBytes is what one stream adds to a connection's buffer while others
+	// wait, before it waits too: a quarter of the buffer, so that several share
+	// each write, and hundreds of small items, so that they are not handed over
+	// one by one. It is also by how much those who have added little lately may
+	// overfill a buffer: their lines need not wait for the next one.
+	turnBytes = maxPending / 4
+	// restBytes is what a stream gets back of its turn for each buffer that goes
+	// out without it: after one, a stream of tokens counts as one that has added
+	// little again, and one of long items still has a debt.
+	restBytes = turnBytes / 128
+)
 
 // waiter is one who adds lines to a connection and may have to wait for room. All
 // of it is guarded by the lineWriter's mu.
@@ -14,11 +22,18 @@ type waiter struct {
 	prev, next *waiter
 	queue      *waitQueue // where it waits; nil if it does not
 	// left is how many bytes are left of its turn; a line that was longer leaves
-	// a debt. swap is the buffer that it added to last.
+	// a debt. swap is the buffer up to which that is reckoned.
 	left int
 	swap uint32
-	// granted says that its turn has come and is not over.
-	granted bool
+	// much says that it has used up a turn and has not rested since; long, that the
+	// line that it is to add is longer than a turn.
+	much, long bool
+	// reader says that it waits on behalf of who reads from the connection: what
+	// that one adds is short, and while it waits nobody is heard.
+	reader bool
+	// granted says that its turn has come and is not over; promised, that no
+	// other may add anything before it does or gives that up.
+	granted, promised bool
 }
 
 func (q *waiter) init(l sync.Locker) {
@@ -70,33 +85,62 @@ func (l *waitQueue) remove(q *waiter) {
 type turns struct {
 	fresh, rest waitQueue
 	swap        uint32 // counts the buffers that went out
+	over        int    // by how much the present one is overfilled
+	promised    bool   // one of the fresh has been told that it goes first
 }
 
 // waits reports whether anybody waits.
 func (t *turns) waits() bool { return t.fresh.first != nil || t.rest.first != nil }
 
-// isFresh reports whether q has something left of a turn, or has sat a whole
-// buffer out and begins a new one.
-func (t *turns) isFresh(q *waiter) bool { return q.left > 0 || t.swap-q.swap > 1 }
+// next says that a buffer goes out and another one begins.
+func (t *turns) next() {
+	t.swap++
+	t.over = 0
+	t.grant()
+}
 
-// isTurn reports whether q may add a line, if there is room.
-func (t *turns) isTurn(q *waiter) bool {
+// isFresh reports whether q has added little lately and adds little now, and so
+// goes first.
+func (t *turns) isFresh(q *waiter) bool {
+	if missed := int(t.swap-q.swap) - 1; missed > 0 {
+		q.left = min(q.left+missed*restBytes, turnBytes)
+		q.swap = t.swap - 1
+		q.much = q.left <= 0
+	}
+	return !q.much && !q.long
+}
+
+// mayAdd reports whether q may add a line to a buffer that is full or not.
+func (t *turns) mayAdd(q *waiter, full bool) bool {
+	switch {
+	case q.reader && full:
+		return t.over < 2*turnBytes
+	case q.reader:
+		return true
+	case q.promised:
+		return !full
+	case t.promised:
+		return false
+	case full:
+		return t.fresh.first == nil && t.over < turnBytes && t.isFresh(q)
+	}
 	return q.granted || !t.waits() || t.fresh.first == nil && t.isFresh(q)
 }
 
 // charge counts n bytes that q has added against its turn.
-func (t *turns) charge(q *waiter, n int) {
-	if t.isFresh(q) && q.left <= 0 {
-		q.left = turnBytes
-	}
+func (t *turns) charge(q *waiter, n int, full bool) {
+	t.isFresh(q) // reckons
 	q.swap = t.swap
 	q.left -= n
+	if full {
+		t.over += n
+	}
 	if q.left > 0 {
 		return
 	}
-	q.granted = false
+	q.granted, q.much = false, true
 	if !t.waits() {
-		q.left = 0 // nobody was kept waiting: no debt
+		q.left = max(q.left, -n) // nobody was kept waiting by what was before
 	}
 }
 
@@ -118,9 +162,22 @@ func (t *turns) wait(q *waiter) {
 	}
 }
 
+// settle says that q goes first no more.
+func (t *turns) settle(q *waiter) {
+	if q.promised {
+		q.promised, t.promised = false, false
+	}
+}
+
 // grant wakes the one whose turn is next, if anybody waits.
 func (t *turns) grant() {
+	if t.promised {
+		return // that one goes on with it
+	}
 	q := t.fresh.first
+	if q != nil {
+		q.promised, t.promised = true, true
+	}
 	for q == nil && t.rest.first != nil {
 		q = t.rest.first
 		if q.granted {
@@ -134,7 +191,7 @@ func (t *turns) grant() {
 	}
 	if q != nil {
 		q.queue.remove(q)
-		q.granted = true
+		q.granted, q.swap = true, t.swap
 		q.wake.Signal()
 	}
 }

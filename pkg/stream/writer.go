@@ -98,8 +98,7 @@ func (w *lineWriter) write() {
 	w.begun += int64(len(out))
 	w.unanswered += len(out)
 	w.writing = true
-	w.turns.swap++
-	w.turns.grant()
+	w.turns.next()
 	w.mu.Unlock()
 	var err error
 	rest := out
@@ -157,14 +156,22 @@ func (w *lineWriter) answered() {
 
 // mayAdd reports whether there is room for a line and it is q's turn. The caller
 // holds mu.
-func (w *lineWriter) mayAdd(q *waiter) bool { return !w.full() && w.turns.isTurn(q) }
+func (w *lineWriter) mayAdd(q *waiter) bool { return w.turns.mayAdd(q, w.full()) }
 
 // waitRoom waits until q may add a line or none can be added. The caller holds mu
 // and looks at its own state again afterwards.
 func (w *lineWriter) waitRoom(q *waiter) {
 	w.turns.wait(q)
+	if !q.promised {
+		w.passOn(q) // whoever is next need not wait for this one
+	}
+}
+
+// passOn lets whoever is next go on. The caller holds mu.
+func (w *lineWriter) passOn(q *waiter) {
+	w.turns.settle(q)
 	if !w.full() {
-		w.turns.grant() // whoever is next need not wait for this one
+		w.turns.grant()
 	}
 }
 

@@ -16,14 +16,17 @@ const (
 	broken     = "broken"      // by the handler: the client carries on elsewhere
 	failed     = "failed"      // the request itself
 	cancelled  = "cancelled"   // by the client, or with the connection or the server
-	handedBack = "handed_back" // by a server that leaves
+	handedBack = "handed_back" // by a server that leaves, or whose client does not read
+	refused    = "refused"     // by the handler, before its first item
 )
 
 // The values of the label reason; failed is one, too.
 const (
-	overloaded = "overloaded"
-	draining   = "draining"
-	faulty     = "broken" // refused by an injected fault
+	overloaded  = "overloaded"
+	draining    = "draining"
+	misdirected = "misdirected"
+	unresumable = "unresumable"
+	faulty      = "broken" // refused by an injected fault
 )
 
 // step is after how many of its items a stream adds them to the total: rarely
@@ -69,10 +72,10 @@ func New() *Server {
 		}),
 	}
 	// A counter that is there from the start shows its first increment as one.
-	for _, outcome := range []string{completed, broken, failed, cancelled, handedBack} {
+	for _, outcome := range []string{completed, broken, failed, cancelled, handedBack, refused} {
 		s.streams.WithLabelValues(outcome)
 	}
-	for _, reason := range []string{overloaded, draining, faulty, failed} {
+	for _, reason := range []string{overloaded, draining, misdirected, unresumable, faulty, failed} {
 		s.refusals.WithLabelValues(reason)
 	}
 	return s
@@ -105,6 +108,10 @@ func (s *Server) Refused(_ stream.Request, err error) {
 		reason = overloaded
 	case errors.Is(err, stream.ErrDraining):
 		reason = draining
+	case errors.Is(err, stream.Misdirected):
+		reason = misdirected
+	case errors.Is(err, stream.ErrUnresumable):
+		reason = unresumable
 	case errors.Is(err, stream.ErrBroken):
 		reason = faulty
 	}
@@ -118,9 +125,13 @@ func (s *Server) Handler(h stream.Handler) stream.Handler {
 		s.inFlight.Inc()
 		defer s.inFlight.Dec()
 		c := call{s: s, send: send, began: time.Now()}
+		outcome := failed // of a handler that panics
+		defer func() {
+			s.items.Add(float64(c.sent % step))
+			s.streams.WithLabelValues(outcome).Inc()
+		}()
 		err := h(ctx, req, c.item)
-		s.items.Add(float64(c.sent % step))
-		s.streams.WithLabelValues(c.outcome(ctx, err)).Inc()
+		outcome = c.outcome(ctx, err)
 		return err
 	}
 }
@@ -160,10 +171,15 @@ func (c *call) outcome(ctx context.Context, err error) string {
 		return cancelled
 	case err == nil:
 		return completed
-	case errors.Is(err, stream.ErrBroken):
-		return broken
 	case errors.Is(err, stream.ErrDraining):
 		return handedBack
+	case errors.Is(err, stream.ErrOverloaded), errors.Is(err, stream.ErrUnresumable):
+		if c.sent == 0 {
+			return refused
+		}
+		return broken // it is too late to refuse
+	case errors.Is(err, stream.ErrBroken):
+		return broken
 	}
 	return failed
 }

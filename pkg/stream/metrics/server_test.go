@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -37,6 +38,23 @@ func TestOutcomes(t *testing.T) {
 		}, 0, 0},
 		{"hands itself back", "handed_back", func(context.Context, stream.Request, func(stream.Annotated) error) error {
 			return stream.ErrDraining
+		}, 0, 0},
+		{"refuses", "refused", func(context.Context, stream.Request, func(stream.Annotated) error) error {
+			return stream.OverloadedFor(time.Second)
+		}, 0, 0},
+		{"cannot resume", "refused", func(context.Context, stream.Request, func(stream.Annotated) error) error {
+			return stream.ErrUnresumable
+		}, 0, 0},
+		{"refuses too late", "broken", func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+			if err := send(stream.Annotated{Data: stream.String("x")}); err != nil {
+				return err
+			}
+			return stream.ErrOverloaded
+		}, 0, 1},
+		{"panics", "failed", func(context.Context, stream.Request, func(stream.Annotated) error) error { panic("x") }, 0, 0},
+		{"exits", "failed", func(context.Context, stream.Request, func(stream.Annotated) error) error {
+			runtime.Goexit()
+			return nil
 		}, 0, 0},
 		{"client leaves who sends", "cancelled", endless, 1, -1},
 		{"client leaves who waits", "cancelled", patient, 1, 1},
@@ -116,13 +134,17 @@ func TestRefusals(t *testing.T) {
 			return nil
 		},
 	})
-	for _, req := range []stream.Request{text("too much"), text("bad"), {Data: stream.String("late"), From: 3}} {
+	c.server.SetNames("a/b/c/1")
+	for _, req := range []stream.Request{
+		text("too much"), text("bad"), {Data: stream.String("late"), From: 3}, {Data: stream.String("lost"), To: "a/b/c/2"},
+	} {
 		if c.ask(t.Context(), req, 0) == nil {
 			t.Errorf("%s was taken", req.Data)
 		}
 	}
 	c.m.Refused(text("hello"), faulty.Admit(text("hello")))
-	check(t, c.m, map[string]float64{"refusals_total overloaded": 1, "refusals_total failed": 2, "refusals_total broken": 1})
+	check(t, c.m, map[string]float64{"refusals_total overloaded": 1, "refusals_total failed": 1, "refusals_total broken": 1,
+		"refusals_total unresumable": 1, "refusals_total misdirected": 1})
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var asking sync.WaitGroup

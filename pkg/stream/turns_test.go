@@ -1,0 +1,153 @@
+package stream_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// sizes is a handler that sends items of as many bytes as its request says, for
+// ever.
+func sizes(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	var n int
+	if err := json.Unmarshal(req.Data, &n); err != nil {
+		return err
+	}
+	item := stream.Annotated{Data: stream.String(strings.Repeat("x", n))}
+	for {
+		if err := send(item); err != nil {
+			return err
+		}
+	}
+}
+
+// hogs starts streams 1 to n, whose items have the given sizes in turn, all with
+// more credit than they can use, and reads until none of them is new any more.
+func hogs(t *testing.T, n int, size ...int) *peer {
+	t.Helper()
+	p := pipePeer(t, &stream.Server{Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+		if string(req.Data) == `"tiny"` {
+			return send(stream.Annotated{Data: req.Data})
+		}
+		return sizes(ctx, req, send)
+	}})
+	go func() {
+		for i := range n {
+			p.say(fmt.Sprintf(`{"stream":%d,"data":%d}`, i+1, size[i%len(size)]), fmt.Sprintf(`{"stream":%d,"event":"credit","id":"500000000"}`, i+1))
+		}
+	}()
+	for got, old := make([]int, n), 0; old < n; {
+		line := p.line()
+		if line == `{"event":"ping"}` {
+			continue
+		}
+		i := streamOf(t, line) - 1
+		before := got[i]
+		if got[i] += len(line); before < 64<<10 && got[i] >= 64<<10 {
+			old++
+		}
+	}
+	synctest.Wait()
+	return p
+}
+
+// streamOf returns the stream number of a line.
+func streamOf(t *testing.T, line string) int {
+	t.Helper()
+	number, ok := strings.CutPrefix(line, `{"stream":`)
+	number, _, _ = strings.Cut(number, ",")
+	n, err := strconv.Atoi(number)
+	if !ok || err != nil {
+		t.Fatalf("got %.100s, want a line of a stream", line)
+	}
+	return n
+}
+
+// Streams that all have much to send are sent as much each, be their items small
+// or large.
+func TestStreamsTakeTurns(t *testing.T) {
+	for name, size := range map[string][]int{
+		"small": {10}, "mixed": {10, 100, 1000, 10_000}, "long ones among them": {10, 10, 10, 200_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const n = 16
+				p := hogs(t, n, size...)
+				got := make([]int, n)
+				all := 0
+				for all < 24<<20 {
+					line := p.line()
+					got[streamOf(t, line)-1] += len(line) + 1
+					all += len(line) + 1
+				}
+				for i, bytes := range got {
+					if bytes < all/n*2/5 || bytes > all/n*5/2 {
+						t.Errorf("stream %d got %d bytes, of which %d are its share: %d", i+1, bytes, all/n, got)
+						break
+					}
+				}
+				p.Close()
+			})
+		})
+	}
+}
+
+// A short answer does not wait behind what the streams beside it have to send:
+// what is queued before the socket is little, and its lines go first.
+func TestShortBesideLong(t *testing.T) {
+	for name, tt := range map[string]struct{ size, before int }{
+		// Two buffers, and what goes out while its handler wakes.
+		"small items": {10, 512 << 10},
+		// One that is on its way, and one in the buffer.
+		"items of 1 MB": {1_000_000, 2_200_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := hogs(t, 50, tt.size)
+				for number := 100; number < 120; number++ {
+					begun := fmt.Sprintf(`{"stream":%d,"event":"start","id":"0"}`, number)
+					item := fmt.Sprintf(`{"stream":%d,"data":"tiny"}`, number)
+					synctest.Wait() // until the server can send no more
+					p.say(fmt.Sprintf(`{"stream":%d,"data":"tiny"}`, number))
+					synctest.Wait() // until it has done with that what it can
+					before := 0
+					for line := p.line(); line != item; line = p.line() {
+						if line != begun {
+							before += len(line) + 1
+						}
+						if before > 100<<20 {
+							t.Fatal("the answer does not come")
+						}
+					}
+					if before > tt.before {
+						t.Errorf("%d bytes came before a short answer, want at most %d", before, tt.before)
+					}
+				}
+				p.Close()
+			})
+		})
+	}
+}
+
+// A stream whose credit is used up waits without holding the others.
+func TestNoCreditHoldsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := pipePeer(t, &stream.Server{Handler: sizes})
+		go p.say(`{"stream":1,"data":100}`, `{"stream":2,"data":100}`, `{"stream":2,"event":"credit","id":"10000000"}`)
+		got := map[int]int{}
+		for got[2] < 10_000_000 {
+			line := p.line()
+			got[streamOf(t, line)] += len(line) + 1
+		}
+		if got[1] > credit+1000 {
+			t.Errorf("%d bytes came on a credit of %d", got[1], credit)
+		}
+		p.Close()
+	})
+}
