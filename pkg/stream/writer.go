@@ -15,6 +15,9 @@ const (
 	// keepBuffer is the largest buffer that is kept for the next lines; one
 	// that a single long line has grown goes back.
 	keepBuffer = 2 * maxPending
+	// longPiece is how much of a line that took the buffer beyond that is written
+	// at a time, so that a slow network is seen to take it.
+	longPiece = 16 << 10
 	// fewBytes is less than what makes a write worth its system call.
 	fewBytes = 1 << 10
 	// surelyFits is less than the smallest buffer that systems give a socket.
@@ -46,6 +49,11 @@ type lineWriter struct {
 	writing bool      // a write is under way
 	sharers int       // how many goroutines add lines, if it is known
 	wrote   time.Time // when the last write began
+	// begun and written count the bytes that were ever given to the connection
+	// and that it has taken. It took the last ones at tookAt: while a long line
+	// is written, that shows whether the other end lives.
+	begun, written int64
+	tookAt         time.Time
 	// unanswered is how many bytes were written since the other end last said
 	// something, for ends that keep account of it.
 	unanswered int
@@ -89,14 +97,27 @@ func (w *lineWriter) write() {
 	out := w.buf
 	w.buf, w.spare = w.spare, nil
 	w.wrote = time.Now()
+	w.begun += int64(len(out))
 	w.unanswered += len(out)
 	w.writing = true
 	if w.waiting > 0 {
 		w.room.Broadcast()
 	}
 	w.mu.Unlock()
-	_, err := w.conn.Write(out)
+	var err error
+	rest := out
+	for len(rest) > keepBuffer && err == nil {
+		_, err = w.conn.Write(rest[:longPiece])
+		rest = rest[longPiece:]
+		w.mu.Lock()
+		w.took(longPiece)
+		w.mu.Unlock()
+	}
+	if err == nil {
+		_, err = w.conn.Write(rest)
+	}
 	w.mu.Lock()
+	w.took(len(rest))
 	w.writing = false
 	if cap(out) <= keepBuffer {
 		w.spare = out[:0]
@@ -104,6 +125,12 @@ func (w *lineWriter) write() {
 	if err != nil {
 		w.fail(err)
 	}
+}
+
+// took notes that the connection has taken n bytes. The caller holds mu.
+func (w *lineWriter) took(n int) {
+	w.written += int64(n)
+	w.tookAt = time.Now()
 }
 
 // writeNow is added for one who has nothing else to do: it writes in the

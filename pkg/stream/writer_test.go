@@ -162,8 +162,12 @@ func TestWriterGivesMemoryBack(t *testing.T) {
 		for range 3 {
 			w.add(strings.Repeat("x", MaxLine-1))
 			w.add("short")
-			g.pass <- nil
-			g.pass <- nil
+			for synctest.Wait(); w.writing; synctest.Wait() {
+				g.pass <- nil
+			}
+		}
+		if n := 3 * (MaxLine + len("short\n")); w.written != int64(n) || w.begun != w.written {
+			t.Errorf("counts %d bytes begun and %d written, want %d", w.begun, w.written, n)
 		}
 		synctest.Wait()
 		if n := cap(w.buf) + cap(w.spare); n > 2*keepBuffer {
