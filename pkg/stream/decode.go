@@ -62,6 +62,11 @@ func (f *fields) number() int64 {
 	return *f.Stream
 }
 
+// annotated returns the line of an answer that f holds.
+func (f *fields) annotated() Annotated {
+	return Annotated{Data: f.Data, ID: f.ID, Event: f.Event, Comment: f.Comment}
+}
+
 // decodeAnnotated reads a line of an answer on the stream of that number, whose
 // lines begin with prefix. The result does not share memory with line.
 func decodeAnnotated(line []byte, number int64, prefix []byte) (Annotated, error) {
@@ -78,7 +83,7 @@ func decodeAnnotated(line []byte, number int64, prefix []byte) (Annotated, error
 	if f.number() != number {
 		return Annotated{}, errTwoStreams // streamNumber has seen the first only
 	}
-	return Annotated{Data: f.Data, ID: f.ID, Event: f.Event, Comment: f.Comment}, nil
+	return f.annotated(), nil
 }
 
 // plainItem returns the data of a line that is just an item, in the form that
@@ -117,7 +122,8 @@ func indexEvent(line, prefix []byte) (event, id string, ok bool) {
 }
 
 // plainRequest reads a line that is just a request with a number, an id, perhaps
-// whom it is meant for, and plain data, in the form that [appendRequest] gives it.
+// whom it is meant for and until when, and plain data, in the form that
+// [appendRequest] gives it.
 func plainRequest(line []byte) (number int64, r Request, ok bool) {
 	number, err := streamNumber(line)
 	if err != nil || number == unnumbered || len(line) > MaxLine {
@@ -144,6 +150,9 @@ func plainRequest(line []byte) (number int64, r Request, ok bool) {
 	}
 	rest = plainCount(rest, `,"from":`, &r.From)
 	rest = plainCount(rest, `,"attempt":`, &r.Attempt)
+	timeoutMS := 0
+	rest = plainCount(rest, `,"timeout_ms":`, &timeoutMS)
+	r.Timeout = time.Duration(timeoutMS) * time.Millisecond
 	if string(rest) != "}" || !isPlainString(data) {
 		return 0, Request{}, false
 	}
@@ -190,6 +199,27 @@ func streamNumber(line []byte) (int64, error) {
 		return 0, err
 	}
 	return f.number(), nil
+}
+
+// leadingStream returns the stream number that a line begins with. The rest of
+// the line may be anything.
+func leadingStream(line []byte) (number int64, ok bool) {
+	for _, want := range []string{"{", `"stream"`, ":"} {
+		if line, ok = bytes.CutPrefix(bytes.TrimLeft(line, " \t\r"), []byte(want)); !ok {
+			return 0, false
+		}
+	}
+	line = bytes.TrimLeft(line, " \t\r")
+	end := 0
+	for end < len(line) && '0' <= line[end] && line[end] <= '9' {
+		end++
+	}
+	rest := bytes.TrimLeft(line[end:], " \t\r")
+	if len(rest) == 0 || rest[0] != ',' && rest[0] != '}' || end > 1 && line[0] == '0' {
+		return 0, false
+	}
+	number, err := strconv.ParseInt(string(line[:end]), 10, 64)
+	return number, err == nil
 }
 
 // index reads the number in the id of a start, end or credit line.

@@ -51,7 +51,8 @@ func TestGarbage(t *testing.T) {
 		{"TLS hello", func(p *peer) { half(tls)(p); p.hold() }, stream.Unresponsive, 2 * time.Second},
 		{"TLS hello with newline", answer(tls), stream.Protocol, 0},
 		{"SSH", answer("SSH-2.0-OpenSSH_9.9\r"), stream.Protocol, 0},
-		{"drip", drip(strings.Repeat(`{"stream":1,"event":"start","id":"0"}`+"\n", 10)), stream.Unresponsive, 2 * time.Second},
+		{"drip", drip(strings.Repeat(`{"stream":1,"event":"start","id":"0"}`+"\n", 10)), stream.Unresponsive, 15 * time.Second},
+		{"drip, then nothing", func(p *peer) { drip(`{"stream":1,"ev`)(p); p.hold() }, stream.Unresponsive, 15 * time.Second},
 		{"newlines", answer("", ""), stream.Protocol, 0},
 		{"NULs", answer("\x00\x00\x00"), stream.Protocol, 0},
 	} {

@@ -1,0 +1,70 @@
+package stream
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	// maxWindow is how many bytes of lines a server may be ahead of a caller who
+	// keeps up: enough for 40 MB/s on a link of 100 ms.
+	maxWindow = 4 << 20
+	// growWithin is how quickly a caller has to take a whole window for it to
+	// double: within two round trips of a link of 100 ms. Where that takes
+	// longer, the window is not what holds the stream up.
+	growWithin = 200 * time.Millisecond
+)
+
+// A window is how far a server may be ahead of the stream's caller. A caller who
+// stops reading makes this end hold as much, and [maxHeld] at most. It belongs to
+// the caller's goroutine.
+type window struct {
+	size  int
+	taken int // bytes of lines that were read and for which no credit went out
+	round int // bytes of lines for which credit went out since began
+	began time.Time
+}
+
+// maxHeld is what this end holds at most for one stream whose caller has stopped
+// reading: the widest window, a line that overran it, and one for the end, which
+// needs no credit.
+const maxHeld = maxWindow + 2*MaxLine
+
+// grant lets the server send as much again as the caller has taken, in quarters
+// of the window, and more where the window is too narrow.
+func (st *clientStream) grant(n int) {
+	st.taken += n
+	if st.taken < st.size/4 {
+		return
+	}
+	n, st.taken = st.taken, 0
+	st.round += n
+	if st.began.IsZero() {
+		st.began = time.Now()
+	}
+	if st.round >= st.size {
+		now := time.Now()
+		// A caller behind whom lines queue up is what holds the stream up.
+		if now.Sub(st.began) < growWithin && st.size < maxWindow && !st.queued() {
+			n += st.size
+			st.size *= 2
+		}
+		st.round, st.began = 0, now
+	}
+	st.mu.Lock()
+	st.held -= n
+	st.mu.Unlock()
+	st.conn.send(func(buf []byte) []byte { return appendIndexEvent(buf, st.prefix, eventCredit, n) })
+}
+
+// mayCome returns how many bytes of lines the server may still send.
+func (st *clientStream) mayCome() int {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return max(initialCredit-st.held, 0) + MaxLine
+}
+
+// overrun is the break of a server that pays no heed to the credit that it has.
+func (st *clientStream) overrun() *Break {
+	return &Break{Kind: Protocol, Reason: fmt.Sprintf("server sent more than stream %d was given credit for", st.number)}
+}
