@@ -13,16 +13,20 @@ const (
 	// double: within two round trips of a link of 100 ms. Where that takes
 	// longer, the window is not what holds the stream up.
 	growWithin = 200 * time.Millisecond
+	// fastEnough is how many bytes a second are enough, a gigabit: where a window
+	// gives as many, a wider one would only hold more.
+	fastEnough = 128 << 20
 )
 
 // A window is how far a server may be ahead of the stream's caller. A caller who
 // stops reading makes this end hold as much, and [maxHeld] at most. It belongs to
 // the caller's goroutine.
 type window struct {
-	size  int
-	taken int // bytes of lines that were read and for which no credit went out
-	round int // bytes of lines for which credit went out since began
-	began time.Time
+	size    int
+	taken   int // bytes of lines that were read and for which no credit went out
+	round   int // bytes of lines for which credit went out since began
+	began   time.Time
+	longest int // the most bytes of lines that were there at once since began
 }
 
 // maxHeld is what this end holds at most for one stream whose caller has stopped
@@ -34,27 +38,30 @@ const maxHeld = maxWindow + 2*MaxLine
 // of the window, and more where the window is too narrow.
 func (st *clientStream) grant(n int) {
 	st.taken += n
+	st.longest = max(st.longest, n)
 	if st.taken < st.size/4 {
 		return
 	}
 	n, st.taken = st.taken, 0
-	st.round += n
-	if st.began.IsZero() {
-		st.began = time.Now()
-	}
-	if st.round >= st.size {
+	if st.round += n; st.round >= st.size {
 		now := time.Now()
-		// A caller behind whom lines queue up is what holds the stream up.
-		if now.Sub(st.began) < growWithin && st.size < maxWindow && !st.queued() {
+		if st.size < maxWindow && st.tooNarrow(now.Sub(st.began)) {
 			n += st.size
 			st.size *= 2
 		}
-		st.round, st.began = 0, now
+		st.round, st.longest, st.began = 0, 0, now
 	}
 	st.mu.Lock()
 	st.held -= n
 	st.mu.Unlock()
 	st.conn.send(func(buf []byte) []byte { return appendIndexEvent(buf, st.prefix, eventCredit, n) })
+}
+
+// tooNarrow reports whether the window may be what holds the stream up, if a
+// whole one was taken in the time that took. It is not where the caller is
+// slower than what comes, so that more than one read's lines wait for it.
+func (w *window) tooNarrow(took time.Duration) bool {
+	return took < growWithin && took > time.Duration(w.size)*time.Second/fastEnough && w.longest <= largeBuffer
 }
 
 // mayCome returns how many bytes of lines the server may still send.

@@ -31,9 +31,12 @@ func (c *clientConn) read() error {
 func (c *clientConn) Read(p []byte) (int, error) {
 	n, err := c.conn.Read(p)
 	if n > 0 {
-		now := time.Now()
+		now, ends := time.Now(), bytes.IndexByte(p[:n], '\n') >= 0
 		c.mu.Lock()
 		c.life.lastByte = now
+		if !ends {
+			c.life.lastPart = now
+		}
 		c.mu.Unlock()
 	}
 	return n, err
@@ -109,7 +112,7 @@ func (c *clientConn) receiver(number int64, lines []byte) (*clientStream, error)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.life.lineFor(number)
+	c.life.linesFor(number)
 	st := c.streams[number]
 	if st == nil {
 		c.stray -= len(lines)
@@ -145,9 +148,6 @@ func (c *clientConn) control(line []byte) error {
 	if err != nil {
 		return badLine(line, err)
 	}
-	c.mu.Lock()
-	c.life.lineFor(unnumbered)
-	c.mu.Unlock()
 	switch a := f.annotated(); f.Event {
 	case eventPing:
 	case eventError:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 )
 
 var (
@@ -17,7 +18,7 @@ type clientStream struct {
 	conn   *clientConn
 	number int64
 	prefix []byte // how its lines begin
-	req    *outgoing
+	req    outgoing
 	reused bool // its connection has had other streams
 	sent   mark // the end of the request
 
@@ -59,8 +60,8 @@ func (c *chunk) free() {
 func newClientStream(c *clientConn, number int64, req *outgoing) *clientStream {
 	return &clientStream{
 		conn: c, number: number, prefix: appendPrefix(make([]byte, 0, 32), number),
-		req: req, next: req.From, wake: make(chan struct{}, 1),
-		window: window{size: initialCredit},
+		req: *req, next: req.From, wake: make(chan struct{}, 1),
+		window: window{size: initialCredit, began: time.Now()},
 	}
 }
 

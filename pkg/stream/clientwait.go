@@ -25,19 +25,15 @@ const (
 // life is what a connection shows of the other end. The connection's mu guards it.
 type life struct {
 	lastByte time.Time // when the newest byte came; zero if none did
-	lastLine time.Time // when the newest whole lines came
+	lastPart time.Time // when the newest bytes came that ended no line
 	// work is when the newest lines of an answer came, and ofStream whose they
 	// were; otherWork is when the newest of another stream's came.
 	work, otherWork time.Time
 	ofStream        int64
 }
 
-// lineFor notes that lines have come, for a stream or the connection.
-func (l *life) lineFor(number int64) {
-	l.lastLine = l.lastByte
-	if number == unnumbered {
-		return
-	}
+// linesFor notes that lines have come for a stream.
+func (l *life) linesFor(number int64) {
 	if number != l.ofStream {
 		l.otherWork, l.ofStream = l.work, number
 	}
@@ -47,14 +43,10 @@ func (l *life) lineFor(number int64) {
 // besides returns when something last came that a stream's own lines may have
 // been behind: lines of others, or a part of a line. Signs of life are neither.
 func (l *life) besides(number int64) time.Time {
-	since := l.work
 	if l.ofStream == number {
-		since = l.otherWork
+		return latest(l.otherWork, l.lastPart)
 	}
-	if l.lastByte.After(l.lastLine) {
-		since = l.lastByte
-	}
-	return since
+	return latest(l.work, l.lastPart)
 }
 
 // sending returns when the connection last took something of what it is being
