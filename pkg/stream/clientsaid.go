@@ -40,7 +40,7 @@ func unknownRefusal(a Annotated) *Break {
 // retryAfter reads when a server that has refused wants to be asked again.
 func retryAfter(data json.RawMessage) time.Duration {
 	var d struct {
-		MS int64 `json:"retry_after_ms"`
+		MS float64 `json:"retry_after_ms"`
 	}
 	if len(data) == 0 || json.Unmarshal(data, &d) != nil {
 		return 0 // data for others

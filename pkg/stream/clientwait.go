@@ -81,6 +81,7 @@ func (c *clientConn) unacknowledged() int {
 // patience is for how long a stream waits for what comes next: first the start,
 // then an item. It belongs to the caller's goroutine.
 type patience struct {
+	asked      time.Time // when the request was given to the connection
 	timer      *time.Timer
 	due        time.Time // when timer runs out
 	expired    bool      // it has, and lines that were there by then are being read
@@ -99,7 +100,8 @@ func (st *clientStream) startWaiting() {
 	if st.req.size > longPiece {
 		st.unsent = st.req.size
 	}
-	st.due = time.Now().Add(bound)
+	st.asked = time.Now()
+	st.due = st.asked.Add(bound)
 	st.timer = time.NewTimer(bound)
 }
 
@@ -211,7 +213,7 @@ func (st *clientStream) sentAt(now time.Time) (at time.Time, all bool) {
 	w.mu.Lock()
 	at, all = st.sent.at, !st.sent.at.IsZero()
 	if !all {
-		at = w.tookAt
+		at = latest(st.asked, w.tookAt)
 	}
 	w.mu.Unlock()
 	if all && st.unsent > 0 {

@@ -116,7 +116,7 @@ func (w *lineWriter) write() {
 	w.mu.Unlock()
 	var err error
 	rest := out
-	for len(rest) > keepBuffer && err == nil {
+	for len(out) > keepBuffer && len(rest) > longPiece && err == nil {
 		_, err = w.conn.Write(rest[:longPiece])
 		rest = rest[longPiece:]
 		w.mu.Lock()
