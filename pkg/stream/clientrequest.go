@@ -20,11 +20,10 @@ const (
 	// ownConnection is the longest line of a request that shares a connection:
 	// a longer one would keep the others waiting.
 	ownConnection = 256 << 10
-	// roomForTo is how many bytes a request may need for To when it is tried
-	// again: names have no bound, but are shorter; and toDiffers by how much the
-	// ids of two instances of one endpoint differ in length.
+	// roomForTo is how many bytes are kept for To where it is shorter or absent;
+	// longestID is how many the id at its end may have at another attempt.
 	roomForTo = 256
-	toDiffers = 20
+	longestID = 16
 )
 
 // outgoing is a request that can be sent.
@@ -88,7 +87,7 @@ func (o *outgoing) alone() bool { return o.size > ownConnection }
 // roughly returns how many bytes a request's line has at most besides its data.
 func roughly(req Request) int {
 	const escaped = 6 // bytes for one, at most
-	n := 512 + escaped*(len(req.ID)+len(req.To)+roomForTo)
+	n := 512 + escaped*(len(req.ID)+len(req.To)+longestID) + roomForTo
 	for name, value := range req.Headers {
 		n += escaped * (len(name) + len(value) + 1)
 	}
@@ -100,7 +99,8 @@ func roughly(req Request) int {
 func exactly(req Request) int {
 	req.Data = nil
 	req.From, req.Attempt, req.Timeout = math.MaxInt, math.MaxInt, maxTimeoutMS*time.Millisecond
-	req.To += strings.Repeat("x", max(roomForTo-len(req.To), toDiffers))
+	to := max(roomForTo, strings.LastIndexByte(req.To, '/')+1+longestID)
+	req.To += strings.Repeat("x", max(to-len(req.To), 0))
 	return len(appendRequest(nil, math.MaxInt64, req)) - len("\n")
 }
 
