@@ -58,10 +58,10 @@ func (st *clientStream) grant(n int) {
 }
 
 // tooNarrow reports whether the window may be what holds the stream up, if a
-// whole one was taken in the time that took. It is not where the caller is
-// slower than what comes, so that more than one read's lines wait for it.
+// whole one was taken in the time that took. It is not where the caller is slower
+// than what comes, so that much of the window waits for it.
 func (w *window) tooNarrow(took time.Duration) bool {
-	return took < growWithin && took > time.Duration(w.size)*time.Second/fastEnough && w.longest <= largeBuffer
+	return took < growWithin && took > time.Duration(w.size)*time.Second/fastEnough && w.longest <= w.size/2
 }
 
 // mayCome returns how many bytes of lines the server may still send.
