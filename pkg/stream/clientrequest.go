@@ -76,7 +76,7 @@ func (o *outgoing) setDeadline(ctx context.Context) {
 func (o *outgoing) now() Request {
 	req := o.Request
 	if !o.deadline.IsZero() {
-		req.Timeout = max(time.Until(o.deadline), time.Millisecond)
+		req.Timeout = min(max(time.Until(o.deadline), time.Millisecond), maxTimeoutMS*time.Millisecond)
 	}
 	return req
 }
