@@ -72,7 +72,7 @@ type Client struct {
 // [ErrInvalidRequest]. To leave the sequence early cancels the request.
 //
 // A request that is longer than 256 KiB has a connection of its own. A caller who
-// stops reading holds at most 4 MiB of items in memory, and two lines more.
+// stops reading makes the client hold [MaxHeld] at most.
 //
 // The items begin at req.From. They share no memory with the client; small ones
 // may share up to 2 KiB among themselves.

@@ -207,7 +207,7 @@ func (c *clientConn) watch() {
 	sending := c.sending(now)
 	c.mu.Lock()
 	since, bound := c.idle, cmpOr(c.client.IdleTimeout, DefaultIdleTimeout)
-	var err error = errIdle
+	err := errIdle
 	if len(c.streams) > 0 {
 		since = latest(c.life.lastByte, c.busy, woke, sending)
 		bound = cmpOr(c.client.StallTimeout, DefaultStallTimeout)

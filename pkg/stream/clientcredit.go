@@ -18,9 +18,8 @@ const (
 	fastEnough = 128 << 20
 )
 
-// A window is how far a server may be ahead of the stream's caller. A caller who
-// stops reading makes this end hold as much, and [maxHeld] at most. It belongs to
-// the caller's goroutine.
+// A window is how far a server may be ahead of the stream's caller, who makes
+// this end hold as much by not reading. It belongs to the caller's goroutine.
 type window struct {
 	size    int
 	taken   int // bytes of lines that were read and for which no credit went out
@@ -29,10 +28,11 @@ type window struct {
 	longest int // the most bytes of lines that were there at once since began
 }
 
-// maxHeld is what this end holds at most for one stream whose caller has stopped
-// reading: the widest window, a line that overran it, and one for the end, which
-// needs no credit.
-const maxHeld = maxWindow + 2*MaxLine
+// MaxHeld is how many bytes a [Client] holds at most for a caller who was quick
+// and has stopped reading: the widest window, a line that overran it, and one for
+// the end, which needs no credit. One who never was quick makes it hold 256 KiB
+// and two lines.
+const MaxHeld = maxWindow + 2*MaxLine
 
 // grant lets the server send as much again as the caller has taken, in quarters
 // of the window, and more where the window is too narrow.

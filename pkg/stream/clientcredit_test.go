@@ -16,8 +16,9 @@ import (
 
 // farServer answers a request with n lines of 16 KiB, as fast as credit allows
 // that takes roundTrip to come about, and with no more than burst of them at
-// once. It tells how much credit it has at the end, in bytes.
-func farServer(n, burst int, roundTrip time.Duration, left func(int)) func(*peer) {
+// once. In the end it says how much credit it has left, in bytes.
+func farServer(n, burst int, roundTrip time.Duration, left chan<- int) func(*peer) {
+	items := n
 	return func(p *peer) {
 		a, ok := p.request()
 		if !ok {
@@ -66,13 +67,13 @@ func farServer(n, burst int, roundTrip time.Duration, left func(int)) func(*peer
 			_, _ = p.Write(bytes.Repeat(line, lines)) // the client's view is what is tested
 			n -= lines
 		}
-		p.say(fmt.Sprintf(`{"stream":%d,"event":"end","id":"%d"}`, a.Stream, 4096))
+		p.say(fmt.Sprintf(`{"stream":%d,"event":"end","id":"%d"}`, a.Stream, items))
 		time.Sleep(2 * roundTrip)
 		mu.Lock()
-		left(allowed)
-		mu.Unlock()
+		defer mu.Unlock()
+		left <- allowed
 		for !closed {
-			time.Sleep(time.Second)
+			more.Wait()
 		}
 	}
 }
@@ -82,8 +83,8 @@ func farServer(n, burst int, roundTrip time.Duration, left func(int)) func(*peer
 func TestWindowFillsLongLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const roundTrip = 100 * time.Millisecond
-		var left int
-		c := newClient(t, &stream.Client{Dial: scripted(t, farServer(4096, 2, roundTrip, func(n int) { left = n }))})
+		left := make(chan int, 1)
+		c := newClient(t, &stream.Client{Dial: scripted(t, farServer(4096, 2, roundTrip, left))})
 		begin := time.Now()
 		n := 0
 		for _, err := range c.Stream(t.Context(), "", text("x")) {
@@ -96,9 +97,8 @@ func TestWindowFillsLongLink(t *testing.T) {
 		if took := time.Since(begin); n != 4096 || took > 40*roundTrip {
 			t.Errorf("%d items in %v, want 4096 in %v", n, took, 40*roundTrip)
 		}
-		time.Sleep(time.Second)
-		if left > 4<<20 {
-			t.Errorf("the server may send %d bytes in the end", left)
+		if n := <-left; n > 4<<20 {
+			t.Errorf("the server may send %d bytes in the end", n)
 		}
 	})
 }
@@ -109,8 +109,8 @@ func TestWindowOfSlowCaller(t *testing.T) {
 	for name, pause := range map[string]time.Duration{"slow": 200 * time.Millisecond, "nearly quick": 10 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var left int
-				c := newClient(t, &stream.Client{Dial: scripted(t, farServer(4096, 64, time.Millisecond, func(n int) { left = n }))})
+				left := make(chan int, 1)
+				c := newClient(t, &stream.Client{Dial: scripted(t, farServer(1024, 64, time.Millisecond, left))})
 				n := 0
 				for _, err := range c.Stream(t.Context(), "", text("x")) {
 					if err != nil {
@@ -119,8 +119,7 @@ func TestWindowOfSlowCaller(t *testing.T) {
 					time.Sleep(pause)
 					n++
 				}
-				time.Sleep(time.Second)
-				if n != 4096 || left > credit {
+				if left := <-left; n != 1024 || left > credit {
 					t.Errorf("%d items, and the server may send %d bytes in the end, want %d at most", n, left, credit)
 				}
 			})

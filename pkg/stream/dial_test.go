@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -46,6 +47,7 @@ func TestDialAddresses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
 				var theirs []net.Conn
 				var winners []string
 				d := dialer{
@@ -74,6 +76,8 @@ func TestDialAddresses(t *testing.T) {
 							return nil, way.err
 						}
 						one, other := net.Pipe()
+						mu.Lock()
+						defer mu.Unlock()
 						theirs, winners = append(theirs, other), append(winners, addr)
 						return one, nil
 					},
@@ -128,8 +132,8 @@ func TestDialWithoutNames(t *testing.T) {
 			t.Errorf("%s: dialled %q, %v, local %v", addr, dialled, err, isLocal(err))
 		}
 	}
-	var real net.Dialer
-	if _, err := real.DialContext(t.Context(), "tcp", "127.0.0.1:none"); err == nil || isLocal(err) {
+	var plain net.Dialer
+	if _, err := plain.DialContext(t.Context(), "tcp", "127.0.0.1:none"); err == nil || isLocal(err) {
 		t.Errorf("%v is taken for this machine's trouble", err)
 	}
 }

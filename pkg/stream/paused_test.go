@@ -23,113 +23,116 @@ const (
 	// first.
 	pausedBound = 2 * time.Second
 	pausedFor   = 3 * time.Second
+	// pausedClients is how many there are in the process that is paused.
+	pausedClients = 10
 )
 
-// A client that was stopped for longer than it waits for a server blames nobody
-// when it goes on.
+// Clients that were stopped for longer than they wait for a server blame nobody
+// when they go on.
 func TestPausedClient(t *testing.T) {
+	t.Parallel()
 	const pausedAddr = "MIGRATE_TEST_PAUSED_ADDR"
 	if addr := os.Getenv(pausedAddr); addr != "" {
-		runPausedClient(t, addr)
-		return
+		for i := range pausedClients {
+			go runPausedClient(t, i, addr)
+		}
+		<-t.Context().Done() // it is killed
 	}
-	for i := range 5 {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			t.Parallel()
-			var sent atomic.Int64
-			addr := serve(t, &stream.Server{Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
-				for tick := time.NewTicker(20 * time.Millisecond); ; {
-					if err := send(stream.Annotated{Data: fmt.Append(nil, sent.Add(1))}); err != nil || string(req.Data) == `"short"` {
-						return err
-					}
-					select {
-					case <-tick.C:
-					case <-ctx.Done():
-						return ctx.Err()
-					}
-				}
-			}})
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPausedClient$")
-			cmd.Env = append(os.Environ(), pausedAddr+"="+addr)
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
+	var sent atomic.Int64
+	addr := serve(t, &stream.Server{Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+		for tick := time.NewTicker(20 * time.Millisecond); ; {
+			if err := send(stream.Annotated{Data: fmt.Append(nil, sent.Add(1))}); err != nil || string(req.Data) == `"short"` {
+				return err
 			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return ctx.Err()
 			}
-			lines := make(chan string, 1000)
-			go func() {
-				defer close(lines)
-				for r := bufio.NewScanner(out); r.Scan(); {
-					lines <- r.Text()
-				}
-			}()
-			defer func() {
-				_ = cmd.Process.Kill() // it does not end by itself
-				for range lines {
-				}
-				_ = cmd.Wait()
-			}()
-			signal := func(s os.Signal) {
-				if err := cmd.Process.Signal(s); err != nil {
-					t.Fatal(err)
-				}
-			}
-			hears(t, lines, 1)
-			for range 2 {
-				signal(syscall.SIGSTOP)
-				<-time.After(pausedFor)
-				signal(syscall.SIGCONT)
-				hears(t, lines, sent.Load()+50) // a second on
-			}
-		})
+		}
+	}})
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPausedClient$", "-test.v")
+	cmd.Env = append(os.Environ(), pausedAddr+"="+addr)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := make(chan string, 1000)
+	go func() {
+		defer close(lines)
+		for r := bufio.NewScanner(out); r.Scan(); {
+			lines <- r.Text()
+		}
+	}()
+	defer func() {
+		_ = cmd.Process.Kill() // as above
+		for range lines {
+		}
+		_ = cmd.Wait()
+	}()
+	signal := func(s os.Signal) {
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hear(t, lines, 1)
+	for range 2 {
+		signal(syscall.SIGSTOP)
+		<-time.After(pausedFor)
+		signal(syscall.SIGCONT)
+		hear(t, lines, sent.Load()+50*pausedClients) // a second on
 	}
 }
 
-// hears waits until a client says that it has item n. It must not blame the server.
-func hears(t *testing.T, lines <-chan string, n int64) {
+// hear waits until each client says that it has item n or a later one. None may
+// blame the server.
+func hear(t *testing.T, lines <-chan string, n int64) {
 	t.Helper()
-	deadline := time.After(patience)
-	for {
+	heard := map[int]bool{}
+	for deadline := time.After(patience); len(heard) < pausedClients; {
 		select {
 		case line, ok := <-lines:
 			if !ok {
-				t.Fatalf("the client ended before item %d", n)
+				t.Fatalf("the process ended before item %d", n)
 			}
-			if strings.HasPrefix(line, "blamed") {
+			if strings.Contains(line, "blamed") {
 				t.Error(line)
 			}
-			var got int64
-			if _, err := fmt.Sscanf(line, "item %d", &got); err == nil && got >= n {
-				return
+			_, said, _ := strings.Cut(line, ": client ")
+			var client int
+			var item int64
+			if _, err := fmt.Sscanf(said, "%d has item %d", &client, &item); err == nil && item >= n {
+				heard[client] = true
 			}
 		case <-deadline:
-			t.Fatalf("the client does not come to item %d", n)
+			t.Fatalf("%d of %d clients came to item %d", len(heard), pausedClients, n)
 		}
 	}
 }
 
 // runPausedClient says which items it gets, and for what it blames the server.
-func runPausedClient(t *testing.T, addr string) {
+func runPausedClient(t *testing.T, i int, addr string) {
+	t.Helper()
 	c := &stream.Client{StartTimeout: pausedBound, StallTimeout: pausedBound, ItemTimeout: pausedBound}
 	defer c.Close()
-	ask := func(what string, show bool) {
+	ask := func(what string) {
 		for a, err := range c.Stream(t.Context(), addr, text(what)) {
-			if err == nil && show {
-				fmt.Printf("item %s\n", a.Data)
-			}
-			if b, ok := err.(*stream.Break); ok && !b.NoReport { //nolint:errorlint // the client wraps nothing
-				fmt.Printf("blamed %v\n", b)
+			if err == nil {
+				t.Logf("client %d has item %s", i, a.Data)
+			} else if b := asBreak(t, err); !b.NoReport {
+				t.Logf("client %d blamed the server: %v", i, b)
 			}
 		}
 	}
 	go func() {
 		for range time.Tick(20 * time.Millisecond) {
-			ask("short", false)
+			ask("short")
 		}
 	}()
 	for {
-		ask("long", true)
+		ask("long")
 	}
 }

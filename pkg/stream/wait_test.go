@@ -94,7 +94,7 @@ func TestRequestIsNotTaken(t *testing.T) {
 
 // beside runs a second request on a connection whose first stream is long
 // under way, and returns how it ended and after what time.
-func beside(t *testing.T, second func(p *peer)) (err error, took time.Duration) {
+func beside(t *testing.T, second func(p *peer)) (took time.Duration, err error) {
 	t.Helper()
 	c := newClient(t, &stream.Client{Dial: scripted(t, func(p *peer) {
 		p.answer(start, itemA)
@@ -113,14 +113,14 @@ func beside(t *testing.T, second func(p *peer)) (err error, took time.Duration) 
 	took = time.Since(begin)
 	cancel()
 	first.Wait()
-	return err, took
+	return took, err
 }
 
 // A small request whose answer is behind a long item of another stream does not
 // blame the server.
 func TestSmallRequestBesideLongItem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		if err, took := beside(t, func(p *peer) {
+		if took, err := beside(t, func(p *peer) {
 			p.slowly(longItem(1))
 			p.say(`{"stream":2,"event":"start","id":"0"}`, `{"stream":2,"event":"end","id":"0"}`)
 			time.Sleep(time.Minute)
@@ -133,7 +133,7 @@ func TestSmallRequestBesideLongItem(t *testing.T) {
 // A start that never comes is not waited for without end, whatever else comes.
 func TestNoStartBesideOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		err, took := beside(t, func(p *peer) {
+		took, err := beside(t, func(p *peer) {
 			for range 10 {
 				p.slowly(longItem(1))
 			}
