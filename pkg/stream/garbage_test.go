@@ -18,16 +18,19 @@ const (
 	reading = 128 << 10 // more than either end reads at a time
 )
 
-// flood writes what it is given again and again, until the client has enough,
-// and returns how many bytes the client took.
+// flood writes what it is given again and again, until the client has enough or
+// takes far too much, and returns how many bytes the client took.
 func (p *peer) flood(s string) int {
-	for n := 0; ; {
+	const tooMuch = 128 << 20
+	n := 0
+	for n < tooMuch {
 		m, err := io.WriteString(p, s)
 		n += m
 		if err != nil {
-			return n
+			break
 		}
 	}
+	return n
 }
 
 // TestGarbage asks servers that do not speak the wire. A client never takes that

@@ -42,8 +42,13 @@ func TestIdleTimeout(t *testing.T) {
 					t.Fatalf("after %v: %v", want-1, err)
 				}
 				begin := time.Now()
-				if took := (<-closed).Sub(begin); took != want {
-					t.Errorf("closed after %v, want %v", took, want)
+				select {
+				case at := <-closed:
+					if took := at.Sub(begin); took != want {
+						t.Errorf("closed after %v, want %v", took, want)
+					}
+				case <-time.After(time.Hour):
+					t.Error("waited an hour for the idle connection to be closed")
 				}
 			})
 		})
