@@ -19,13 +19,14 @@ type Kind string
 const (
 	// Unreachable: no connection within the dial timeout.
 	Unreachable Kind = "unreachable"
-	// Unresponsive: a connection, but no start line within the start timeout.
+	// Unresponsive: a connection, but no start line within the start timeout of
+	// the request's last byte.
 	Unresponsive Kind = "unresponsive"
 	// Truncated: the connection was closed before the end line.
 	Truncated Kind = "truncated"
 	// Reset: the connection was torn down before the end line.
 	Reset Kind = "reset"
-	// Stalled: the connection stands, but no line came for the stall timeout,
+	// Stalled: the connection stands, but no byte came for the stall timeout,
 	// or no item for the item timeout.
 	Stalled Kind = "stalled"
 	// Failed: the server says that it broke the stream and that another
@@ -52,6 +53,17 @@ const (
 
 // Error returns the kind's name.
 func (k Kind) Error() string { return string(k) }
+
+// isSilence reports whether a break of this kind is what the network did or did
+// not bring, and no word of the server's.
+func (k Kind) isSilence() bool {
+	switch k {
+	case Unreachable, Unresponsive, Truncated, Reset, Stalled:
+		return true
+	case Failed, Protocol, Overloaded, Draining, Misdirected, Unresumable, Local, Application:
+	}
+	return false
+}
 
 // Break is the error of a stream that ended in any way but its end line.
 type Break struct {

@@ -63,7 +63,7 @@ func TestBreaks(t *testing.T) {
 		after  time.Duration
 	}{
 		{name: "complete", script: answer(start, itemA, itemB, end2), items: 2},
-		{name: "remarks", script: answer(`{N,"comment":["soon"]}`, start, `{N,"event":"progress"}`, `{N}`, itemA, `{N,"event":"news","data":"b"}`, `{N,"event":"ping"}`, end2), items: 2},
+		{name: "remarks", script: answer(`{N,"comment":["soon"]}`, `{N,"event":"ping"}`, start, `{N,"event":"progress"}`, `{N}`, itemA, `{N,"event":"news","data":"b"}`, `{N,"event":"ping"}`, end2), items: 2},
 		{name: "resumed", script: answer(`{N,"event":"start","id":"3"}`, itemA, `{N,"event":"end","id":"4"}`), from: 3, items: 1},
 		{name: "only the end is missing", script: answer(`{N,"event":"start","id":"3"}`, `{N,"event":"end","id":"3"}`), from: 3},
 
@@ -77,9 +77,9 @@ func TestBreaks(t *testing.T) {
 			p.hold()
 		}, items: 2, after: 2*time.Second - 1},
 
-		{name: "silence", script: answer(start, itemA), want: stream.Stalled, reason: "no line for 15s", items: 1, after: 15 * time.Second},
-		{name: "silence, own bound", script: answer(start, itemA), bounds: bounds{stall: 4 * time.Second}, want: stream.Stalled, reason: "no line for 4s", items: 1, after: 4 * time.Second},
-		{name: "bytes that never are a line", script: drip(`{"stream":1,"data":"`+strings.Repeat("x", 100), start), want: stream.Stalled, after: 15 * time.Second},
+		{name: "silence", script: answer(start, itemA), want: stream.Stalled, reason: "no byte for 15s", items: 1, after: 15 * time.Second},
+		{name: "silence, own bound", script: answer(start, itemA), bounds: bounds{stall: 4 * time.Second}, want: stream.Stalled, reason: "no byte for 4s", items: 1, after: 4 * time.Second},
+		{name: "bytes that never are a line", script: drip(strings.Repeat("x", 100), start), want: stream.Truncated, reason: "middle of a line", after: 100 * time.Second},
 		{name: "pings in silence", script: pings(14*time.Second, 20, start, itemA), want: stream.Truncated, items: 1, after: 20 * 14 * time.Second},
 		{name: "no item", script: pings(5*time.Second, 20, start, itemA), bounds: bounds{item: 12 * time.Second}, want: stream.Stalled, reason: "no item for 12s", items: 1, after: 12 * time.Second},
 		{name: "no first item", script: pings(5*time.Second, 20, start), bounds: bounds{item: 12 * time.Second}, want: stream.Stalled, reason: "no item for 12s", after: 12 * time.Second},
@@ -112,11 +112,25 @@ func TestBreaks(t *testing.T) {
 
 		{name: "overloaded", script: answer(`{N,"event":"overloaded","comment":["full","up"]}`), want: stream.Overloaded, reason: "overloaded: full; up"},
 		{name: "overloaded connection", script: answer(`{"event":"overloaded","comment":["full"]}`), want: stream.Overloaded, reason: "full"},
-		{name: "overloaded too late", script: answer(start, `{N,"event":"overloaded"}`), want: stream.Protocol, reason: "overloaded after the start"},
+		{name: "overloaded after the start", script: answer(start, `{N,"event":"overloaded"}`), want: stream.Overloaded},
+		{name: "overloaded too late", script: answer(start, itemA, `{N,"event":"overloaded"}`), want: stream.Protocol, reason: "overloaded after an item", items: 1},
+		{name: "overloaded after what came before", script: answer(`{N,"event":"start","id":"3"}`, `{N,"event":"overloaded"}`), from: 3, want: stream.Overloaded},
+		{name: "unresumable", script: answer(`{N,"event":"unresumable","comment":["from the first only"]}`), from: 3, want: stream.Unresumable, reason: "unresumable: from the first only"},
+		{name: "unresumable after the start", script: answer(`{N,"event":"start","id":"3"}`, `{N,"event":"unresumable"}`), from: 3, want: stream.Unresumable},
+		{name: "unresumable too late", script: answer(`{N,"event":"start","id":"3"}`, itemA, `{N,"event":"unresumable"}`), from: 3, want: stream.Protocol, reason: "unresumable after an item", items: 1},
+		{name: "misdirected", script: answer(`{N,"event":"misdirected","comment":["this is p/llm/embed/1f"]}`), want: stream.Misdirected, reason: "this is p/llm/embed/1f"},
+		{name: "misdirected connection", script: answer(`{"event":"misdirected"}`), want: stream.Misdirected},
+		{name: "misdirected after the start", script: answer(start, `{N,"event":"misdirected"}`), want: stream.Protocol, reason: "misdirected after the start"},
+		{name: "a newer server's refusal", script: answer(`{N,"event":"sleeping","comment":["zzz"]}`), want: stream.Overloaded, reason: "sleeping: zzz"},
+		{name: "with data", script: answer(`{N,"event":"sleeping","data":1}`), want: stream.Overloaded, reason: "sleeping"},
+		{name: "a newer server's news", script: answer(`{"event":"news"}`, start, `{N,"event":"sleeping"}`, `{"event":"news"}`, itemA, itemB, end2), items: 2},
+		{name: "start with data", script: answer(`{N,"event":"start","id":"0","data":{"x":1}}`, itemA, itemB, end2), items: 2},
 		{name: "draining", script: answer(`{N,"event":"draining"}`), want: stream.Draining, reason: "no reason given"},
 		{name: "draining midway", script: answer(start, itemA, `{N,"event":"draining","comment":["bye"]}`), want: stream.Draining, reason: "bye", items: 1},
 		{name: "draining connection", script: answer(start, itemA, `{"event":"draining","comment":["bye"]}`), want: stream.Draining, reason: "bye", items: 1},
 		{name: "failed", script: answer(start, itemA, `{N,"event":"error","comment":["Stream ended before generation completed"]}`), want: stream.Failed, items: 1},
+		{name: "failed, and why", script: answer(start, itemA, `{N,"event":"error","comment":["Stream ended before generation completed","out of memory","on the GPU"]}`), want: stream.Failed, reason: "failed: out of memory; on the GPU", items: 1},
+		{name: "not failed", script: answer(start, itemA, `{N,"event":"error","comment":["no","Stream ended before generation completed"]}`), want: stream.Application, items: 1},
 		{name: "failed before the start", script: answer(`{N,"event":"error","comment":["Stream ended before generation completed"]}`), want: stream.Failed},
 		{name: "application", script: answer(start, itemA, `{N,"event":"error","comment":["no such model"]}`), want: stream.Application, reason: "application: no such model", items: 1},
 		{name: "application before the start", script: answer(`{N,"event":"error","comment":["no such model"]}`), want: stream.Application},

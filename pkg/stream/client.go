@@ -29,14 +29,19 @@ type Client struct {
 	// DialTimeout bounds how long a connection takes, then the server is
 	// [Unreachable]. 0 means [DefaultDialTimeout].
 	DialTimeout time.Duration
-	// StartTimeout bounds how long a request waits for its start line, then
-	// the server is [Unresponsive]. 0 means [DefaultStartTimeout].
+	// StartTimeout bounds how long a request waits for its start line once its
+	// last byte was sent, then the server is [Unresponsive]. While items of
+	// other streams or of a long line come on the connection, which the start
+	// may be behind, it waits on, but no longer than StallTimeout. 0 means
+	// [DefaultStartTimeout].
 	StartTimeout time.Duration
 	// StallTimeout bounds how long a connection with running streams may stay
-	// without any line, then they have [Stalled]. 0 means [DefaultStallTimeout].
+	// without a byte, then they have [Stalled]. 0 means [DefaultStallTimeout].
 	StallTimeout time.Duration
-	// ItemTimeout bounds how long a stream may stay without an item, then it
-	// has [Stalled]. 0 means no bound: some answers take their time.
+	// ItemTimeout bounds how long a stream may stay without a whole item, then
+	// it has [Stalled]. 0 means no bound: some answers take their time.
+	//
+	// Time in which this process did not run does not count for any of these.
 	ItemTimeout time.Duration
 	// IdleTimeout is how long a connection without streams is kept. 0 means
 	// [DefaultIdleTimeout].
@@ -49,34 +54,54 @@ type Client struct {
 	// Logger hears of connections at debug level. Nil is silent.
 	Logger *slog.Logger
 
-	mu     sync.Mutex
-	pools  map[string]*pool // by address
-	ctx    context.Context  // of dials; set with the first
-	cancel context.CancelFunc
-	closed bool
-	wg     sync.WaitGroup // dials and connections
+	pulse pulse
+
+	mu       sync.Mutex
+	pools    map[string]*pool     // by address
+	draining map[string]time.Time // when a server said that it is, by address
+	ctx      context.Context      // of dials; set with the first
+	cancel   context.CancelFunc
+	closed   bool
+	wg       sync.WaitGroup // dials and connections
 }
 
 // Stream sends req to the server at addr, and yields the items of its answer in
 // order as they come. If the sequence ends without an error, the answer is
 // complete. Otherwise its last pair is the error: a [*Break] for what went
-// wrong with the stream, ctx's error when ctx ended first, or one that says
-// why req can't be sent. To leave the sequence early cancels the request.
+// wrong with the stream, ctx's error when ctx ended first, or
+// [ErrInvalidRequest]. To leave the sequence early cancels the request.
+//
+// A request that is longer than 256 KiB has a connection of its own. A caller who
+// stops reading makes the client hold [MaxHeld] at most.
 //
 // The items begin at req.From. They share no memory with the client; small ones
 // may share up to 2 KiB among themselves.
 func (c *Client) Stream(ctx context.Context, addr string, req Request) iter.Seq2[Annotated, error] {
 	return func(yield func(Annotated, error) bool) {
+		out, err := newOutgoing(req)
+		if err != nil {
+			yield(Annotated{}, err)
+			return
+		}
+		out.setDeadline(ctx)
+		c.pulse.begin()
+		defer c.pulse.end()
 		// A kept connection may have died while nobody used it. If that shows
 		// before the request's first line, a fresh connection to the same
 		// server takes its place, once; then the server's state is known.
 		for _, reuse := range []bool{true, false} {
-			st, err := c.open(ctx, addr, req, reuse)
+			st, err := c.open(ctx, addr, &out, reuse)
 			if err == nil {
 				err = st.receive(ctx, yield)
 			}
 			if errors.Is(err, errStale) && reuse {
+				if req.OnStale != nil {
+					req.OnStale()
+				}
 				continue
+			}
+			if errors.Is(err, Draining) {
+				c.saidDraining(addr)
 			}
 			if err != nil && !errors.Is(err, errLeft) {
 				yield(Annotated{}, err)
@@ -87,29 +112,25 @@ func (c *Client) Stream(ctx context.Context, addr string, req Request) iter.Seq2
 }
 
 // open registers a stream on a connection and sends its request.
-func (c *Client) open(ctx context.Context, addr string, req Request, reuse bool) (*clientStream, error) {
+func (c *Client) open(ctx context.Context, addr string, req *outgoing, reuse bool) (*clientStream, error) {
 	for {
 		if ctx.Err() != nil {
 			return nil, ended(ctx, "request %s to %s", req.ID, addr)
 		}
-		conn, used, err := c.conn(ctx, addr, reuse)
+		conn, used, err := c.conn(ctx, addr, reuse, req.alone())
 		if err != nil {
 			return nil, err
 		}
-		st, err := conn.open(req)
-		switch {
-		case errors.Is(err, errNoPlace):
+		st, err := conn.open(req, used)
+		if errors.Is(err, errNoPlace) {
 			// It ended or filled up since it was chosen. If it broke before
 			// anybody used it, the next one would too.
 			if b, ok := errors.AsType[*Break](conn.ended()); ok && !used {
 				return nil, b
 			}
 			continue
-		case err != nil:
-			return nil, err
 		}
-		st.reused = used
-		return st, nil
+		return st, err
 	}
 }
 
@@ -135,20 +156,42 @@ func (c *Client) Close() {
 func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmpOr(c.DialTimeout, DefaultDialTimeout))
 	defer cancel()
+	dial := dialTCP
 	if c.Dial != nil {
-		return c.Dial(ctx, addr)
+		dial = c.Dial
 	}
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", addr)
+	conn, err := dial(ctx, addr)
+	if err != nil {
+		return nil, c.unreachable(addr, err)
+	}
+	keepAlive(conn)
+	return conn, nil
 }
 
 // unreachable is the break of a dial that failed.
 func (c *Client) unreachable(addr string, err error) error {
 	b := &Break{Kind: Unreachable, Reason: "no connection to " + addr, Err: err}
-	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		b.Reason = fmt.Sprintf("no connection to %s within %v", addr, cmpOr(c.DialTimeout, DefaultDialTimeout))
+	if isLocal(err) {
+		b.Kind = Local
+	} else if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		bound := cmpOr(c.DialTimeout, DefaultDialTimeout)
+		b.Reason = fmt.Sprintf("no connection to %s within %v", addr, bound)
+		b.NoShare = bound < DefaultDialTimeout
 	}
-	return b
+	return c.excuse(b)
+}
+
+// excuse marks err if it is a break that may come from a pause of this process.
+func (c *Client) excuse(err error) error {
+	b, ok := errors.AsType[*Break](err)
+	if !ok || !b.Kind.isSilence() {
+		return err
+	}
+	now := time.Now()
+	if woke := c.pulse.wokeAt(now); !woke.IsZero() && now.Sub(woke) < pauseEcho {
+		b.Paused, b.NoReport = true, true
+	}
+	return err
 }
 
 // ended is the error of something that ctx has ended: it wraps ctx's error, and

@@ -30,10 +30,12 @@ type clientConn struct {
 	// stray is how many bytes the server may still send for streams that this
 	// end has cancelled: it can't know yet.
 	stray    int
+	alone    bool // its stream has it for itself
 	watchdog *time.Timer
 	watchAt  time.Time // when watchdog runs next
-	lastLine time.Time // when the newest line came, or the first stream began
 	idle     time.Time // when the last stream ended
+	busy     time.Time // when the first of those that run began
+	life     life
 }
 
 func newClientConn(client *Client, addr string, conn net.Conn) *clientConn {
@@ -72,7 +74,7 @@ func (c *clientConn) run() error {
 func (c *clientConn) fail(err error) {
 	c.mu.Lock()
 	if c.err == nil {
-		c.err = err
+		c.err = c.client.excuse(err)
 	}
 	why := c.err
 	ended := c.streams
@@ -89,15 +91,20 @@ func (c *clientConn) fail(err error) {
 	c.conn.Close()
 }
 
-// hasPlace reports whether the connection takes another stream.
-func (c *clientConn) hasPlace() bool {
+// hasPlace reports whether the connection takes another stream, alone or beside
+// others.
+func (c *clientConn) hasPlace(alone bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.place()
+	return c.place(alone)
 }
 
-func (c *clientConn) place() bool {
-	return c.err == nil && !c.retired && len(c.streams) < cmpOr(c.client.MaxStreams, DefaultMaxStreams)
+func (c *clientConn) place(alone bool) bool {
+	most := cmpOr(c.client.MaxStreams, DefaultMaxStreams)
+	if alone {
+		most = 1
+	}
+	return c.err == nil && !c.retired && !c.alone && len(c.streams) < most
 }
 
 // ended returns why the connection ended, nil if it has not.
@@ -107,51 +114,52 @@ func (c *clientConn) ended() error {
 	return c.err
 }
 
-// open registers a stream and sends its request.
-func (c *clientConn) open(req Request) (*clientStream, error) {
+// open registers a stream and sends its request. The connection has been used
+// before if reused is set.
+func (c *clientConn) open(req *outgoing, reused bool) (*clientStream, error) {
 	c.mu.Lock()
-	if !c.place() {
+	if !c.place(req.alone()) {
 		c.mu.Unlock()
 		return nil, errNoPlace
 	}
 	c.lastID++
 	st := newClientStream(c, c.lastID, req)
+	st.reused, st.maybeStale = reused, reused && !c.life.lastByte.IsZero()
 	c.streams[st.number] = st
+	c.alone = req.alone()
 	if len(c.streams) == 1 {
-		c.lastLine = time.Now()
+		c.busy = time.Now()
 		c.watchWithin(cmpOr(c.client.StallTimeout, DefaultStallTimeout))
 	}
 	c.mu.Unlock()
 
 	c.w.mu.Lock()
-	buf, err := appendRequest(c.w.buf, st.number, req)
-	if err == nil && c.w.open() {
-		c.w.buf = buf
+	defer c.w.mu.Unlock()
+	if c.w.open() {
+		c.w.buf = appendRequest(c.w.buf, st.number, req.now())
+		c.w.follow(&st.sent)
 		if c.w.fits() {
 			c.w.writeNow()
 		} else {
 			c.w.added()
 		}
 	}
-	c.w.mu.Unlock()
-	if err != nil {
-		c.forget(st, false)
-		return nil, err
-	}
 	return st, nil
 }
 
 // forget takes a stream out, and tells the server if it still runs there.
 func (c *clientConn) forget(st *clientStream, cancel bool) {
+	onItsWay := st.mayCome()
 	c.mu.Lock()
 	_, runs := c.streams[st.number]
 	delete(c.streams, st.number)
 	if runs && cancel {
-		c.stray += initialCredit + MaxLine
+		c.stray += onItsWay
 	}
 	last := runs && len(c.streams) == 0
 	over := last && c.retired
 	if last {
+		c.alone = false
 		c.idle = time.Now()
 		c.watchWithin(cmpOr(c.client.IdleTimeout, DefaultIdleTimeout))
 	}
@@ -165,7 +173,7 @@ func (c *clientConn) forget(st *clientStream, cancel bool) {
 }
 
 // retire lets a connection take no more streams, once the server has not
-// answered on it or has broken the rules; the streams that it has may go on.
+// answered on it; the streams that it has may go on.
 func (c *clientConn) retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -194,12 +202,16 @@ func (c *clientConn) watchWithin(d time.Duration) {
 // it for long. One timer does for both and for all streams: it looks at the
 // times that are kept anyway instead of being set again with each line.
 func (c *clientConn) watch() {
-	c.mu.Lock()
 	now := time.Now()
-	since, bound := c.lastLine, cmpOr(c.client.StallTimeout, DefaultStallTimeout)
-	var err error = &Break{Kind: Stalled, Reason: fmt.Sprintf("no line for %v", bound)}
-	if len(c.streams) == 0 {
-		since, bound, err = c.idle, cmpOr(c.client.IdleTimeout, DefaultIdleTimeout), errIdle
+	woke := c.client.pulse.wokeAt(now)
+	sending := c.sending(now)
+	c.mu.Lock()
+	since, bound := c.idle, cmpOr(c.client.IdleTimeout, DefaultIdleTimeout)
+	err := errIdle
+	if len(c.streams) > 0 {
+		since = latest(c.life.lastByte, c.busy, woke, sending)
+		bound = cmpOr(c.client.StallTimeout, DefaultStallTimeout)
+		err = &Break{Kind: Stalled, Reason: fmt.Sprintf("no byte for %v", bound), NoShare: bound < DefaultStallTimeout}
 	}
 	left := bound - now.Sub(since)
 	switch {
@@ -208,7 +220,7 @@ func (c *clientConn) watch() {
 		c.watchAt = now.Add(left)
 		c.watchdog.Reset(left)
 	default:
-		c.err = err // before mu is free: no stream may begin now
+		c.err = c.client.excuse(err) // before mu is free: no stream may begin now
 	}
 	c.mu.Unlock()
 	if left <= 0 {

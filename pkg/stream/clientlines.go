@@ -21,7 +21,7 @@ func (st *clientStream) readLines(lines []byte, yield func(Annotated, error) boo
 		}
 		a, err := decodeAnnotated(line, st.number, st.prefix)
 		if err != nil {
-			return false, st.conn.protocol(line, err)
+			return false, badLine(line, err)
 		}
 		if a.Event != "" {
 			if complete, err = st.event(a); complete || err != nil {
@@ -35,7 +35,7 @@ func (st *clientStream) readLines(lines []byte, yield func(Annotated, error) boo
 			continue // a remark, or an event of a newer server
 		}
 		if !st.started {
-			return false, st.conn.protocol(line, errors.New("an item before the start"))
+			return false, badLine(line, errors.New("an item before the start"))
 		}
 		st.next++
 		if !yield(a, nil) {
@@ -78,48 +78,48 @@ func isControl(event string) bool {
 // event acts on a line with an event. It reports whether the stream is
 // complete, and returns the break that the line is.
 func (st *clientStream) event(a Annotated) (complete bool, err error) {
-	broken := func(k Kind, format string, args ...any) (bool, error) {
-		return false, &Break{Kind: k, Reason: fmt.Sprintf(format, args...)}
-	}
-	switch a.Event {
-	case eventEnd, eventError, eventOverloaded, eventDraining:
-		st.over = true
+	broken := func(format string, args ...any) (bool, error) {
+		return false, &Break{Kind: Protocol, Reason: fmt.Sprintf(format, args...)}
 	}
 	switch a.Event {
 	case eventStart:
 		n, err := index(a.Event, a.ID)
 		switch {
 		case err != nil:
-			return broken(Protocol, "%v", err)
+			return broken("%v", err)
 		case st.started:
-			return broken(Protocol, "a second start")
+			return broken("a second start")
 		case n != st.req.From:
-			return broken(Protocol, "server starts at item %d, not at %d", n, st.req.From)
+			return broken("server starts at item %d, not at %d", n, st.req.From)
 		}
 		st.started = true
+		return false, nil
 	case eventEnd:
+		st.over = true
 		n, err := index(a.Event, a.ID)
 		switch {
 		case err != nil:
-			return broken(Protocol, "%v", err)
+			return broken("%v", err)
 		case !st.started:
-			return broken(Protocol, "an end before the start")
+			return broken("an end before the start")
 		case n != st.next:
-			return broken(Protocol, "server counts %d items, %d came", n, st.next)
+			return broken("server counts %d items, %d came", n, st.next)
 		}
 		return true, nil
-	case eventError:
-		if a.comment() == brokenText {
-			return broken(Failed, "%s", brokenText)
+	}
+	if b := said(a); b != nil {
+		st.over = true
+		switch {
+		case b.Kind == Misdirected && st.started:
+			return broken("misdirected after the start")
+		case (b.Kind == Overloaded || b.Kind == Unresumable) && st.next > st.req.From:
+			return broken("%s after an item", a.Event)
 		}
-		return broken(Application, "%s", a.comment())
-	case eventOverloaded:
-		if st.started {
-			return broken(Protocol, "overloaded after the start")
-		}
-		return broken(Overloaded, "%s", a.comment())
-	case eventDraining:
-		return broken(Draining, "%s", a.comment())
+		return false, b
+	}
+	if !st.started && !isControl(a.Event) {
+		st.over = true
+		return false, unknownRefusal(a)
 	}
 	return false, nil
 }

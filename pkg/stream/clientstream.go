@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -19,8 +18,9 @@ type clientStream struct {
 	conn   *clientConn
 	number int64
 	prefix []byte // how its lines begin
-	req    Request
+	req    outgoing
 	reused bool // its connection has had other streams
+	sent   mark // the end of the request
 
 	mu      sync.Mutex
 	lines   *chunk // whole lines that came and were not yet taken; nil if none
@@ -28,7 +28,7 @@ type clientStream struct {
 	err     error  // why no more come
 	waiting bool   // the caller waits for wake
 	wake    chan struct{}
-	held    int // bytes of lines that were put in and for which no credit went out
+	held    int // bytes of lines that were put in, less those for which credit went out
 
 	// Of the caller's goroutine.
 	started bool
@@ -36,7 +36,8 @@ type clientStream struct {
 	seen    bool // a line came
 	over    bool // the server has said its last word
 	items   slab
-	taken   int // bytes of lines that were read and for which no credit went out
+	patience
+	window
 }
 
 // chunk is a run of lines on its way from the reader to a stream. A stream whose
@@ -56,10 +57,11 @@ func (c *chunk) free() {
 	}
 }
 
-func newClientStream(c *clientConn, number int64, req Request) *clientStream {
+func newClientStream(c *clientConn, number int64, req *outgoing) *clientStream {
 	return &clientStream{
 		conn: c, number: number, prefix: appendPrefix(make([]byte, 0, 32), number),
-		req: req, next: req.From, wake: make(chan struct{}, 1),
+		req: *req, next: req.From, wake: make(chan struct{}, 1),
+		window: window{size: initialCredit, began: time.Now()},
 	}
 }
 
@@ -70,7 +72,7 @@ func (st *clientStream) push(lines []byte) error {
 	defer st.mu.Unlock()
 	// The last line within the credit may overrun it, and the end needs none.
 	if st.held += len(lines); st.held > initialCredit+2*MaxLine {
-		return &Break{Kind: Protocol, Reason: fmt.Sprintf("server sent more than stream %d was given credit for", st.number)}
+		return st.overrun()
 	}
 	if st.lines == nil {
 		st.lines, st.spare = st.spare, nil
@@ -116,20 +118,39 @@ func (st *clientStream) take(used *chunk) (*chunk, error) {
 	return nil, st.err
 }
 
+// stopWaiting ends a wait for wake, and reports whether take has something all
+// the same.
+func (st *clientStream) stopWaiting() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.waiting {
+		st.waiting = false
+		return false
+	}
+	<-st.wake // signal has just sent it
+	return true
+}
+
+// queued reports whether lines came that take would return.
+func (st *clientStream) queued() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.lines != nil
+}
+
 // receive yields the stream's items until it ends, and returns nil if that was
 // at its end line, errLeft if the caller left.
 func (st *clientStream) receive(ctx context.Context, yield func(Annotated, error) bool) (err error) {
 	var lines *chunk
 	defer func() {
 		lines.free()
-		if errors.Is(err, Unresponsive) || errors.Is(err, Protocol) {
+		if errors.Is(err, Unresponsive) || errors.Is(err, errStale) {
 			st.conn.retire()
 		}
 		st.conn.forget(st, !st.over)
 	}()
-	client := st.conn.client
-	timer := time.NewTimer(cmpOr(client.StartTimeout, DefaultStartTimeout))
-	defer timer.Stop()
+	st.startWaiting()
+	defer st.timer.Stop()
 	for {
 		lines, err = st.take(lines)
 		switch {
@@ -139,7 +160,7 @@ func (st *clientStream) receive(ctx context.Context, yield func(Annotated, error
 		case err != nil:
 			return err
 		default:
-			if err := st.wait(ctx, timer); err != nil {
+			if err := st.wait(ctx); err != nil {
 				return err
 			}
 			continue
@@ -152,52 +173,14 @@ func (st *clientStream) receive(ctx context.Context, yield func(Annotated, error
 			return err
 		}
 		st.grant(n)
-		switch {
-		case st.started == started && st.next == next:
-			// Lines that bring nothing put nothing off, however many they are.
-		case client.ItemTimeout > 0:
-			timer.Reset(client.ItemTimeout)
-		default:
-			timer.Stop()
+		// Lines that bring nothing put nothing off, however many they are.
+		if st.started != started || st.next != next {
+			st.waitForItem()
 		}
-		if err := st.check(ctx, timer); err != nil {
+		if err := st.check(ctx); err != nil {
 			return err
 		}
 	}
-}
-
-// wait waits until take has something.
-func (st *clientStream) wait(ctx context.Context, timer *time.Timer) error {
-	select {
-	case <-st.wake:
-		return nil
-	case <-ctx.Done():
-		return st.cancelled(ctx)
-	case <-timer.C:
-		return st.late()
-	}
-}
-
-// check does what wait does, without waiting.
-func (st *clientStream) check(ctx context.Context, timer *time.Timer) error {
-	if ctx.Err() != nil {
-		return st.cancelled(ctx)
-	}
-	select {
-	case <-timer.C:
-		return st.late()
-	default:
-		return nil
-	}
-}
-
-// late is the break of a stream for which the timer has run out.
-func (st *clientStream) late() error {
-	client := st.conn.client
-	if !st.started {
-		return &Break{Kind: Unresponsive, Reason: fmt.Sprintf("no start within %v", cmpOr(client.StartTimeout, DefaultStartTimeout))}
-	}
-	return &Break{Kind: Stalled, Reason: fmt.Sprintf("no item for %v", client.ItemTimeout)}
 }
 
 func (st *clientStream) cancelled(ctx context.Context) error {
@@ -208,18 +191,4 @@ func (st *clientStream) cancelled(ctx context.Context) error {
 // while nobody used it.
 func isLoss(err error) bool {
 	return errors.Is(err, Truncated) || errors.Is(err, Reset)
-}
-
-// grant lets the server send as much again as the caller has taken, in steps
-// that keep these lines few.
-func (st *clientStream) grant(n int) {
-	st.taken += n
-	if st.taken < initialCredit/2 {
-		return
-	}
-	n, st.taken = st.taken, 0
-	st.mu.Lock()
-	st.held -= n
-	st.mu.Unlock()
-	st.conn.send(func(buf []byte) []byte { return appendIndexEvent(buf, st.prefix, eventCredit, n) })
 }

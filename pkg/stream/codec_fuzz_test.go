@@ -192,12 +192,16 @@ func FuzzEncodeRequest(f *testing.F) {
 		if number < unnumbered {
 			return
 		}
-		line, err := appendRequest(nil, number, Request{ID: id, Data: data, From: from, Attempt: attempt})
+		req, err := newOutgoing(Request{ID: id, Data: data, From: from, Attempt: attempt})
 		if err != nil {
-			if json.Valid(data) && utf8.Valid(data) && from >= 0 && len(data)+6*len(id) < MaxLine-100 {
+			if json.Valid(data) && utf8.Valid(data) && from >= 0 && len(data)+6*len(id) < MaxLine-1000 && len(data) < maxDepth {
 				t.Fatal(err)
 			}
 			return
+		}
+		line := appendRequest(nil, number, req.Request)
+		if len(line) > req.size {
+			t.Fatalf("%q is longer than the %d bytes that it may have", line, req.size)
 		}
 		if n := bytes.IndexByte(line, '\n'); n != len(line)-1 {
 			t.Fatalf("%q is not one line", line)

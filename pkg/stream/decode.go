@@ -67,6 +67,11 @@ func (f *fields) number() int64 {
 	return *f.Stream
 }
 
+// annotated returns the line of an answer that f holds.
+func (f *fields) annotated() Annotated {
+	return Annotated{Data: f.Data, ID: f.ID, Event: f.Event, Comment: f.Comment}
+}
+
 // decodeAnnotated reads a line of an answer on the stream of that number, whose
 // lines begin with prefix. The result does not share memory with line.
 func decodeAnnotated(line []byte, number int64, prefix []byte) (Annotated, error) {
@@ -83,7 +88,7 @@ func decodeAnnotated(line []byte, number int64, prefix []byte) (Annotated, error
 	if f.number() != number {
 		return Annotated{}, errTwoStreams // streamNumber has seen the first only
 	}
-	return Annotated{Data: f.Data, ID: f.ID, Event: f.Event, Comment: f.Comment}, nil
+	return f.annotated(), nil
 }
 
 // plainItem returns the data of a line that is just an item, in the form that
@@ -122,7 +127,8 @@ func indexEvent(line, prefix []byte) (event, id string, ok bool) {
 }
 
 // plainRequest reads a line that is just a request with a number, an id, perhaps
-// whom it is meant for, and plain data, in the form that [appendRequest] gives it.
+// whom it is meant for and until when, and plain data, in the form that
+// [appendRequest] gives it.
 func plainRequest(line []byte) (number int64, r Request, ok bool) {
 	number, err := streamNumber(line)
 	if err != nil || number == unnumbered || len(line) > MaxLine {
@@ -149,6 +155,9 @@ func plainRequest(line []byte) (number int64, r Request, ok bool) {
 	}
 	rest = plainCount(rest, `,"from":`, &r.From)
 	rest = plainCount(rest, `,"attempt":`, &r.Attempt)
+	timeoutMS := 0
+	rest = plainCount(rest, `,"timeout_ms":`, &timeoutMS)
+	r.Timeout = time.Duration(timeoutMS) * time.Millisecond
 	if string(rest) != "}" || !isPlainString(data) {
 		return 0, Request{}, false
 	}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestDecode(t *testing.T) {
@@ -183,11 +184,9 @@ func TestPlainRequestTakesOurs(t *testing.T) {
 		{ID: "b1946ac9", Data: String("hello"), From: 2, Attempt: 1},
 		{ID: "b1946ac9", Data: String("hello"), From: 123456789, Attempt: 2},
 		{ID: "b1946ac9", Data: String("hello"), Attempt: 3},
+		{ID: "b1946ac9", To: "p/llm/chat/4d2", Data: String("hello"), Attempt: 3, Timeout: 1500 * time.Millisecond},
 	} {
-		line, err := appendRequest(nil, 7, want)
-		if err != nil {
-			t.Fatal(err)
-		}
+		line := appendRequest(nil, 7, want)
 		number, got, ok := plainRequest(bytes.TrimSuffix(line, []byte("\n")))
 		if !ok || number != 7 || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s is read as %d %+v, %v", line, number, got, ok)

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -112,8 +113,8 @@ func TestAppendRequest(t *testing.T) {
 		},
 		{7, Request{Data: json.RawMessage("[\n1\n]")}, `{"stream":7,"data":[1]}`},
 	} {
-		got, err := appendRequest(nil, tt.stream, tt.req)
-		if string(got) != tt.want+"\n" || err != nil {
+		req, err := newOutgoing(tt.req)
+		if got := appendRequest(nil, tt.stream, req.Request); string(got) != tt.want+"\n" || err != nil {
 			t.Errorf("got %q, %v, want %q", got, err, tt.want)
 		}
 	}
@@ -122,10 +123,12 @@ func TestAppendRequest(t *testing.T) {
 		"not UTF-8":            {Data: json.RawMessage("\"\xff\"")},
 		"it starts at item -1": {Data: String("x"), From: -1},
 		"more than 1048576":    {Data: String(strings.Repeat("x", MaxLine))},
+		"more than 2000000":    {Data: String(strings.Repeat("x", 2_000_000)), MaxSize: 2_000_000},
+		"nested 10000 deep":    {Data: json.RawMessage(strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth))},
+		"lower case":           {Data: String("x"), Headers: map[string]string{"A": "b"}},
 	} {
-		got, err := appendRequest([]byte("before"), 1, req)
-		if err == nil || !strings.Contains(err.Error(), want) || string(got) != "before" {
-			t.Errorf("%.20q, %v, want an error with %q and nothing added", got, err, want)
+		if _, err := newOutgoing(req); !errors.Is(err, ErrInvalidRequest) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want an invalid request and %q", err, want)
 		}
 	}
 }

@@ -31,6 +31,7 @@ func FuzzAnswer(f *testing.F) {
 		{`"event":"overloaded"`, `"event":"draining"`},
 		{`"event":"start","id":"0"`, `"event":"ping"`, `"event":"draining","comment":["a","b"]`},
 		{`"event":"start","id":"0"`, `"event":"new","data":1,"id":"i"`, `"comment":["x"]`, `"event":"start","id":"0"`},
+		{`"event":"start","id":"0"`, `"event":"unresumable"`}, {`"event":"misdirected"`}, {`"event":"sleeping"`},
 		{`"data":"a"`}, {`"stream":2,"data":"a"`}, {`"event":"end","id":"0"`},
 	} {
 		f.Add([]byte(`{"stream":1,`+strings.Join(lines, "}\n{\"stream\":1,")+"}\n"), 0, 5)
@@ -56,6 +57,7 @@ func FuzzAnswer(f *testing.F) {
 // understand reads what a server said on the first stream of a connection.
 func understand(said []byte, from int) (items []string, kind stream.Kind) {
 	started := false
+	ours := map[string]bool{"": true, "start": true, "end": true, "error": true, "unresumable": true}
 	count := func(id string) int {
 		n, err := strconv.ParseUint(id, 10, 63)
 		if err != nil {
@@ -74,6 +76,9 @@ func understand(said []byte, from int) (items []string, kind stream.Kind) {
 			Comment []string
 			// Fields of a request have no meaning here, but have a type.
 			From, Attempt int
+			To            string
+			Timeout       int64 `json:"timeout_ms"`
+			Headers       map[string]string
 		}
 		switch {
 		case !whole && len(line) <= stream.MaxLine:
@@ -84,8 +89,10 @@ func understand(said []byte, from int) (items []string, kind stream.Kind) {
 			return items, stream.Protocol // two numbers
 		case a.Stream == nil && a.Event == "ping":
 			continue
-		case a.Stream == nil && (a.Event == "overloaded" || a.Event == "draining"):
+		case a.Stream == nil && (a.Event == "overloaded" || a.Event == "draining" || a.Event == "misdirected"):
 			return items, stream.Kind(a.Event)
+		case a.Stream == nil && !ours[a.Event] && len(a.Data) == 0:
+			continue
 		case a.Stream == nil, *a.Stream != 1, bytes.HasPrefix(line, []byte(`{"stream":`)) && !bytes.HasPrefix(line, []byte(`{"stream":1`)) && line[10] >= '0' && line[10] <= '9':
 			return items, stream.Protocol
 		}
@@ -104,17 +111,25 @@ func understand(said []byte, from int) (items []string, kind stream.Kind) {
 			}
 			return items, ""
 		case "error":
-			if strings.Join(a.Comment, "; ") == "Stream ended before generation completed" {
+			if len(a.Comment) > 0 && a.Comment[0] == "Stream ended before generation completed" {
 				return items, stream.Failed
 			}
 			return items, stream.Application
-		case "overloaded":
+		case "overloaded", "unresumable":
+			if len(items) > 0 {
+				return items, stream.Protocol
+			}
+			return items, stream.Kind(a.Event)
+		case "misdirected":
 			if started {
 				return items, stream.Protocol
 			}
-			return items, stream.Overloaded
+			return items, stream.Misdirected
 		case "draining":
 			return items, stream.Draining
+		}
+		if !started && a.Event != "" {
+			return items, stream.Overloaded
 		}
 		if len(a.Data) == 0 {
 			continue

@@ -18,16 +18,19 @@ const (
 	reading = 128 << 10 // more than either end reads at a time
 )
 
-// flood writes what it is given again and again, until the client has enough,
-// and returns how many bytes the client took.
+// flood writes what it is given again and again, until the client has enough or
+// takes far too much, and returns how many bytes the client took.
 func (p *peer) flood(s string) int {
-	for n := 0; ; {
+	const tooMuch = 128 << 20
+	n := 0
+	for n < tooMuch {
 		m, err := io.WriteString(p, s)
 		n += m
 		if err != nil {
-			return n
+			break
 		}
 	}
+	return n
 }
 
 // TestGarbage asks servers that do not speak the wire. A client never takes that
@@ -51,7 +54,8 @@ func TestGarbage(t *testing.T) {
 		{"TLS hello", func(p *peer) { half(tls)(p); p.hold() }, stream.Unresponsive, 2 * time.Second},
 		{"TLS hello with newline", answer(tls), stream.Protocol, 0},
 		{"SSH", answer("SSH-2.0-OpenSSH_9.9\r"), stream.Protocol, 0},
-		{"drip", drip(strings.Repeat(`{"stream":1,"event":"start","id":"0"}`+"\n", 10)), stream.Unresponsive, 2 * time.Second},
+		{"drip", drip(strings.Repeat(`{"stream":1,"event":"start","id":"0"}`+"\n", 10)), stream.Unresponsive, 15 * time.Second},
+		{"drip, then nothing", func(p *peer) { drip(`{"stream":1,"ev`)(p); p.hold() }, stream.Unresponsive, 15 * time.Second},
 		{"newlines", answer("", ""), stream.Protocol, 0},
 		{"NULs", answer("\x00\x00\x00"), stream.Protocol, 0},
 	} {

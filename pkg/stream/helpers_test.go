@@ -99,6 +99,19 @@ func newClient(tb testing.TB, c *stream.Client) *stream.Client {
 	return c
 }
 
+// await returns what comes from ch, and fails if that takes longer than patience,
+// in a bubble of fake time or outside.
+func await[T any](tb testing.TB, ch <-chan T, what string) T {
+	tb.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(patience):
+		tb.Fatalf("waited %v for %s", patience, what)
+		panic("not reached")
+	}
+}
+
 func text(s string) stream.Request { return stream.Request{Data: stream.String(s)} }
 
 // collect returns the characters that an echo server sent, and how it ended.

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"net"
 	"testing"
 
@@ -20,10 +21,6 @@ func TestKeepAlive(t *testing.T) {
 	}
 	defer conn.Close()
 	keepAlive(conn)
-	raw, err := conn.(*net.TCPConn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, o := range map[string]struct{ level, opt, want int }{
 		"SO_KEEPALIVE":     {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 		"TCP_KEEPIDLE":     {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 3},
@@ -31,12 +28,49 @@ func TestKeepAlive(t *testing.T) {
 		"TCP_KEEPCNT":      {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 7},
 		"TCP_USER_TIMEOUT": {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 10_000},
 	} {
-		got := -1
-		if err := raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), o.level, o.opt) }); err != nil {
+		if got := option(t, conn, o.level, o.opt); got != o.want {
+			t.Errorf("%s is %d, want %d", name, got, o.want)
+		}
+	}
+}
+
+// option returns what the kernel has for a connection.
+func option(t *testing.T, conn net.Conn, level, opt int) int {
+	t.Helper()
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := -1
+	if e := raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), level, opt) }); e != nil || err != nil {
+		t.Fatal(e, err)
+	}
+	return got
+}
+
+// A client's connections are kept alive, in whatever way they were dialled.
+func TestClientKeepsAlive(t *testing.T) {
+	for name, dial := range map[string]func(context.Context, string) (net.Conn, error){
+		"own": dialTCP,
+		"another": func(ctx context.Context, addr string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", addr)
+		},
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got != o.want || err != nil {
-			t.Errorf("%s is %d, %v, want %d", name, got, err, o.want)
+		defer l.Close()
+		c := &Client{Dial: dial}
+		defer c.Close()
+		conn, err := c.dial(t.Context(), l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if got := option(t, conn, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); got != 10_000 {
+			t.Errorf("%s: TCP_USER_TIMEOUT is %d", name, got)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func (st *serverStream) appendLast(dst []byte, err error) []byte {
 	case errors.Is(err, ErrUnresumable) && !begun:
 		return appendEvent(dst, st.prefix, eventUnresumable, text)
 	case errors.Is(err, ErrOverloaded) && !begun:
-		return appendControl(dst, st.prefix, eventOverloaded, retryAfter(err), text)
+		return appendControl(dst, st.prefix, eventOverloaded, retryAfterData(err), text)
 	case isRefusal(err), errors.Is(err, ErrBrokenUnreported):
 		return appendControl(dst, st.prefix, eventError, json.RawMessage(`{"report":false}`), broken(err, ErrBrokenUnreported)...)
 	case errors.Is(err, ErrBroken):
@@ -62,8 +62,8 @@ func broken(err, bare error) []string {
 	return []string{brokenText}
 }
 
-// retryAfter returns the data with which an overloaded server says for how long.
-func retryAfter(err error) json.RawMessage {
+// retryAfterData returns the data with which an overloaded server says for how long.
+func retryAfterData(err error) json.RawMessage {
 	o, ok := errors.AsType[overloadedFor](err)
 	if !ok || o.d <= 0 {
 		return nil

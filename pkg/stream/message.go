@@ -29,8 +29,9 @@ type Request struct {
 	// Attempt counts from 1; 0 stands for 1. An overloaded server may refuse
 	// later attempts first.
 	Attempt int
-	// Timeout is how much time is left for the request when it is sent, to the
-	// millisecond: the handler's context ends then. 0 means no bound.
+	// Timeout is how much time is left for the request, to the millisecond: the
+	// handler's context ends then. 0 means no bound but the deadline of the
+	// context that [Client.Stream] gets, which is sent if it is sooner.
 	Timeout time.Duration
 	// Headers go to the handler as they are, the same over all attempts: names
 	// in lower case, [MaxHeaders] bytes of names and values at most.
@@ -38,6 +39,10 @@ type Request struct {
 	// MaxSize is how many bytes the server takes in a request's line, by its
 	// record. It is not sent. 0 means [MaxLine].
 	MaxSize int
+	// OnStale, if set, is called by [Client.Stream], in its caller's goroutine,
+	// when a kept connection turned out to be dead and a fresh one to the same
+	// server takes its place. It is not sent.
+	OnStale func()
 	// Peer says who asks. A [Server] sets it; it is not sent.
 	Peer Peer
 }

@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -87,8 +88,10 @@ func TestSlowReader(t *testing.T) {
 			return nil
 		}})
 		c := newClient(t, &stream.Client{Dial: l.dial})
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Hour, errors.New("waited two hours for the answers to go on"))
+		defer cancel()
 		got := 0
-		for _, err := range c.Stream(t.Context(), "", text("slow")) {
+		for _, err := range c.Stream(ctx, "", text("slow")) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +103,7 @@ func TestSlowReader(t *testing.T) {
 				t.Errorf("server sent %d bytes to a caller who does not read, want %d", b, credit)
 			}
 			begin := time.Now()
-			if others, err := items(t.Context(), c, "", text("fast")); len(others) != n || err != nil {
+			if others, err := items(ctx, c, "", text("fast")); len(others) != n || err != nil {
 				t.Errorf("its neighbour got %d items, %v", len(others), err)
 			}
 			time.Sleep(time.Hour) // within the server's bound

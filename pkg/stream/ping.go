@@ -86,10 +86,3 @@ func (c *serverConn) lookAfter() {
 	}
 	c.tick.Reset(at.Sub(now))
 }
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}

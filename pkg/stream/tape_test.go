@@ -170,3 +170,13 @@ func kindOf(err error) stream.Kind {
 	}
 	return stream.Kind("no break: " + err.Error())
 }
+
+// asBreak returns the break that err is.
+func asBreak(tb testing.TB, err error) *stream.Break {
+	tb.Helper()
+	b, ok := errors.AsType[*stream.Break](err)
+	if !ok {
+		tb.Fatalf("%v is no break", err)
+	}
+	return b
+}

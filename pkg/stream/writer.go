@@ -53,9 +53,19 @@ type lineWriter struct {
 	// is written, that shows whether the other end lives.
 	begun, written int64
 	tookAt         time.Time
+	// marks are the ends of lines that somebody follows, in their order; those of
+	// marks[:marked] were taken.
+	marks  []*mark
+	marked int
 	// unanswered is how many bytes were written since the other end last said
 	// something, for ends that keep account of it.
 	unanswered int
+}
+
+// mark is the end of a line that somebody follows. The writer's mu guards it.
+type mark struct {
+	end int64     // as begun and written count
+	at  time.Time // when the connection had taken it all; zero until then
 }
 
 func (w *lineWriter) init(conn net.Conn) {
@@ -102,7 +112,7 @@ func (w *lineWriter) write() {
 	w.mu.Unlock()
 	var err error
 	rest := out
-	for len(rest) > keepBuffer && err == nil {
+	for len(out) > keepBuffer && len(rest) > longPiece && err == nil {
 		_, err = w.conn.Write(rest[:longPiece])
 		rest = rest[longPiece:]
 		w.mu.Lock()
@@ -127,6 +137,19 @@ func (w *lineWriter) write() {
 func (w *lineWriter) took(n int) {
 	w.written += int64(n)
 	w.tookAt = time.Now()
+	for w.marked < len(w.marks) && w.marks[w.marked].end <= w.written {
+		w.marks[w.marked].at = w.tookAt
+		w.marked++
+	}
+	if w.marked == len(w.marks) {
+		w.marks, w.marked = w.marks[:0], 0
+	}
+}
+
+// follow makes m the end of what was added last. The caller holds mu.
+func (w *lineWriter) follow(m *mark) {
+	m.end = w.begun + int64(len(w.buf))
+	w.marks = append(w.marks, m)
 }
 
 // writeNow is added for one who has nothing else to do: it writes in the

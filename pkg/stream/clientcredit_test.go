@@ -1,0 +1,128 @@
+package stream_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// farServer answers a request with n lines of 16 KiB, as fast as credit allows
+// that takes roundTrip to come about, and with no more than burst of them at
+// once. In the end it says how much credit it has left, in bytes.
+func farServer(n, burst int, roundTrip time.Duration, left chan<- int) func(*peer) {
+	items := n
+	return func(p *peer) {
+		a, ok := p.request()
+		if !ok {
+			return
+		}
+		var mu sync.Mutex
+		allowed := credit
+		more := sync.NewCond(&mu)
+		closed := false
+		go func() {
+			for {
+				line, err := p.r.ReadBytes('\n')
+				mu.Lock()
+				closed = err != nil
+				more.Signal()
+				mu.Unlock()
+				if err != nil {
+					return
+				}
+				var said struct{ Event, ID string }
+				if json.Unmarshal(line, &said) != nil || said.Event != "credit" {
+					continue
+				}
+				grant, _ := strconv.Atoi(said.ID) // 0 shows soon enough
+				time.AfterFunc(roundTrip, func() {
+					mu.Lock()
+					defer mu.Unlock()
+					allowed += grant
+					more.Signal()
+				})
+			}
+		}()
+		p.say(fmt.Sprintf(`{"stream":%d,"event":"start","id":"0"}`, a.Stream))
+		line := fmt.Appendf(nil, `{"stream":%d,"data":"%s"}`+"\n", a.Stream, strings.Repeat("x", 16<<10-50))
+		for n > 0 {
+			mu.Lock()
+			for allowed <= 0 && !closed {
+				more.Wait()
+			}
+			lines := min(burst, n, (max(allowed, 0)+len(line)-1)/len(line))
+			allowed -= lines * len(line)
+			mu.Unlock()
+			if lines == 0 {
+				return // the client has gone
+			}
+			_, _ = p.Write(bytes.Repeat(line, lines)) // the client's view is what is tested
+			n -= lines
+		}
+		p.say(fmt.Sprintf(`{"stream":%d,"event":"end","id":"%d"}`, a.Stream, items))
+		time.Sleep(2 * roundTrip)
+		mu.Lock()
+		defer mu.Unlock()
+		left <- allowed
+		for !closed {
+			more.Wait()
+		}
+	}
+}
+
+// On a long link the window widens until it does not hold the stream up: 64 MiB
+// take the time of a few windows, not of 256.
+func TestWindowFillsLongLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const roundTrip = 100 * time.Millisecond
+		left := make(chan int, 1)
+		c := newClient(t, &stream.Client{Dial: scripted(t, farServer(4096, 2, roundTrip, left))})
+		begin := time.Now()
+		n := 0
+		for _, err := range c.Stream(t.Context(), "", text("x")) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		// A window is 4 MiB after four of 0.25, 0.5, 1 and 2; then 15 are left.
+		if took := time.Since(begin); n != 4096 || took > 40*roundTrip {
+			t.Errorf("%d items in %v, want 4096 in %v", n, took, 40*roundTrip)
+		}
+		if n := <-left; n > 4<<20 {
+			t.Errorf("the server may send %d bytes in the end", n)
+		}
+	})
+}
+
+// A caller who is slower than the link leaves the window as it is, however long
+// that may go on: what it holds stays small.
+func TestWindowOfSlowCaller(t *testing.T) {
+	for name, pause := range map[string]time.Duration{"slow": 200 * time.Millisecond, "nearly quick": 10 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				left := make(chan int, 1)
+				c := newClient(t, &stream.Client{Dial: scripted(t, farServer(1024, 64, time.Millisecond, left))})
+				n := 0
+				for _, err := range c.Stream(t.Context(), "", text("x")) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(pause)
+					n++
+				}
+				if left := <-left; n != 1024 || left > credit {
+					t.Errorf("%d items, and the server may send %d bytes in the end, want %d at most", n, left, credit)
+				}
+			})
+		})
+	}
+}

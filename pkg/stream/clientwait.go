@@ -1,0 +1,238 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+)
+
+const (
+	// staleAfter is how long a kept connection may give no byte after a request
+	// was written to it before it is taken for one that a middlebox has
+	// forgotten. A server answers at once that it has taken a request.
+	staleAfter = time.Second
+	// secondLook is how much longer a timer that was late waits: in that time
+	// the reader takes out what is in the socket (the runtime looks there every
+	// 10 ms if it is busy).
+	secondLook = 20 * time.Millisecond
+	// lateTimer is by how much a timer is late at least where the process could
+	// not run when it was due.
+	lateTimer = time.Millisecond
+)
+
+// life is what a connection shows of the other end. The connection's mu guards it.
+type life struct {
+	lastByte time.Time // when the newest byte came; zero if none did
+	lastPart time.Time // when the newest bytes came that ended no line
+	// work is when the newest lines of an answer came, and ofStream whose they
+	// were; otherWork is when the newest of another stream's came.
+	work, otherWork time.Time
+	ofStream        int64
+}
+
+// linesFor notes that lines have come for a stream.
+func (l *life) linesFor(number int64) {
+	if number != l.ofStream {
+		l.otherWork, l.ofStream = l.work, number
+	}
+	l.work = l.lastByte
+}
+
+// besides returns when something last came that a stream's own lines may have
+// been behind: lines of others, or a part of a line. Signs of life are neither.
+func (l *life) besides(number int64) time.Time {
+	if l.ofStream == number {
+		return latest(l.otherWork, l.lastPart)
+	}
+	return latest(l.work, l.lastPart)
+}
+
+// sending returns when the connection last took something of what it is being
+// given; zero if all was taken.
+func (c *clientConn) sending(now time.Time) time.Time {
+	c.w.mu.Lock()
+	written, begun, at := c.w.written, c.w.begun, c.w.tookAt
+	c.w.mu.Unlock()
+	if written < begun {
+		return at
+	}
+	// The system gives a connection up by itself on which this stays so.
+	if c.unacknowledged() > 0 {
+		return now
+	}
+	return time.Time{}
+}
+
+// unacknowledged returns how many bytes the system has taken and still has to
+// bring to the other end, if it says so.
+func (c *clientConn) unacknowledged() int {
+	conn := c.conn
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = over.NetConn()
+	}
+	if conn, ok := conn.(syscall.Conn); ok {
+		return unacknowledged(conn)
+	}
+	return 0
+}
+
+// patience is for how long a stream waits for what comes next: first the start,
+// then an item. It belongs to the caller's goroutine.
+type patience struct {
+	asked      time.Time // when the request was given to the connection
+	timer      *time.Timer
+	due        time.Time // when timer runs out
+	expired    bool      // it has, and lines that were there by then are being read
+	looked     bool      // the second look was had
+	maybeStale bool      // the connection was kept, and has given no byte since the request
+	unsent     int       // bytes of a long request that were last seen on their way
+	itemAt     time.Time // when the newest item came, or the start
+}
+
+// startWaiting begins to wait for the start.
+func (st *clientStream) startWaiting() {
+	bound := cmpOr(st.conn.client.StartTimeout, DefaultStartTimeout)
+	if st.maybeStale {
+		bound = min(bound, staleAfter)
+	}
+	if st.req.size > longPiece {
+		st.unsent = st.req.size
+	}
+	st.asked = time.Now()
+	st.due = st.asked.Add(bound)
+	st.timer = time.NewTimer(bound)
+}
+
+// waitForItem waits anew, for the next item.
+func (st *clientStream) waitForItem() {
+	st.expired, st.looked = false, false
+	bound := st.conn.client.ItemTimeout
+	if bound <= 0 {
+		st.timer.Stop()
+		return
+	}
+	st.itemAt = time.Now()
+	st.due = st.itemAt.Add(bound)
+	st.timer.Reset(bound)
+}
+
+// wait waits until take has something. Lines that are there come before a timer
+// that has run out.
+func (st *clientStream) wait(ctx context.Context) error {
+	select {
+	case <-st.wake:
+		return nil
+	case <-ctx.Done():
+		return st.cancelled(ctx)
+	case <-st.timer.C:
+		if st.stopWaiting() {
+			st.expired = true
+			return nil
+		}
+		return st.late()
+	}
+}
+
+// check does what wait does, without waiting. Lines that came by the time that
+// the timer has run out are read before it counts.
+func (st *clientStream) check(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return st.cancelled(ctx)
+	}
+	if st.expired {
+		return st.late()
+	}
+	select {
+	case <-st.timer.C:
+		st.expired = true
+		if st.queued() {
+			return nil
+		}
+		return st.late()
+	default:
+		return nil
+	}
+}
+
+// late is called when the timer has run out. It returns the break that this is,
+// or waits on.
+func (st *clientStream) late() error {
+	now := time.Now()
+	left, err := st.left(now)
+	if late := now.Sub(st.due); left <= 0 && late >= lateTimer && !st.looked {
+		st.looked, left = true, secondLook
+	}
+	if left <= 0 {
+		return err
+	}
+	st.expired = false
+	st.due = now.Add(left)
+	st.timer.Reset(left)
+	return nil
+}
+
+// left returns for how much longer the stream waits, and what it is if that is
+// nothing.
+func (st *clientStream) left(now time.Time) (time.Duration, error) {
+	client := st.conn.client
+	woke := client.pulse.wokeAt(now)
+	if st.started {
+		bound := client.ItemTimeout
+		err := &Break{Kind: Stalled, Reason: fmt.Sprintf("no item for %v", bound), NoShare: true}
+		return bound - now.Sub(latest(st.itemAt, woke)), client.excuse(err)
+	}
+	bound := cmpOr(client.StartTimeout, DefaultStartTimeout)
+	sent, all := st.sentAt(now)
+	sent = latest(sent, woke)
+
+	conn := st.conn
+	conn.mu.Lock()
+	lastByte, besides := conn.life.lastByte, conn.life.besides(st.number)
+	conn.mu.Unlock()
+	if st.maybeStale = st.maybeStale && lastByte.Before(sent); st.maybeStale && all {
+		if left := min(bound, staleAfter) - now.Sub(sent); left > 0 {
+			return left, nil
+		}
+		return 0, errStale
+	}
+	short := bound < DefaultStartTimeout
+	left := bound - now.Sub(latest(sent, besides))
+	if most := max(bound, cmpOr(client.StallTimeout, DefaultStallTimeout)) - now.Sub(sent); most < left {
+		left, short = most, short || client.StallTimeout > 0 && client.StallTimeout < DefaultStallTimeout
+	}
+	err := &Break{Kind: Unresponsive, Reason: fmt.Sprintf("no start within %v", bound), NoShare: short}
+	return left, client.excuse(err)
+}
+
+// sentAt returns when the connection had taken all of the request, or the newest
+// part of it. What the system is seen to bring to the other end counts as well.
+func (st *clientStream) sentAt(now time.Time) (at time.Time, all bool) {
+	w := &st.conn.w
+	w.mu.Lock()
+	at, all = st.sent.at, !st.sent.at.IsZero()
+	if !all {
+		at = latest(st.asked, w.tookAt)
+	}
+	w.mu.Unlock()
+	if all && st.unsent > 0 {
+		n := st.conn.unacknowledged()
+		if n < st.unsent {
+			at = now
+		}
+		st.unsent = n
+	}
+	return at, all
+}
+
+// latest returns the latest of some times.
+func latest(times ...time.Time) time.Time {
+	var t time.Time
+	for _, other := range times {
+		if other.After(t) {
+			t = other
+		}
+	}
+	return t
+}

@@ -1,0 +1,184 @@
+package stream_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// slowly sends s over a link that brings 100 kB a second.
+func (p *peer) slowly(s string) {
+	for len(s) > 0 {
+		time.Sleep(100 * time.Millisecond)
+		n := min(len(s), 10_000)
+		if _, err := io.WriteString(p, s[:n]); err != nil {
+			return
+		}
+		s = s[n:]
+	}
+}
+
+// longItem is an item of stream n that takes a slow link 10 s.
+func longItem(n int) string {
+	return fmt.Sprintf(`{"stream":%d,"data":"%s"}`, n, strings.Repeat("x", 1_000_000)) + "\n"
+}
+
+// A line that keeps growing is a sign of life, however long it takes.
+func TestLongItemOnSlowLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClient(t, &stream.Client{StallTimeout: 6 * time.Second, Dial: scripted(t, func(p *peer) {
+			p.answer(start)
+			p.slowly(longItem(1))
+			p.say(`{"stream":1,"event":"end","id":"1"}`)
+			p.hold()
+		})})
+		if got, err := items(t.Context(), c, "", text("x")); len(got) != 1 || err != nil {
+			t.Errorf("%d items, %v", len(got), err)
+		}
+	})
+}
+
+// The time for the start counts from the last byte of the request.
+func TestLongRequestOnSlowLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClient(t, &stream.Client{Dial: scripted(t, func(p *peer) {
+			begin := time.Now()
+			for {
+				_, err := p.r.ReadSlice('\n') // 4 kB, its buffer's size
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, bufio.ErrBufferFull) {
+					t.Error(err)
+					return
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if took := time.Since(begin); took < 20*time.Second {
+				t.Errorf("the request took %v", took)
+			}
+			time.Sleep(1900 * time.Millisecond)
+			p.say(`{"stream":1,"event":"start","id":"0"}`, `{"stream":1,"event":"end","id":"0"}`)
+			p.hold()
+		})})
+		if got, err := items(t.Context(), c, "", text(strings.Repeat("x", 900_000))); len(got) != 0 || err != nil {
+			t.Errorf("%d items, %v", len(got), err)
+		}
+	})
+}
+
+// A server that takes nothing more of a request is given up.
+func TestRequestIsNotTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClient(t, &stream.Client{Dial: scripted(t, func(p *peer) {
+			_, _ = p.r.Peek(100) // and no more
+			time.Sleep(time.Minute)
+		})})
+		begin := time.Now()
+		_, err := items(t.Context(), c, "", text(strings.Repeat("x", 900_000)))
+		if took := time.Since(begin); kindOf(err) != stream.Unresponsive || took != 2*time.Second {
+			t.Errorf("%v after %v, want unresponsive after 2s", err, took)
+		}
+	})
+}
+
+// beside runs a second request on a connection whose first stream is long
+// under way, and returns how it ended and after what time.
+func beside(t *testing.T, second func(p *peer)) (took time.Duration, err error) {
+	t.Helper()
+	c := newClient(t, &stream.Client{Dial: scripted(t, func(p *peer) {
+		p.answer(start, itemA)
+		if _, ok := p.request(); !ok {
+			t.Error("no second request")
+		}
+		go p.hold()
+		second(p)
+	})})
+	var first sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	first.Go(func() { _, _ = items(ctx, c, "", text("first")) })
+	synctest.Wait()
+	begin := time.Now()
+	_, err = items(t.Context(), c, "", text("second"))
+	took = time.Since(begin)
+	cancel()
+	first.Wait()
+	return took, err
+}
+
+// A small request whose answer is behind a long item of another stream does not
+// blame the server.
+func TestSmallRequestBesideLongItem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if took, err := beside(t, func(p *peer) {
+			p.slowly(longItem(1))
+			p.say(`{"stream":2,"event":"start","id":"0"}`, `{"stream":2,"event":"end","id":"0"}`)
+			time.Sleep(time.Minute)
+		}); err != nil {
+			t.Errorf("%v after %v", err, took)
+		}
+	})
+}
+
+// A start that never comes is not waited for without end, whatever else comes.
+func TestNoStartBesideOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		took, err := beside(t, func(p *peer) {
+			for range 10 {
+				p.slowly(longItem(1))
+			}
+		})
+		if kindOf(err) != stream.Unresponsive || took != stream.DefaultStallTimeout {
+			t.Errorf("%v after %v, want unresponsive after %v", err, took, stream.DefaultStallTimeout)
+		}
+	})
+}
+
+// What a client's own bounds break concerns nobody else.
+func TestOwnBoundsAreNotShared(t *testing.T) {
+	nobody := func(ctx context.Context, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	for name, tt := range map[string]struct {
+		client *stream.Client
+		script func(*peer)
+		want   stream.Kind
+		shared bool
+	}{
+		"dial":           {&stream.Client{Dial: nobody}, nil, stream.Unreachable, true},
+		"dial sooner":    {&stream.Client{Dial: nobody, DialTimeout: time.Second}, nil, stream.Unreachable, false},
+		"dial later":     {&stream.Client{Dial: nobody, DialTimeout: time.Minute}, nil, stream.Unreachable, true},
+		"refused sooner": {&stream.Client{Dial: scripted(t), DialTimeout: time.Second}, nil, stream.Unreachable, true},
+		"start":          {&stream.Client{}, answer(), stream.Unresponsive, true},
+		"start sooner":   {&stream.Client{StartTimeout: time.Second}, answer(), stream.Unresponsive, false},
+		"stall":          {&stream.Client{}, answer(start), stream.Stalled, true},
+		"stall sooner":   {&stream.Client{StallTimeout: 14 * time.Second}, answer(start), stream.Stalled, false},
+		"item":           {&stream.Client{ItemTimeout: time.Second}, answer(start), stream.Stalled, false},
+		"item late":      {&stream.Client{ItemTimeout: time.Hour}, answer(start), stream.Stalled, true},
+		"its own words":  {&stream.Client{ItemTimeout: time.Second, StartTimeout: time.Second}, answer("garbage"), stream.Protocol, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := tt.client
+				if tt.script != nil {
+					c.Dial = scripted(t, tt.script)
+				}
+				_, err := items(t.Context(), newClient(t, c), "", text("x"))
+				if b := asBreak(t, err); b.Kind != tt.want || b.NoShare == tt.shared || b.NoReport || b.Paused {
+					t.Errorf("%+v, want %s, shared %v", b, tt.want, tt.shared)
+				}
+			})
+		})
+	}
+}
