@@ -32,6 +32,7 @@ type backendConfig struct {
 	handler    stream.Handler
 	fault      stream.Fault
 	maxStreams int
+	maxRequest int // bytes of a request's line; 0 is the default
 	farewell   time.Duration
 	metrics    *metrics.Server // nil: nobody asks
 }
@@ -48,21 +49,25 @@ func startBackend(ctx context.Context, c common, store discovery.Store, cfg back
 		Admit:      injector.Admit,
 		Resumes:    true,
 		MaxStreams: cfg.maxStreams,
+		MaxRequest: cfg.maxRequest,
 		Farewell:   cfg.farewell,
 		Logger:     c.logs.For("stream"),
 	}}
 	if cfg.metrics != nil {
 		b.server.Handler, b.server.Refused = cfg.metrics.Handler(injector.Handle), cfg.metrics.Refused
 	}
+	b.instance = discovery.Instance{
+		ID: discovery.NewInstanceID(), Name: cfg.name, Endpoint: c.endpoint,
+		Transport: discovery.NDJSON, Resume: discovery.ResumeIndex, MaxRequest: cfg.maxRequest,
+	}
+	// Before anybody can ask: the address may be in the record of a server that
+	// was there before.
+	b.server.SetNames(b.instance.Record())
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.listen)
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w; choose another address with --listen, or port 0 for any free one", cfg.listen, err)
 	}
-	address := cmp.Or(cfg.advertise, l.Addr().String())
-	b.instance = discovery.Instance{
-		ID: discovery.NewInstanceID(), Name: cfg.name, Endpoint: c.endpoint,
-		Transport: discovery.NDJSON, Address: address,
-	}
+	b.instance.Address = cmp.Or(cfg.advertise, l.Addr().String())
 	b.serving.Go(func() { b.err = b.server.Serve(l) })
 	b.lease, err = discovery.NewRegistry(store, c.logs.For("discovery")).Register(ctx, b.instance)
 	if err != nil {
@@ -71,7 +76,7 @@ func startBackend(ctx context.Context, c common, store discovery.Store, cfg back
 		return nil, err
 	}
 	log.Info(fmt.Sprintf("Server initialized: name=%s, failure_mode=%v", cfg.name, cfg.fault.Mode))
-	log.Debug("serving", "instance", b.instance.ID, "address", address, "endpoint", c.endpoint)
+	log.Debug("serving", "instance", b.instance.ID, "address", b.instance.Address, "endpoint", c.endpoint)
 	return b, nil
 }
 

@@ -36,10 +36,9 @@ who reported it, and the reason in full.
 it prints a line for each change: joined, left, down, restored, and stale and
 fresh when the store can't be read and can be read again.
 
---probe sends each instance that requests can go to an empty request, and shows
-how long the answer took, or what kind of break there was in place of one. Such a
-request counts like any other: for a server with --failure-mode first it is the
-first, and since it is too short to fail, none fails after it.`,
+--probe asks the server of each instance whether it lives and is the one of the
+record, and shows how long the answer took, or what kind of break there was in
+place of one. That is no request: no handler runs for it.`,
 		Example: `  migrate instances
   migrate instances --output json
   migrate instances --probe`,
@@ -49,7 +48,7 @@ first, and since it is too short to fail, none fails after it.`,
 	flags := cmd.Flags()
 	flags.StringVar(&o.output, "output", "table", "what to print: "+strings.Join(instancesOutputs(), ", "))
 	flags.BoolVar(&o.watch, "watch", false, "go on, and show what changes")
-	flags.BoolVar(&o.probe, "probe", false, fmt.Sprintf("also ask each instance, for %v at most", probeTimeout))
+	flags.BoolVar(&o.probe, "probe", false, fmt.Sprintf("also ask each instance, for %v to connect and %[1]v to answer at most", probeTimeout))
 	flags.DurationVar(&o.cooldown, "cooldown", router.DefaultCooldown, "how long a report is heeded at most, as by request with the same --cooldown")
 	complete(cmd, "output", instancesOutputs()...)
 	return cmd
@@ -98,7 +97,7 @@ func runInstances(cmd *cobra.Command, o instancesOptions) (err error) {
 	}
 	view, err := look(ctx, registry, c.endpoint, o.cooldown)
 	if err == nil && o.probe {
-		probeAll(ctx, view.Rows, c.logs.For("stream"))
+		view.probeAll(ctx, c.logs.For("stream"))
 	}
 	if err != nil {
 		return err

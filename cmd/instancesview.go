@@ -52,6 +52,8 @@ type instanceRow struct {
 	Probe    *probeResult `json:"probe,omitempty"`
 
 	incarnation string
+	routable    bool
+	to          string // the record's name, which the server knows; "" if it does not
 }
 
 // report returns the report that there is of the instance, or nil.
@@ -102,6 +104,10 @@ func newInstancesView(endpoint discovery.Endpoint, list discovery.Instances, rep
 			ID: i.ID, Name: i.Name, Address: i.Address, Transport: i.Transport,
 			Source: true, Avail: avail, incarnation: i.Incarnation,
 			Resume: i.Resume, MaxRequest: i.MaxRequest, Wire: i.Wire,
+			routable: i.Routable(),
+		}
+		if i.Incarnation != "" {
+			row.to = i.Record()
 		}
 		if out {
 			row.Down = newReport(reports)

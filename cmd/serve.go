@@ -22,6 +22,7 @@ type serveOptions struct {
 	advertise    string
 	delay        time.Duration
 	maxStreams   int
+	maxRequest   int
 	drainTimeout time.Duration
 	metrics      string // address
 }
@@ -29,6 +30,9 @@ type serveOptions struct {
 // farewell is how long a server that leaves goes on refusing requests: longer
 // than the news of it takes through a store to the clients' lists.
 const farewell = 500 * time.Millisecond
+
+// minMaxRequest leaves room for what goes with every request, headers among it.
+const minMaxRequest = 16 << 10
 
 // defaultFailureAfter is the original's: a fault shows after two characters.
 const defaultFailureAfter = 2
@@ -65,6 +69,7 @@ other, or the same a second or more after the first.`,
 	flags.StringVar(&o.advertise, "advertise", "", "HOST:PORT that clients are told (default the bound one)")
 	flags.DurationVar(&o.delay, "delay", 0, "pause between items")
 	flags.IntVar(&o.maxStreams, "max-streams", 0, "requests that may run at once; more are refused as overloaded (0: no limit)")
+	flags.IntVar(&o.maxRequest, "max-request", stream.MaxLine, fmt.Sprintf("bytes of the longest request that is taken, %d at least", minMaxRequest))
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long running streams may go on once the server is asked to end")
 	flags.StringVar(&o.metrics, "metrics-listen", "", "HOST:PORT to serve Prometheus metrics on, at /metrics; without HOST the loopback address (default off)")
 	complete(cmd, "failure-mode", stream.FaultModeNames()...)
@@ -107,8 +112,15 @@ func (o *serveOptions) config(cmd *cobra.Command) (backendConfig, error) {
 	}); err != nil {
 		return backendConfig{}, err
 	}
+	if o.maxRequest < minMaxRequest {
+		return backendConfig{}, invalid(cmd, "max-request", fmt.Errorf("it is %d, and must be %d bytes at least", o.maxRequest, minMaxRequest))
+	}
+	maxRequest := o.maxRequest
+	if maxRequest == stream.MaxLine {
+		maxRequest = 0 // which records need not say
+	}
 	return backendConfig{
-		name: o.name, listen: o.listen, advertise: o.advertise, maxStreams: o.maxStreams, farewell: farewell,
+		name: o.name, listen: o.listen, advertise: o.advertise, maxStreams: o.maxStreams, maxRequest: maxRequest, farewell: farewell,
 		handler: stream.Echo(o.name, o.delay),
 		fault:   stream.Fault{Mode: mode, Kind: kind, After: o.failureAfter},
 	}, nil
