@@ -39,7 +39,7 @@ type breakLine struct {
 	Kind     stream.Kind          `json:"kind"`
 	Error    string               `json:"error"`
 	Blamed   bool                 `json:"blamed"`
-	Retry    bool                 `json:"retry"`
+	Retry    bool                 `json:"retry"` // an attempt is left; the result tells whether an instance was
 }
 
 type resultLine struct {
