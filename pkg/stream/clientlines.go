@@ -97,6 +97,9 @@ func (st *clientStream) event(a Annotated) (complete bool, err error) {
 			return broken(Protocol, "server starts at item %d, not at %d", n, st.req.From)
 		}
 		st.started = true
+		if st.req.OnStart != nil {
+			st.req.OnStart()
+		}
 	case eventEnd:
 		n, err := index(a.Event, a.ID)
 		switch {
