@@ -14,12 +14,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/router"
 )
 
 type instancesOptions struct {
-	output string
-	watch  bool
-	probe  bool
+	output   string
+	watch    bool
+	probe    bool
+	cooldown time.Duration
 }
 
 func newInstances() *cobra.Command {
@@ -50,6 +52,7 @@ first, and since it is too short to fail, none fails after it.`,
 	flags.StringVar(&o.output, "output", "table", "what to print: "+strings.Join(instancesOutputs(), ", "))
 	flags.BoolVar(&o.watch, "watch", false, "go on, and show what changes")
 	flags.BoolVar(&o.probe, "probe", false, fmt.Sprintf("also ask each instance, for %v at most", probeTimeout))
+	flags.DurationVar(&o.cooldown, "cooldown", router.DefaultCooldown, "how long a report is heeded at most, as by request with the same --cooldown")
 	complete(cmd, "output", instancesOutputs()...)
 	return cmd
 }
@@ -62,6 +65,9 @@ func runInstances(cmd *cobra.Command, o instancesOptions) (err error) {
 	}
 	if o.watch && o.probe {
 		return usageError{errors.New("--probe asks once and --watch goes on: choose one of them")}
+	}
+	if o.cooldown <= 0 {
+		return usageError{fmt.Errorf("--cooldown is %v: it must be above 0", o.cooldown)}
 	}
 	live := o.watch && o.output == "table" && canRedraw(cmd.OutOrStdout())
 	if live {
@@ -86,15 +92,15 @@ func runInstances(cmd *cobra.Command, o instancesOptions) (err error) {
 	registry := discovery.NewRegistry(store, c.logs.For("discovery"))
 	switch {
 	case live:
-		return follow(ctx, registry, c.endpoint, func(ctx context.Context, f *feed) error {
+		return follow(ctx, registry, c.endpoint, o.cooldown, func(ctx context.Context, f *feed) error {
 			return watchLive(ctx, f, cmd.InOrStdin(), cmd.OutOrStdout())
 		})
 	case o.watch:
-		return follow(ctx, registry, c.endpoint, func(ctx context.Context, f *feed) error {
+		return follow(ctx, registry, c.endpoint, o.cooldown, func(ctx context.Context, f *feed) error {
 			return watchLines(ctx, f, cmd.OutOrStdout(), o.output == "json")
 		})
 	}
-	view, err := look(ctx, registry, c.endpoint)
+	view, err := look(ctx, registry, c.endpoint, o.cooldown)
 	if err == nil && o.probe {
 		probeAll(ctx, view.Rows, c.logs.For("stream"))
 	}
@@ -108,12 +114,12 @@ func runInstances(cmd *cobra.Command, o instancesOptions) (err error) {
 }
 
 // look returns the view as it is now.
-func look(ctx context.Context, registry *discovery.Registry, endpoint discovery.Endpoint) (instancesView, error) {
+func look(ctx context.Context, registry *discovery.Registry, endpoint discovery.Endpoint, cooldown time.Duration) (instancesView, error) {
 	list, err := registry.List(ctx, endpoint)
 	if err != nil {
 		return instancesView{}, fmt.Errorf("listing the instances of %v: %w", endpoint, err)
 	}
-	reports, err := registry.ListReports(ctx, endpoint)
+	reports, err := registry.ListReports(ctx, endpoint, cooldown)
 	if err != nil {
 		reports.Stale = err // who is alive is worth showing by itself
 	}

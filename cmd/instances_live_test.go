@@ -39,7 +39,7 @@ func TestLiveTable(t *testing.T) {
 	r := w.fileReporter(t)
 	w.serve(t, "server1")
 	w.serve(t, "server2")
-	win := w.openWindow(t, 140, 24, nil, "migrate", "instances", "--watch")
+	win := w.openWindow(t, 140, 24, nil, "migrate", "instances", "--watch", "--cooldown", "1m")
 	win.await(t, "server1", isRow("server1", "yes", "yes"))
 	win.await(t, "server2", isRow("server2", "yes", "yes"))
 

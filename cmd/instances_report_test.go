@@ -100,7 +100,7 @@ type downInstance struct {
 
 func (w *world) view(t *testing.T, flags ...string) downView {
 	t.Helper()
-	stdout, _ := w.run(t, 0, nil, append([]string{"migrate", "instances", "--output", "json"}, flags...)...)
+	stdout, _ := w.run(t, 0, nil, append([]string{"migrate", "instances", "--output", "json", "--cooldown", "1m"}, flags...)...)
 	var v downView
 	if err := json.Unmarshal([]byte(stdout), &v); err != nil {
 		t.Fatalf("%v in\n%s", err, stdout)

@@ -30,7 +30,7 @@ type watched struct {
 
 func (w *world) watch(t *testing.T, flags ...string) *watched {
 	t.Helper()
-	return &watched{process: w.start(t, nil, append([]string{"migrate", "instances", "--watch"}, flags...)...)}
+	return &watched{process: w.start(t, nil, append([]string{"migrate", "instances", "--watch", "--cooldown", "1m"}, flags...)...)}
 }
 
 // next returns the next line, and waits for it.

@@ -31,14 +31,17 @@ type feed struct {
 
 // follow calls show with a feed that is kept current until show returns, which
 // is what follow returns.
-func follow(ctx context.Context, registry *discovery.Registry, endpoint discovery.Endpoint, show func(context.Context, *feed) error) error {
+func follow(ctx context.Context, registry *discovery.Registry, endpoint discovery.Endpoint, cooldown time.Duration, show func(context.Context, *feed) error) error {
 	f := &feed{endpoint: endpoint, changed: make(chan struct{}, 1)}
 	watchCtx, stop := context.WithCancel(ctx)
 	var watches sync.WaitGroup
 	defer watches.Wait()
 	defer stop()
 	watches.Go(func() { keepWatching(watchCtx, endpoint, registry.Watch, f.setList) })
-	watches.Go(func() { keepWatching(watchCtx, endpoint, registry.WatchReports, f.setReports) })
+	reports := func(ctx context.Context, e discovery.Endpoint) iter.Seq2[discovery.Reports, error] {
+		return registry.WatchReportTimes(ctx, e, cooldown)
+	}
+	watches.Go(func() { keepWatching(watchCtx, endpoint, reports, f.setReports) })
 	return show(ctx, f)
 }
 

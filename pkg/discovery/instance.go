@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"strconv"
 )
@@ -84,6 +85,9 @@ func ParseInstanceID(s string) (InstanceID, error) {
 
 // String returns id in lower-case hex, unpadded.
 func (id InstanceID) String() string { return strconv.FormatUint(uint64(id), 16) }
+
+// digits returns how many digits String gives id.
+func (id InstanceID) digits() int { return max((bits.Len64(uint64(id))+3)/4, 1) }
 
 // MarshalText returns what String does.
 func (id InstanceID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }

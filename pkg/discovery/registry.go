@@ -86,7 +86,7 @@ func (r *Registry) Watch(ctx context.Context, e Endpoint) iter.Seq2[Instances, e
 			yield(Instances{}, err)
 			return
 		}
-		var known []decoded
+		var known []*decoded
 		for snap, err := range r.store.Watch(ctx, e.prefix()) {
 			if err != nil {
 				yield(Instances{}, fmt.Errorf("watching %s: %w", e, err))
@@ -120,8 +120,8 @@ type decoded struct {
 
 // decode reads records. What stands in known already it does not parse again:
 // of ten thousand records, one has changed as a rule. Both are sorted by key.
-func (r *Registry) decode(records []Record, known []decoded) []decoded {
-	out := make([]decoded, 0, len(records))
+func (r *Registry) decode(records []Record, known []*decoded) []*decoded {
+	out := make([]*decoded, 0, len(records))
 	for _, record := range records {
 		for len(known) > 0 && known[0].record.Key < record.Key {
 			known = known[1:]
@@ -130,7 +130,7 @@ func (r *Registry) decode(records []Record, known []decoded) []decoded {
 			out = append(out, known[0])
 			continue
 		}
-		d := decoded{record: record}
+		d := &decoded{record: record}
 		d.instance, d.err = DecodeInstance(record.Key, record.Value)
 		if d.err != nil && r.odd.add(record) {
 			r.log.Warn("skipping a record", "err", d.err)
@@ -140,26 +140,46 @@ func (r *Registry) decode(records []Record, known []decoded) []decoded {
 	return out
 }
 
-func list(all []decoded) []Instance {
-	out := make([]Instance, 0, len(all))
+// list returns the instances, sorted by id. Records come sorted by key, which
+// sorts ids of the same number of digits, so that each number of digits is a run
+// to be put in its place.
+func list(all []*decoded) []Instance {
+	const maxDigits = 16
+	var place [maxDigits + 2]int // by number of digits, where the next one goes
 	for _, d := range all {
 		if d.err == nil {
-			out = append(out, d.instance)
+			place[d.instance.ID.digits()+1]++
 		}
 	}
-	slices.SortFunc(out, func(a, b Instance) int { return cmp.Compare(a.ID, b.ID) })
+	for n := range maxDigits + 1 {
+		place[n+1] += place[n]
+	}
+	out := make([]Instance, place[maxDigits+1])
+	for _, d := range all {
+		if d.err == nil {
+			n := d.instance.ID.digits()
+			out[place[n]] = d.instance
+			place[n]++
+		}
+	}
 	return out
 }
 
 // Static lists the same instances for ever, for programs that know their
 // servers, and for tests. What it returns yields one pair, then waits until ctx
-// ends and yields ctx's error.
+// ends and yields ctx's error. Instances that lack what a request needs, or that
+// share an id, are an error, which is all that it yields then.
 func Static(instances ...Instance) func(context.Context) iter.Seq2[Instances, error] {
 	set := Instances{List: slices.SortedFunc(slices.Values(instances), func(a, b Instance) int {
 		return cmp.Compare(a.ID, b.ID)
 	})}
+	bad := checkStatic(set.List)
 	return func(ctx context.Context) iter.Seq2[Instances, error] {
 		return func(yield func(Instances, error) bool) {
+			if bad != nil {
+				yield(Instances{}, bad)
+				return
+			}
 			if !yield(set, nil) {
 				return
 			}
@@ -167,4 +187,19 @@ func Static(instances ...Instance) func(context.Context) iter.Seq2[Instances, er
 			yield(Instances{}, ctx.Err())
 		}
 	}
+}
+
+// checkStatic says what is wrong with the instances of [Static], sorted by id.
+func checkStatic(instances []Instance) error {
+	for n, i := range instances {
+		switch {
+		case n > 0 && i.ID == instances[n-1].ID:
+			return fmt.Errorf("static instances: %q and %q have the same ID, %s", instances[n-1].Name, i.Name, i.ID)
+		case i.Transport == "":
+			return fmt.Errorf("static instances: %q (%s) has no Transport; for servers of package stream it is discovery.NDJSON", i.Name, i.ID)
+		case i.Address == "":
+			return fmt.Errorf("static instances: %q (%s) has no Address", i.Name, i.ID)
+		}
+	}
+	return nil
 }

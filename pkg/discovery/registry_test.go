@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -239,6 +240,48 @@ func TestRegistryConcurrently(t *testing.T) {
 	}
 	cancel()
 	watchers.Wait()
+}
+
+// TestListIsSortedByID uses ids of every number of digits.
+func TestListIsSortedByID(t *testing.T) {
+	r := discovery.NewRegistry(discovery.NewMem(), nil)
+	want := []discovery.InstanceID{0, 1, 15, 16, 17, 255, 256, 4095, 1 << 52, 1<<53 - 1, 1 << 63, 1<<64 - 1}
+	for _, id := range want {
+		register(t, r, instance(id))
+	}
+	set, err := r.List(t.Context(), endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]discovery.InstanceID, 0, len(set.List))
+	for _, i := range set.List {
+		got = append(got, i.ID)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestStaticRefuses(t *testing.T) {
+	none := instance(3)
+	none.Transport = ""
+	nowhere := instance(4)
+	nowhere.Address = ""
+	for _, tt := range []struct {
+		name string
+		list []discovery.Instance
+		want string
+	}{
+		{"equal ids", []discovery.Instance{instance(1), instance(2), instance(1)}, "have the same ID, 1"},
+		{"no transport", []discovery.Instance{none}, "has no Transport; for servers of package stream it is discovery.NDJSON"},
+		{"no address", []discovery.Instance{instance(1), nowhere}, "has no Address"},
+	} {
+		for set, err := range discovery.Static(tt.list...)(t.Context()) {
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: got %+v, %v, want an error with %q", tt.name, set.List, err, tt.want)
+			}
+		}
+	}
 }
 
 func TestStatic(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -30,6 +31,33 @@ type Report struct {
 	Reason      string // in words
 	// Since and Until are, in a report that was read, by the reader's clock.
 	Since, Until time.Time
+}
+
+// The kinds of break in which the server itself said or showed, over a sound
+// connection, that it does not serve. (Package stream has all kinds.)
+const (
+	kindFailed      = "failed"
+	kindProtocol    = "protocol"
+	kindMisdirected = "misdirected"
+)
+
+// serversWord reports whether the report rests on what the server said, and not
+// on what the network between it and the reporter can cause as well.
+func (r Report) serversWord() bool {
+	return r.Kind == kindFailed || r.Kind == kindProtocol || r.Kind == kindMisdirected
+}
+
+// TakeOut reports whether reports, which are others' about one instance and
+// stand now, take it out of a reader's list: one rests on the server's own word,
+// or there are two reporters. What a single client may have seen for reasons of
+// its own network only calls for a trial of the instance.
+func TakeOut(reports []Report) bool {
+	for _, r := range reports {
+		if r.serversWord() || r.Reporter != reports[0].Reporter {
+			return true
+		}
+	}
+	return false
 }
 
 // reportRecord is the value of a report's record. Its times are for people who
@@ -58,14 +86,14 @@ func (r Report) key() string {
 	return downPrefix + r.Endpoint.String() + "/" + r.Instance.String() + "/" + r.Reporter
 }
 
-// Report publishes r for the time between its Since and its Until, and replaces
-// what the same reporter has said of the instance before. Nobody renews it, and
-// it outlives this process.
+// Report publishes r until its Until, however late that is after its Since, and
+// replaces what the same reporter has said of the instance before. Nobody renews
+// it, and it outlives this process. A report that has ended is an error.
 func (r *Registry) Report(ctx context.Context, report Report) error {
-	ttl := report.Until.Sub(report.Since)
-	if ttl <= 0 || strings.Contains(report.Reporter, "/") {
-		return fmt.Errorf("reporting instance %s of %s down: want a time above 0 and a reporter without a slash, got %v and %q",
-			report.Instance, report.Endpoint, ttl, report.Reporter)
+	ttl, cooldown := time.Until(report.Until), report.Until.Sub(report.Since)
+	if ttl <= 0 || cooldown <= 0 || strings.Contains(report.Reporter, "/") {
+		return fmt.Errorf("reporting instance %s of %s down: want time left, a cooldown above 0 and a reporter without a slash, got %v, %v and %q",
+			report.Instance, report.Endpoint, ttl, cooldown, report.Reporter)
 	}
 	if len(report.Reason) > maxReason {
 		report.Reason = strings.ToValidUTF8(report.Reason[:maxReason], "")
@@ -83,7 +111,7 @@ func (r *Registry) Report(ctx context.Context, report Report) error {
 		Reason:      report.Reason,
 		Since:       report.Since,
 		Until:       report.Until,
-		CooldownMS:  ttl.Milliseconds(),
+		CooldownMS:  max(cooldown.Milliseconds(), 1),
 	})
 	if err == nil {
 		_, err = r.store.Put(ctx, report.key(), value, ttl)
@@ -105,25 +133,45 @@ type Reports struct {
 	Stale error
 }
 
-// WatchReports yields the down reports about the instances of e, under the same
-// contract as [Registry.Watch].
-func (r *Registry) WatchReports(ctx context.Context, e Endpoint) iter.Seq2[Reports, error] {
+// WatchReports yields the down reports about the instances of e, for readers who
+// act on them, under the same contract as [Registry.Watch]. A report is heeded
+// for bound at most, counted from when it was made; what has passed it is left
+// out. Until is an upper bound of a report's end, as its age is asked of the
+// store only where it matters: where the report is for longer than bound.
+func (r *Registry) WatchReports(ctx context.Context, e Endpoint, bound time.Duration) iter.Seq2[Reports, error] {
+	return r.watchReports(ctx, e, bound, func(cooldown time.Duration) bool { return cooldown > bound })
+}
+
+// WatchReportTimes yields what [Registry.WatchReports] does, with the times of
+// every report as exact as the store has them: for readers who show them.
+func (r *Registry) WatchReportTimes(ctx context.Context, e Endpoint, bound time.Duration) iter.Seq2[Reports, error] {
+	return r.watchReports(ctx, e, bound, func(time.Duration) bool { return true })
+}
+
+// watchReports asks the store for the age of a report whose cooldown ask returns
+// true for.
+func (r *Registry) watchReports(ctx context.Context, e Endpoint, bound time.Duration, ask func(time.Duration) bool) iter.Seq2[Reports, error] {
 	return func(yield func(Reports, error) bool) {
 		if err := e.check(); err != nil {
 			yield(Reports{}, err)
 			return
 		}
-		var known map[string]readReport
+		var known map[string]*readReport
 		for snap, err := range r.store.Watch(ctx, downPrefix+e.String()+"/") {
 			if err != nil {
 				yield(Reports{}, fmt.Errorf("watching reports about %s: %w", e, err))
 				return
 			}
-			known = r.readReports(ctx, snap.Records, known)
+			known = r.readReports(ctx, snap.Records, known, ask)
 			set := Reports{List: make([]Report, 0, len(known)), Stale: snap.Stale}
-			for _, known := range known {
-				if known.ok {
-					set.List = append(set.List, known.report)
+			now := time.Now()
+			for _, k := range known {
+				report := k.report
+				if limit := report.Since.Add(bound); report.Until.After(limit) {
+					report.Until = limit
+				}
+				if k.ok && report.Until.After(now) {
+					set.List = append(set.List, report)
 				}
 			}
 			slices.SortFunc(set.List, func(a, b Report) int {
@@ -137,9 +185,10 @@ func (r *Registry) WatchReports(ctx context.Context, e Endpoint) iter.Seq2[Repor
 	}
 }
 
-// ListReports returns the down reports about the instances of e that stand now.
-func (r *Registry) ListReports(ctx context.Context, e Endpoint) (Reports, error) {
-	for set, err := range r.WatchReports(ctx, e) {
+// ListReports returns the down reports about the instances of e that stand now,
+// with the times that [Registry.WatchReportTimes] yields.
+func (r *Registry) ListReports(ctx context.Context, e Endpoint, bound time.Duration) (Reports, error) {
+	for set, err := range r.WatchReportTimes(ctx, e, bound) {
 		return set, err
 	}
 	return Reports{}, fmt.Errorf("watching reports about %s: the store yielded nothing", e)
@@ -152,10 +201,16 @@ type readReport struct {
 	ok     bool
 }
 
+// maxAsking is how many questions about reports' ages a registry has under way:
+// enough to hide a round trip behind others, few enough for any store.
+const maxAsking = 32
+
 // readReports reads records, those that are known already only once: their
 // times stay what they were.
-func (r *Registry) readReports(ctx context.Context, records []Record, known map[string]readReport) map[string]readReport {
-	all := make(map[string]readReport, len(records))
+func (r *Registry) readReports(ctx context.Context, records []Record, known map[string]*readReport, ask func(time.Duration) bool) map[string]*readReport {
+	all := make(map[string]*readReport, len(records))
+	var asking sync.WaitGroup
+	free := make(chan struct{}, maxAsking)
 	for _, record := range records {
 		if k, ok := known[record.Key]; ok && bytes.Equal(k.value, record.Value) {
 			all[record.Key] = k
@@ -165,13 +220,28 @@ func (r *Registry) readReports(ctx context.Context, records []Record, known map[
 		if err != nil && r.odd.add(record) {
 			r.log.Warn("skipping a record", "err", err)
 		}
-		if err == nil {
-			report.Until = time.Now().Add(r.left(ctx, record.Key, cooldown))
-			report.Since = report.Until.Add(-cooldown)
+		k := &readReport{value: record.Value, report: report, ok: err == nil}
+		all[record.Key] = k
+		switch {
+		case err != nil:
+		case !ask(cooldown):
+			k.setEnd(time.Now().Add(cooldown), cooldown)
+		default:
+			free <- struct{}{} // a question ends with ctx, too
+			asking.Go(func() {
+				k.setEnd(time.Now().Add(r.left(ctx, record.Key, cooldown)), cooldown)
+				<-free
+			})
 		}
-		all[record.Key] = readReport{value: record.Value, report: report, ok: err == nil}
 	}
+	asking.Wait()
 	return all
+}
+
+// setEnd sets the report's times by when it ends.
+func (k *readReport) setEnd(until time.Time, cooldown time.Duration) {
+	k.report.Until = until
+	k.report.Since = until.Add(-cooldown)
 }
 
 // left returns how long the record under key still stands, as far as the store

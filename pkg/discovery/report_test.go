@@ -5,7 +5,9 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,7 +48,7 @@ func TestReportsEndWithTheirLease(t *testing.T) {
 		m := discovery.NewMem()
 		writer, reader := discovery.NewRegistry(m, nil), discovery.NewRegistry(m, nil)
 		ctx, cancel := context.WithCancel(t.Context())
-		next, stop := iter.Pull2(reader.WatchReports(ctx, endpoint()))
+		next, stop := iter.Pull2(reader.WatchReportTimes(ctx, endpoint(), time.Minute))
 		defer stop()
 		expect := func(want ...discovery.Report) {
 			t.Helper()
@@ -69,7 +71,7 @@ func TestReportsEndWithTheirLease(t *testing.T) {
 		expect(seven, five)
 
 		time.Sleep(3 * time.Second)
-		late, err := discovery.NewRegistry(m, nil).ListReports(t.Context(), endpoint())
+		late, err := discovery.NewRegistry(m, nil).ListReports(t.Context(), endpoint(), time.Minute)
 		if err != nil || len(late.List) != 2 || !equal(late.List[1], five) {
 			t.Errorf("who comes later reads %+v, %v, want the times of %+v", late.List, err, five)
 		}
@@ -94,10 +96,20 @@ func TestReportIsNotByTheWritersClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := discovery.NewMem()
 		odd := report(1, "a", 5*time.Second)
-		odd.Since, odd.Until = odd.Since.AddDate(1, 0, 0), odd.Until.AddDate(1, 0, 0)
 		publish(t, discovery.NewRegistry(m, nil), odd)
+		for snap := range m.Watch(t.Context(), "v1/down/") {
+			year := strconv.Itoa(odd.Since.Year())
+			ahead := strings.ReplaceAll(string(snap.Records[0].Value), year+"-", strconv.Itoa(odd.Since.Year()+1)+"-")
+			if ahead == string(snap.Records[0].Value) {
+				t.Fatalf("no year %s in %s", year, ahead)
+			}
+			if _, err := m.Put(t.Context(), snap.Records[0].Key, []byte(ahead), 5*time.Second); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
 		time.Sleep(2 * time.Second)
-		set, err := discovery.NewRegistry(m, nil).ListReports(t.Context(), endpoint())
+		set, err := discovery.NewRegistry(m, nil).ListReports(t.Context(), endpoint(), time.Minute)
 		if err != nil || len(set.List) != 1 {
 			t.Fatalf("got %+v, %v", set, err)
 		}
@@ -108,6 +120,113 @@ func TestReportIsNotByTheWritersClock(t *testing.T) {
 			t.Errorf("began %v ago, want 2s", ago)
 		}
 	})
+}
+
+// TestLateReportEndsOnTime publishes a report two seconds after it was made.
+func TestLateReportEndsOnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := discovery.NewMem()
+		r := discovery.NewRegistry(m, nil)
+		late, over := report(1, "a", 5*time.Second), report(2, "a", time.Second)
+		time.Sleep(2 * time.Second)
+		publish(t, r, late)
+		if err := r.Report(t.Context(), over); err == nil {
+			t.Error("a report that has ended is published")
+		}
+		set, err := r.ListReports(t.Context(), endpoint(), time.Minute)
+		if err != nil || len(set.List) != 1 || !equal(set.List[0], late) {
+			t.Errorf("got %+v, %v, want %+v", set.List, err, late)
+		}
+		time.Sleep(3 * time.Second)
+		if set, err := r.ListReports(t.Context(), endpoint(), time.Minute); err != nil || len(set.List) != 0 {
+			t.Errorf("5s after it was made a report for 5s stands: %+v, %v", set.List, err)
+		}
+	})
+}
+
+// asked is a store that is slow to tell a record's age, and counts who asks.
+type asked struct {
+	*discovery.Mem
+	n atomic.Int64
+}
+
+func (a *asked) Left(ctx context.Context, key string) (time.Duration, error) {
+	a.n.Add(1)
+	time.Sleep(10 * time.Millisecond)
+	return a.Mem.Left(ctx, key)
+}
+
+// TestReportsAreHeededForTheReadersBound: whoever takes an instance out for a
+// day does so for himself.
+func TestReportsAreHeededForTheReadersBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &asked{Mem: discovery.NewMem()}
+		writer, reader := discovery.NewRegistry(store, nil), discovery.NewRegistry(store, nil)
+		long, short := report(1, "a", 24*time.Hour), report(2, "a", 4*time.Second)
+		publish(t, writer, long, short)
+		time.Sleep(3 * time.Second)
+		for set, err := range reader.WatchReports(t.Context(), endpoint(), 5*time.Second) {
+			if err != nil || len(set.List) != 2 {
+				t.Fatalf("got %+v, %v", set.List, err)
+			}
+			if until, want := set.List[0].Until, long.Since.Add(5*time.Second); until.Sub(want).Abs() > time.Second {
+				t.Errorf("a report for a day is heeded until %v after it was made, want 5s", until.Sub(long.Since))
+			}
+			if until := set.List[1].Until; until.Before(short.Until) {
+				t.Errorf("a report is heeded until %v before its end", short.Until.Sub(until))
+			}
+			break
+		}
+		if n := store.n.Load(); n != 1 {
+			t.Errorf("the store was asked for %d ages, want that of the long report alone", n)
+		}
+		time.Sleep(3 * time.Second)
+		for set, err := range reader.WatchReports(t.Context(), endpoint(), 5*time.Second) {
+			if err != nil || len(set.List) != 0 {
+				t.Errorf("beyond the reader's bound it gets %+v, %v", set.List, err)
+			}
+			break
+		}
+	})
+}
+
+// TestAgesAreAskedTogether lists a thousand reports, 10 ms each.
+func TestAgesAreAskedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &asked{Mem: discovery.NewMem()}
+		r := discovery.NewRegistry(store, nil)
+		for i := range 1000 {
+			publish(t, r, report(discovery.InstanceID(i+1), "a", time.Minute))
+		}
+		began := time.Now()
+		set, err := r.ListReports(t.Context(), endpoint(), time.Hour)
+		if err != nil || len(set.List) != 1000 {
+			t.Fatalf("%d reports, %v", len(set.List), err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+func TestTakeOut(t *testing.T) {
+	by := func(reporter, kind string) discovery.Report { return discovery.Report{Reporter: reporter, Kind: kind} }
+	for _, tt := range []struct {
+		name    string
+		reports []discovery.Report
+		want    bool
+	}{
+		{"none", nil, false},
+		{"the server's word", []discovery.Report{by("a", "failed")}, true},
+		{"not the one that was meant", []discovery.Report{by("a", "misdirected")}, true},
+		{"one client's network", []discovery.Report{by("a", "unreachable")}, false},
+		{"a kind of a newer client", []discovery.Report{by("a", "melted")}, false},
+		{"two clients", []discovery.Report{by("a", "reset"), by("b", "stalled")}, true},
+	} {
+		if got := discovery.TakeOut(tt.reports); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
 }
 
 func TestReportRefused(t *testing.T) {
@@ -130,7 +249,7 @@ func TestReportReasonIsBounded(t *testing.T) {
 	long := report(1, "a", time.Second)
 	long.Reason = strings.Repeat("é", discovery.MaxValue)
 	publish(t, r, long)
-	set, err := r.ListReports(t.Context(), endpoint())
+	set, err := r.ListReports(t.Context(), endpoint(), time.Minute)
 	if err != nil || len(set.List) != 1 {
 		t.Fatalf("got %+v, %v", set, err)
 	}
@@ -159,7 +278,7 @@ func TestBadReportsAreSkipped(t *testing.T) {
 	var log bytes.Buffer
 	r := discovery.NewRegistry(m, slog.New(slog.NewTextHandler(&log, nil)))
 	for range 2 {
-		set, err := r.ListReports(t.Context(), endpoint())
+		set, err := r.ListReports(t.Context(), endpoint(), time.Minute)
 		if err != nil || len(set.List) != 1 || set.List[0].Instance != 1 || set.List[0].Kind != "reset" {
 			t.Errorf("got %+v, %v", set, err)
 		}

@@ -36,8 +36,13 @@ type Store interface {
 	//
 	// Putting a key again, through whichever Store on the same backend,
 	// replaces its value and lifetime; the lease of the earlier Put then
-	// releases nothing. The Store copies value if it needs it later. After
-	// Close the error is [ErrClosed].
+	// releases nothing. If that was through another Store, its owner warns,
+	// renews the record no more, and puts it again once the key is free,
+	// unless it was released before. A record of the owner's own (the same
+	// bytes, or a JSON object with the same "incarnation") that somebody has
+	// copied or edited, and one that is damaged, the owner puts again at once.
+	// The Store copies value if it needs it later. After Close the error is
+	// [ErrClosed].
 	Put(ctx context.Context, key string, value []byte, ttl time.Duration) (Lease, error)
 
 	// Watch yields the records whose keys begin with prefix, which names at

@@ -20,8 +20,8 @@ type Reports interface {
 	// Report publishes r until it ends by itself. An error costs a warning.
 	Report(ctx context.Context, r discovery.Report) error
 	// WatchReports yields the complete set of reports that stand, at once and
-	// whenever it changes, until ctx ends.
-	WatchReports(ctx context.Context, e discovery.Endpoint) iter.Seq2[discovery.Reports, error]
+	// whenever it changes, until ctx ends. Each is heeded for bound at most.
+	WatchReports(ctx context.Context, e discovery.Endpoint, bound time.Duration) iter.Seq2[discovery.Reports, error]
 }
 
 const (
@@ -112,7 +112,7 @@ func (r *Router) heed() {
 	late := time.AfterFunc(heedTimeout, r.tiers.doNotWait)
 	defer late.Stop()
 	for r.ctx.Err() == nil {
-		for set, err := range r.cfg.Reports.WatchReports(r.ctx, r.cfg.Endpoint) {
+		for set, err := range r.cfg.Reports.WatchReports(r.ctx, r.cfg.Endpoint, max(r.cfg.Cooldown, r.cfg.MaxCooldown)) {
 			if r.ctx.Err() != nil {
 				return
 			}

@@ -194,7 +194,7 @@ func (b broken) Report(ctx context.Context, _ discovery.Report) error {
 	return errBoom
 }
 
-func (b broken) WatchReports(ctx context.Context, _ discovery.Endpoint) iter.Seq2[discovery.Reports, error] {
+func (b broken) WatchReports(ctx context.Context, _ discovery.Endpoint, _ time.Duration) iter.Seq2[discovery.Reports, error] {
 	return func(yield func(discovery.Reports, error) bool) {
 		if b.hangs {
 			<-ctx.Done()
@@ -239,7 +239,7 @@ func TestStoreThatRefusesReports(t *testing.T) {
 // leaving is a store that tells of one report, then goes away.
 type leaving struct{ broken }
 
-func (leaving) WatchReports(ctx context.Context, _ discovery.Endpoint) iter.Seq2[discovery.Reports, error] {
+func (leaving) WatchReports(ctx context.Context, _ discovery.Endpoint, _ time.Duration) iter.Seq2[discovery.Reports, error] {
 	return func(yield func(discovery.Reports, error) bool) {
 		now := time.Now()
 		set := discovery.Reports{List: []discovery.Report{

@@ -1,43 +1,117 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"iter"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/internal/owner"
 )
 
 // handle is one owner's view of a shared [discovery.Mem]: a sound store, which
 // the broken ones embed and break in one way each.
 type handle struct {
 	*discovery.Mem
-	ctx context.Context // ended by Close
-	end context.CancelFunc
+	ctx  context.Context // ended by Close
+	end  context.CancelFunc
+	work sync.WaitGroup
 
-	mu   sync.Mutex // guards kept
-	kept []discovery.Lease
+	renews bool // false breaks it
+
+	mu   sync.Mutex // guards what follows
+	kept map[string]*keptRecord
+}
+
+// keptRecord is a record that its owner keeps, and its lease.
+type keptRecord struct {
+	h     *handle
+	key   string
+	value []byte
+	lease discovery.Lease // the newest; guarded by h.mu
 }
 
 func newHandle(shared *discovery.Mem) discovery.Store { return asHandle(shared) }
 
+// renewEvery is well below the suite's LeaseTime.
+const renewEvery = 2 * time.Second
+
 func asHandle(shared *discovery.Mem) *handle {
-	ctx, end := context.WithCancel(context.Background())
-	return &handle{Mem: shared, ctx: ctx, end: end}
+	// What a broken store leaves behind ends by itself.
+	ctx, end := context.WithTimeout(context.Background(), 12*time.Hour)
+	h := &handle{Mem: shared, ctx: ctx, end: end, renews: true, kept: make(map[string]*keptRecord)}
+	h.work.Go(h.renew)
+	return h
+}
+
+// renew puts again what is gone, copied or damaged, as owners of records do.
+func (h *handle) renew() {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		h.mu.Lock()
+		for key, k := range h.kept {
+			found := h.find(key)
+			if h.renews && (owner.Same(k.value, found) || owner.Damaged(k.value, found)) {
+				k.lease, _ = h.Mem.Put(h.ctx, key, k.value, 0)
+			}
+		}
+		h.mu.Unlock()
+	}
+}
+
+// find returns what stands under key, nil if nothing does.
+func (h *handle) find(key string) []byte {
+	for snap := range h.Mem.Watch(h.ctx, key[:strings.LastIndexByte(key, '/')+1]) {
+		for _, r := range snap.Records {
+			if r.Key == key {
+				return r.Value
+			}
+		}
+		break
+	}
+	return nil
 }
 
 func (h *handle) Put(ctx context.Context, key string, value []byte, ttl time.Duration) (discovery.Lease, error) {
 	if h.ctx.Err() != nil {
 		return nil, discovery.ErrClosed
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	lease, err := h.Mem.Put(ctx, key, value, ttl)
-	if err == nil && ttl == 0 {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.kept = append(h.kept, lease)
+	if err != nil {
+		return nil, err
 	}
-	return lease, err
+	delete(h.kept, key)
+	if ttl > 0 {
+		return lease, nil
+	}
+	k := &keptRecord{h: h, key: key, value: bytes.Clone(value), lease: lease}
+	h.kept[key] = k
+	return k, nil
+}
+
+// Release implements [discovery.Lease].
+func (k *keptRecord) Release(ctx context.Context) error {
+	k.h.mu.Lock()
+	defer k.h.mu.Unlock()
+	if k.h.kept[k.key] != k {
+		return nil
+	}
+	delete(k.h.kept, k.key)
+	if k.lease == nil {
+		return nil
+	}
+	return k.lease.Release(ctx)
 }
 
 func (h *handle) Watch(ctx context.Context, prefix string) iter.Seq2[discovery.Snapshot, error] {
@@ -61,6 +135,7 @@ func (h *handle) Watch(ctx context.Context, prefix string) iter.Seq2[discovery.S
 func (h *handle) Close() error {
 	h.end()
 	h.kill()
+	h.work.Wait()
 	return nil
 }
 
@@ -68,10 +143,12 @@ func (h *handle) Close() error {
 func (h *handle) kill() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, lease := range h.kept {
-		_ = lease.Release(context.Background())
+	for _, k := range h.kept {
+		if k.lease != nil {
+			_ = k.lease.Release(context.Background())
+		}
 	}
-	h.kept = nil
+	clear(h.kept)
 }
 
 // A brokenStore breaks the contract in one way.
@@ -97,6 +174,11 @@ func brokenStores() []brokenStore {
 		{"ttl for all", puts(allTTL), []string{"KeptOutlivesLeaseTime"}},
 		{"bad records taken", puts(anyRecord), []string{"BadRecordsRefused"}},
 		{"release forgotten", puts(noRelease), []string{"ReleaseRemoves", "ConcurrentUse"}},
+		{"replaced for good", puts(replacedForGood), []string{"ReplacedOwnerReturns"}},
+		{"replaced owner fights", puts(fights), []string{"ReplacedOwnerReturns"}},
+		{"released, yet put again", puts(comesBack), []string{"ReplacedThenReleased"}},
+		{"copies left alone", neverRenews, []string{"CopyIsTakenOver", "DamageIsMended"}},
+		{"context of puts ignored", puts(putWithoutContext), []string{"PutHeedsContext"}},
 		{"any lease releases", puts(anyLease), []string{"EarlierLeaseReleasesNothing", "EarlierLeaseOfAnotherStore"}},
 		{"backlog", backlog, []string{"SlowReaderGetsLatest"}},
 		{"one watch at a time", oneWatch, []string{"WatchesAreIndependent"}},

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -86,4 +87,76 @@ func (l byKey) Release(ctx context.Context) error {
 		return lease.Release(ctx)
 	}
 	return nil
+}
+
+// replacedForGood forgets a record that another owner has replaced.
+func replacedForGood(ctx context.Context, h *handle, key string, value []byte, ttl time.Duration) (discovery.Lease, error) {
+	lease, err := h.Put(ctx, key, value, ttl)
+	if err == nil && ttl == 0 {
+		ours := string(value)
+		h.work.Go(func() {
+			for snap := range h.Mem.Watch(h.ctx, ep) {
+				for _, r := range snap.Records {
+					if r.Key == key && string(r.Value) != ours {
+						h.mu.Lock()
+						delete(h.kept, key)
+						h.mu.Unlock()
+						return
+					}
+				}
+			}
+		})
+	}
+	return lease, err
+}
+
+// fights puts a record again whoever has replaced it.
+func fights(ctx context.Context, h *handle, key string, value []byte, ttl time.Duration) (discovery.Lease, error) {
+	lease, err := h.Put(ctx, key, value, ttl)
+	if err == nil && ttl == 0 {
+		ours := bytes.Clone(value)
+		h.work.Go(func() { putAgain(h, key, ours) })
+	}
+	return lease, err
+}
+
+func putAgain(h *handle, key string, value []byte) {
+	for range 20 {
+		select {
+		case <-time.After(renewEvery):
+		case <-h.ctx.Done():
+			return
+		}
+		_, _ = h.Mem.Put(h.ctx, key, value, 0)
+	}
+}
+
+// comesBack puts a record again that was released as another's.
+func comesBack(ctx context.Context, h *handle, key string, value []byte, ttl time.Duration) (discovery.Lease, error) {
+	lease, err := h.Put(ctx, key, value, ttl)
+	if err != nil || ttl > 0 {
+		return lease, err
+	}
+	ours := string(value)
+	return leaseFunc(func(ctx context.Context) error {
+		if string(h.find(key)) == ours {
+			return lease.Release(ctx)
+		}
+		return nil
+	}), nil
+}
+
+type leaseFunc func(context.Context) error
+
+func (f leaseFunc) Release(ctx context.Context) error { return f(ctx) }
+
+// neverRenews leaves its records to themselves.
+func neverRenews(shared *discovery.Mem) discovery.Store {
+	h := asHandle(shared)
+	h.renews = false
+	return h
+}
+
+func putWithoutContext(ctx context.Context, h *handle, key string, value []byte, ttl time.Duration) (discovery.Lease, error) {
+	return h.Put(context.WithoutCancel(ctx), key, value, ttl)
 }

@@ -37,6 +37,12 @@ type Backend struct {
 	// than to close it. Nil skips the test of it, which needs Join too.
 	Kill func(tb testing.TB, s discovery.Store)
 
+	// Overwrite writes value under key as a person would who goes past the
+	// store, in place of what stands there: with etcdctl, with an editor. The
+	// record has no lease of its own then. s is a handle on the backend. Nil
+	// skips the tests of it.
+	Overwrite func(tb testing.TB, s discovery.Store, key string, value []byte)
+
 	// LeaseTime is the longest time until the backend drops the records of a
 	// killed owner. The default is 10 s. The suite waits for it, so that a
 	// backend that can should be set up with a short one.
@@ -111,6 +117,12 @@ func checks() []check {
 		{"PutChangesLifetime", putChangesLifetime},
 		{"KeptOutlivesLeaseTime", keptOutlives},
 		{"KilledOwnersRecordsGo", killedOwner},
+		{"ReplacedOwnerReturns", replacedReturns},
+		{"ReplacedOwnerReturnsAfterCrash", replacedReturnsAfterCrash},
+		{"ReplacedThenReleased", replacedThenReleased},
+		{"CopyIsTakenOver", copyIsTakenOver},
+		{"DamageIsMended", damageIsMended},
+		{"PutHeedsContext", putHeedsContext},
 		{"CloseReleases", closeReleases},
 		{"CloseLeavesTTL", closeLeavesTTL},
 		{"CloseEndsWatches", closeEndsWatches},

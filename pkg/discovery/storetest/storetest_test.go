@@ -27,6 +27,11 @@ func backend(wrap func(shared *discovery.Mem) discovery.Store) Backend {
 				k.kill()
 			}
 		},
+		Overwrite: func(tb testing.TB, _ discovery.Store, key string, value []byte) {
+			if _, err := current.Put(tb.Context(), key, value, 0); err != nil {
+				tb.Fatal(err)
+			}
+		},
 	}
 }
 
