@@ -18,7 +18,7 @@ func BenchmarkPick(b *testing.B) {
 				ctx := b.Context()
 				b.ReportAllocs()
 				b.RunParallel(func(pb *testing.PB) {
-					c := &call{r: r}
+					c := &call{r: r, attempts: 1}
 					for pb.Next() {
 						if _, err := c.pick(ctx); err != nil {
 							b.Fatal(err)
@@ -38,7 +38,7 @@ func BenchmarkReport(b *testing.B) {
 	for b.Loop() {
 		// Each is the only one down, as a rule.
 		at = at.Add(time.Minute)
-		r.tiers.restore(at)
+		r.tiers.reconcile(at)
 		r.tiers.report(source[at.Unix()/60%10_000], stream.Failed, at)
 	}
 }

@@ -31,7 +31,6 @@ func Example() {
 	r := router.New(router.Config{
 		Source: discovery.Static(server1, server2),
 		Client: client,
-		Resume: true, // at the item where the stream broke
 	})
 	defer r.Close()
 
@@ -96,7 +95,6 @@ func ExampleRecorder() {
 	r := router.New(router.Config{
 		Source: discovery.Static(echo(1, "server1", stream.FaultAlways), echo(2, "server2", stream.FaultNever)),
 		Client: client,
-		Resume: true,
 	})
 	defer r.Close()
 

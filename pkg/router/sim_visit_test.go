@@ -81,7 +81,7 @@ func (s *sim) opened(addr string, req stream.Request) *visit {
 	}
 	i := s.shown[k]
 	s.note("%s opens a stream at %s from %d", q.id, label(i), req.From)
-	if !s.cfg.Resume {
+	if s.cfg.Restart {
 		q.got = 0
 	}
 	waited := time.Since(q.endedAt)
@@ -130,7 +130,7 @@ func (s *sim) sees(q *simRequest, from int, waited time.Duration) {
 		"waited for one to return":    waited > 0 && len(q.visits) > 0,
 		"resumed":                     from > 0,
 		"only the end lost":           from > 0 && from == q.size,
-		"restarted from 0":            q.breaks > 0 && !s.cfg.Resume && q.visits[len(q.visits)-1].sent > 0,
+		"restarted from 0":            q.breaks > 0 && s.cfg.Restart && q.visits[len(q.visits)-1].sent > 0,
 		"before the first item":       q.breaks > 0 && q.visits[len(q.visits)-1].sent == 0,
 	} {
 		if yes {

@@ -130,7 +130,7 @@ func (s *sim) setUp(rng *rand.Rand) {
 		Client:   s,
 		Picker:   simPicker(mix(s.seed)),
 		Attempts: 1 + rng.IntN(4),
-		Resume:   rng.IntN(4) > 0,
+		Restart:  rng.IntN(4) == 0,
 		Cooldown: DefaultCooldown,
 	}
 	if rng.IntN(2) == 0 {

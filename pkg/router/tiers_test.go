@@ -84,7 +84,16 @@ func TestOthersChangeNothing(t *testing.T) {
 // restarted is an instance started anew under the same id.
 func restarted(n int) discovery.Instance {
 	i := instance(n)
-	i.Address += "-again"
+	i.Incarnation = "another"
+	return i
+}
+
+// moved is an instance whose record has changed.
+func moved(n int) discovery.Instance {
+	i := instance(n)
+	i.Address += "-elsewhere"
+	i.Name += "b"
+	i.MaxRequest = 1
 	return i
 }
 
@@ -191,7 +200,7 @@ func TestRestartDropsReport(t *testing.T) {
 		l.list(restarted(1), instance(2))
 		wantAvail(t, r, "server1 server2")
 		// A stream of the old one that breaks only now says nothing of the new.
-		if _, isNew := r.reportDown(old, stream.Stalled); isNew {
+		if _, isNew := r.reportDown(old, stream.Stalled, true); isNew {
 			t.Error("a report of the old one puts the new one down")
 		}
 		wantAvail(t, r, "server1 server2")

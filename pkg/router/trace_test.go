@@ -75,7 +75,7 @@ func TestTrace(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := start(t, Config{
-					Source: newListing(instances(3)...).watch, Client: &servers{by: tt.servers}, Resume: true, Attempts: 2,
+					Source: newListing(instances(3)...).watch, Client: &servers{by: tt.servers}, Attempts: 2,
 				})
 				var got []string
 				for item, err := range r.Do(WithTrace(t.Context(), follow(&got)), Request{ID: "r1", Data: stream.String("hi")}) {
