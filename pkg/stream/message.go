@@ -38,6 +38,10 @@ type Request struct {
 	// MaxSize is how many bytes the server takes in a request's line, by its
 	// record. It is not sent. 0 means [MaxLine].
 	MaxSize int
+	// OnStale, if set, is called by [Client.Stream], in its caller's goroutine,
+	// when a kept connection turned out to be dead and a fresh one to the same
+	// server takes its place. It is not sent.
+	OnStale func()
 	// Peer says who asks. A [Server] sets it; it is not sent.
 	Peer Peer
 	// OnStart, if set, is called once when the server has taken the request, by
