@@ -59,7 +59,6 @@ func (t *tiers) sortAway(now time.Time) (more int) {
 		mostAre = listed == 0
 	}
 	for id, a := range t.away {
-		s := a.peer.state
 		isRecent := now.Sub(a.left) < lossWindow
 		switch {
 		case a.lost:
@@ -69,7 +68,7 @@ func (t *tiers) sortAway(now time.Time) (more int) {
 			t.away[id] = a
 			t.due.Store(min(t.due.Load(), int64(a.until.Sub(t.began))))
 		case isRecent:
-		case now.Sub(a.left) < keepLost && (s.down.Load() || s.failures > 0 || s.half.Load() != shut || s.backoff.Load() != 0):
+		case a.peer.streams.Load() > 0, now.Sub(a.left) < keepLost && t.isKnown(a.peer):
 		default:
 			delete(t.away, id)
 		}
@@ -77,22 +76,32 @@ func (t *tiers) sortAway(now time.Time) (more int) {
 	return more
 }
 
+// isKnown reports whether p, if it came back, would not be like a new one. The
+// caller holds mu.
+func (t *tiers) isKnown(p *Peer) bool {
+	return p.failures > 0 || !p.isUnmarked() || len(t.heard[p.ID]) > 0
+}
+
 // isLeaving reports whether p has said on any connection that it drains.
 func (t *tiers) isLeaving(p *Peer) bool {
 	return p.draining.Load() || t.saidDraining != nil && t.saidDraining(p.Address)
 }
 
-// dropLost gives up a lost instance, which has failed, and reports whether it
-// was one.
-func (t *tiers) dropLost(p *Peer) bool {
+// dropLost gives up an instance that is not listed and has failed, and reports
+// whether it was a lost one.
+func (t *tiers) dropLost(p *Peer) (wasLost bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a, ok := t.away[p.ID]
-	if !ok || !a.lost || a.peer.state != p.state {
+	if !ok || a.peer.state != p.state {
 		return false
 	}
-	a.lost, a.left = false, time.Time{} // nor is it to be found lost again
+	wasLost = a.lost
+	now := time.Now()
+	a.lost, a.left = false, now.Add(-lossWindow) // nor is it to be found lost yet
 	t.away[p.ID] = a
-	t.changed(time.Now())
-	return true
+	if wasLost {
+		t.changed(now)
+	}
+	return wasLost
 }

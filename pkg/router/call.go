@@ -112,11 +112,11 @@ type call struct {
 	panicking       panicking
 
 	// Of the current choice.
-	step    Step
-	peer    *Peer
-	onTrial bool  // this request tries it
-	owed    bool  // it has yet to answer
-	now     int64 // by the tiers' clock; 0 until somebody needs it
+	step  Step
+	peer  *Peer
+	trial int64 // by which this request tries it; 0 for none
+	owed  bool  // it has yet to answer
+	now   int64 // by the tiers' clock; 0 until somebody needs it
 }
 
 // run makes attempts until one ends the request.
@@ -144,11 +144,11 @@ func (c *call) try(ctx context.Context) (done bool, err error) {
 		if err != nil {
 			return true, c.giveUp(ctx, err)
 		}
-		tell(c.trace.Chosen, ChosenEvent{Attempt: c.attempt, Instance: p.Instance, Step: c.step, Trial: c.onTrial})
+		tell(c.trace.Chosen, ChosenEvent{Attempt: c.attempt, Instance: p.Instance, Step: c.step, Trial: c.trial != 0})
 		refused, done, err = c.visit(ctx, p)
-		if c.onTrial {
-			c.onTrial = false
-			p.passTrial()
+		if c.trial != 0 {
+			p.passTrial(c.trial)
+			c.trial = 0
 		}
 		if c.step == StepPanic {
 			c.panicking.used = true
@@ -225,6 +225,9 @@ func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 		ID: c.req.ID, To: p.to, Data: c.req.Data, From: c.from, Attempt: c.attempt,
 		Timeout: c.req.Timeout, Headers: c.req.Headers, MaxSize: p.MaxRequest, OnStart: c.started,
 	}
+	if c.trace.Stale != nil {
+		req.OnStale = func() { c.trace.Stale(StaleEvent{Attempt: c.attempt, Instance: p.Instance}) }
+	}
 	item := Item{Index: c.from, Attempt: c.attempt, Peer: p}
 	for a, err := range c.r.cfg.Client.Stream(ctx, p.Address, req) {
 		if err != nil {
@@ -255,7 +258,9 @@ func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 func (c *call) started() {
 	if c.owed {
 		c.owed = false
-		c.peer.answered(c.r.tiers.clock())
+		if c.peer.answered() {
+			c.peer.alive(c.r.tiers.clock())
+		}
 	}
 }
 
@@ -273,18 +278,17 @@ func answers(err error) bool {
 
 // learn takes note of what concerns other requests too, beside reports.
 func (c *call) learn(p *Peer, err error) {
-	kind := kindOf(err)
-	switch kind {
-	case "", stream.Application:
+	switch {
+	case kindOf(err) == "", errors.Is(err, stream.Application):
 		return
-	case stream.Overloaded:
+	case errors.Is(err, stream.Overloaded):
 		c.overloads++
 		c.r.tiers.backOff(p, retryAfter(err))
 		return
-	case stream.Draining:
+	case errors.Is(err, stream.Draining):
 		p.draining.Store(true)
 	}
-	if c.step == StepLost && c.r.tiers.dropLost(p) {
+	if c.r.tiers.dropLost(p) {
 		c.r.log.Warn("an instance that discovery had lost fails, and is given up",
 			"endpoint", c.r.cfg.Endpoint, "instance", p.ID, "name", p.Name, "err", err)
 	}

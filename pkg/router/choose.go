@@ -205,8 +205,8 @@ func (c *call) fits(p *Peer, step Step) bool {
 // will no longer do.
 func (c *call) take(p *Peer, step Step) *Peer {
 	if p.half.Load() != shut {
-		c.onTrial = p.takeTrial()
-		if !c.onTrial && step == StepAvail {
+		c.trial = p.takeTrial()
+		if c.trial == 0 && step == StepAvail {
 			return nil
 		}
 	}

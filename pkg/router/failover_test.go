@@ -130,7 +130,7 @@ func TestNeverTwice(t *testing.T) {
 	for name, between := range map[string]func(*listing){
 		"cooldown passed": func(*listing) {},
 		"came back":       func(l *listing) { l.list(instance(2)); sleep(1); l.list(instances(2)...) },
-		"moved":           func(l *listing) { l.list(moved(1), instance(2)) },
+		"moved":           func(l *listing) { l.list(moved(), instance(2)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -82,7 +82,7 @@ func longest(all map[discovery.InstanceID][]heard) map[discovery.InstanceID]disc
 	for id, hs := range all {
 		for _, h := range hs {
 			if h.until.After(reports[id].Until) {
-				h.Report.Until = h.until
+				h.Until = h.until
 				reports[id] = h.Report
 			}
 		}

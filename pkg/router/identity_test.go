@@ -15,16 +15,16 @@ func TestChangedRecordKeepsWhatIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing(instances(2)...)
 		client := &servers{by: map[string]server{
-			"server1": after(time.Minute, whole), "server2": whole, moved(1).Address: whole,
+			"server1": after(time.Minute, whole), "server2": whole, moved().Address: whole,
 		}}
 		r := start(t, Config{Source: l.watch, Client: client, MaxCooldown: time.Minute})
 		synctest.Wait()
 		go func() { _, _ = ask(t.Context(), r, hello()) }() // runs at server1 all the time
 		synctest.Wait()
 		r.ReportDown(1, stream.Failed)
-		l.list(moved(1), instance(2))
+		l.list(moved(), instance(2))
 		wantAvail(t, r, "server2")
-		if p := r.Tiers().Source[0]; p.Streams() != 1 || p.Instance != moved(1) {
+		if p := r.Tiers().Source[0]; p.Streams() != 1 || p.Instance != moved() {
 			t.Errorf("%d streams at %v", p.Streams(), p.Instance)
 		}
 		sleep(DefaultCooldown)

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
@@ -53,7 +52,7 @@ func (c *call) startPanic(t *Tiers) bool {
 	if left := time.Duration(best.backoff.Load() - c.r.tiers.clock()); left > 0 {
 		delay = left
 	}
-	q.peer, q.at = best, now.Add(delay+rand.N(delay/2))
+	q.peer, q.at = best, now.Add(delay+c.r.jitter(delay/2))
 	return true
 }
 

@@ -25,6 +25,7 @@ type state struct {
 
 	down    atomic.Bool  // this router's own report stands
 	half    atomic.Int32 // shut, or half-open
+	trials  atomic.Int64 // that there ever were
 	backoff atomic.Int64 // when it ends, by the tiers' clock; 0 for none
 	owing   atomic.Int32 // requests that were sent and have no start yet
 	life    atomic.Int64 // when it last answered one, or had none to answer
@@ -117,15 +118,26 @@ func (s *state) isUnmarked() bool {
 	return !s.down.Load() && s.half.Load() == shut && s.backoff.Load() == 0 && s.owing.Load() == 0
 }
 
-// takeTrial makes the caller's request the one that tries a half-open instance,
-// and reports whether it is.
-func (s *state) takeTrial() bool { return s.half.CompareAndSwap(halfOpen, onTrial) }
+// takeTrial makes the caller's request the one that tries a half-open instance.
+// It returns the trial's number, or 0 if another request has it.
+func (s *state) takeTrial() int64 {
+	if !s.half.CompareAndSwap(halfOpen, onTrial) {
+		return 0
+	}
+	return s.trials.Add(1)
+}
 
-// passTrial leaves the trial to the next request, unless it has been decided.
-func (s *state) passTrial() { s.half.CompareAndSwap(onTrial, halfOpen) }
+// passTrial leaves a trial to the next request, unless it has been decided, and
+// another may have begun.
+func (s *state) passTrial(trial int64) {
+	if s.trials.Load() == trial {
+		s.half.CompareAndSwap(onTrial, halfOpen)
+	}
+}
 
-// asked notes that a request was sent, answered that one was answered. Whoever
-// gives up on an answer calls forget.
+// asked notes that a request was sent, answered that one was answered and
+// whether others still wait, for which alive is called: the answer is a sign of
+// life to them. Whoever gives up on an answer calls forget.
 func (s *state) asked(now int64) {
 	if s.owing.Load() == 0 {
 		s.life.Store(now)
@@ -133,9 +145,8 @@ func (s *state) asked(now int64) {
 	s.owing.Add(1)
 }
 
-func (s *state) answered(now int64) {
-	s.life.Store(now)
-	s.owing.Add(-1)
-}
+func (s *state) answered() (othersWait bool) { return s.owing.Add(-1) > 0 }
+
+func (s *state) alive(now int64) { s.life.Store(now) }
 
 func (s *state) forget() { s.owing.Add(-1) }

@@ -76,26 +76,27 @@ func (s *sharing) take() map[discovery.InstanceID]Down {
 // closed, and then the rest: a command that ends after its request has still
 // seen what it saw.
 func (r *Router) publish() {
+	var publishing sync.WaitGroup
+	free := make(chan struct{}, maxPublishing)
 	for {
 		select {
 		case <-r.sharing.kick:
-			r.publishPending(r.ctx)
+			r.publishPending(r.ctx, &publishing, free)
 			continue
 		case <-r.ctx.Done():
 		}
+		publishing.Wait() // for those that Close has interrupted
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), reportTimeout)
 		defer cancel()
-		r.publishPending(ctx)
+		r.publishPending(ctx, &publishing, free)
+		publishing.Wait()
 		return
 	}
 }
 
 // publishPending publishes what there is, several at once, so that a store that
 // is slow with one holds up few.
-func (r *Router) publishPending(ctx context.Context) {
-	var publishing sync.WaitGroup
-	defer publishing.Wait()
-	free := make(chan struct{}, maxPublishing)
+func (r *Router) publishPending(ctx context.Context, publishing *sync.WaitGroup, free chan struct{}) {
 	for _, d := range r.sharing.take() {
 		free <- struct{}{} // each ends in its time
 		publishing.Go(func() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -106,6 +107,8 @@ type Router struct {
 	wg     sync.WaitGroup
 
 	sharing *sharing // nil without Config.Reports
+	// jitter returns a random time below limit; a simulation makes its own.
+	jitter func(limit time.Duration) time.Duration
 }
 
 // New starts a router. Close it to end its goroutines.
@@ -123,9 +126,10 @@ func New(cfg Config) *Router {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Router{
-		cfg:   cfg,
-		tiers: tiers{cooldown: cfg.Cooldown, maxCooldown: cfg.MaxCooldown},
-		log:   cfg.Logger,
+		cfg:    cfg,
+		tiers:  tiers{cooldown: cfg.Cooldown, maxCooldown: cfg.MaxCooldown},
+		log:    cfg.Logger,
+		jitter: rand.N[time.Duration],
 	}
 	if c, ok := cfg.Client.(interface{ SaidDraining(addr string) bool }); ok {
 		r.tiers.saidDraining = c.SaidDraining

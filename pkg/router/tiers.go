@@ -259,11 +259,11 @@ func (t *tiers) report(p *Peer, cause error, now time.Time) (d Down, isNew bool)
 	case !t.isCurrent(p, now):
 		return Down{}, false
 	case p.down.Load():
-		return p.state.report, false
+		return p.report, false
 	}
 	p.failures++
 	d = Down{Instance: p.Instance, Cause: cause, Since: now, Until: now.Add(t.cooldownAfter(p.failures))}
-	p.state.report = d
+	p.report = d
 	p.half.Store(shut) // until it is back
 	p.down.Store(true)
 	t.ends(p, d.Until)
