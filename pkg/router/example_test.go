@@ -80,8 +80,6 @@ func ExampleWithTrace() {
 	// server1 broke: failed
 	// server1 is down for 5s
 	// attempt 2
-	// item 0 from server2
-	// item 1 from server2
 	// item 2 from server2
 	// item 3 from server2
 	// item 4 from server2
