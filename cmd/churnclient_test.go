@@ -50,7 +50,7 @@ func churnClient(stdin io.Reader, stdout io.Writer) error {
 	client := &stream.Client{IdleTimeout: 100 * time.Millisecond} // so that it is at rest soon
 	c := &churn{gaps: make([]float64, 0, 1<<17)}
 	c.router = router.New(router.Config{
-		Endpoint: endpoint, Client: client, Resume: true, Reports: registry, Wait: patience,
+		Endpoint: endpoint, Client: client, Reports: registry, Wait: patience,
 		Source: func(ctx context.Context) iter.Seq2[discovery.Instances, error] {
 			return registry.Watch(ctx, endpoint)
 		},

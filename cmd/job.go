@@ -35,7 +35,7 @@ func (j *job) newRouter(store discovery.Store) (r *router.Router, stop func()) {
 		Source: func(ctx context.Context) iter.Seq2[discovery.Instances, error] {
 			return registry.Watch(ctx, j.endpoint)
 		},
-		Attempts: j.attempts, Resume: j.resume, Cooldown: j.cooldown, MaxCooldown: j.maxCooldown,
+		Attempts: j.attempts, Restart: !j.resume, Cooldown: j.cooldown, MaxCooldown: j.maxCooldown,
 		Wait: j.wait, WaitRestore: j.waitRestore, Logger: j.logs.For("router"),
 	})
 	return r, func() {

@@ -124,6 +124,7 @@ func locked(mu *sync.Mutex, t *router.Trace) *router.Trace {
 	return &router.Trace{
 		Attempt: holding(mu, t.Attempt),
 		Chosen:  holding(mu, t.Chosen),
+		Stale:   holding(mu, t.Stale),
 		Item:    holding(mu, t.Item),
 		Refused: holding(mu, t.Refused),
 		Break:   holding(mu, t.Break),

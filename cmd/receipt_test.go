@@ -25,6 +25,7 @@ type event struct {
 	Error    string
 	Items    int
 	Attempts []attempt
+	Refusals []attempt
 	Served   []served
 	Repeated int
 	GapsMS   []float64 `json:"gaps_ms"`
@@ -111,8 +112,9 @@ func (r requestEvents) agree() error {
 		}
 	}
 	receipt := r.receipt()
-	if len(receipt.Attempts) != attempts {
-		return fmt.Errorf("the receipt has %d attempts, the lines have %d", len(receipt.Attempts), attempts)
+	breaks -= len(receipt.Refusals)
+	if len(receipt.Attempts)+len(receipt.Refusals) != attempts {
+		return fmt.Errorf("the receipt has %d attempts and %d refusals, the lines have %d of both", len(receipt.Attempts), len(receipt.Refusals), attempts)
 	}
 	for i, a := range receipt.Attempts {
 		if a.Kind != "" {
@@ -141,7 +143,7 @@ func (r requestEvents) agree() error {
 }
 
 // field returns a part of the receipt as text, for a test to compare:
-// "attempts", "names", "kinds" and "blamed" of the attempts, "served", "items",
+// "attempts", "names", "kinds" and "blamed" of the attempts, "refused", "served", "items",
 // "repeated", "gaps", "outcome".
 func (e event) field(name string) (string, error) {
 	var parts []string
@@ -161,6 +163,10 @@ func (e event) field(name string) (string, error) {
 			parts = append(parts, map[string]string{
 				"names": a.Name, "kinds": a.Kind, "blamed": strconv.FormatBool(a.Blamed),
 			}[name])
+		}
+	case "refused":
+		for _, a := range e.Refusals {
+			parts = append(parts, a.Name+":"+a.Kind)
 		}
 	case "served":
 		for _, s := range e.Served {

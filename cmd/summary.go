@@ -33,6 +33,7 @@ type summary struct {
 	attempts  int
 	migrated  int // requests that completed after a break
 	breaks    map[stream.Kind]int
+	refusals  map[stream.Kind]int
 	served    map[string]int // items of answers, by server
 	firstItem *hdrhistogram.Histogram
 	gap       *hdrhistogram.Histogram
@@ -45,7 +46,7 @@ func newSummary() *summary {
 		return hdrhistogram.New(1, (10 * time.Minute).Microseconds(), 2)
 	}
 	return &summary{
-		outcomes: make(map[router.Outcome]int), breaks: make(map[stream.Kind]int),
+		outcomes: make(map[router.Outcome]int), breaks: make(map[stream.Kind]int), refusals: make(map[stream.Kind]int),
 		served: make(map[string]int), firstItem: histogram(), gap: histogram(),
 	}
 }
@@ -67,14 +68,15 @@ func (s *summary) add(r loadResult) {
 	s.items += r.items
 	s.repeated += r.receipt.Repeated
 	s.attempts += len(r.receipt.Attempts)
-	broken := false
 	for _, a := range r.receipt.Attempts {
 		if a.Kind != "" {
 			s.breaks[a.Kind]++
-			broken = true
 		}
 	}
-	if r.err == nil && broken {
+	for _, a := range r.receipt.Refusals {
+		s.refusals[a.Kind]++
+	}
+	if r.err == nil && r.receipt.Migrations() > 0 {
 		s.migrated++
 	}
 	for _, part := range r.receipt.Served {
@@ -108,6 +110,7 @@ func (s *summary) write(ctx context.Context, w io.Writer) error {
 	row("items", "%d (%.0f/s), %d of them repeated", s.items, float64(s.items)/seconds, s.repeated)
 	row("attempts", "%d, %d requests migrated", s.attempts, s.migrated)
 	row("breaks", "%s", cmp.Or(counts(s.breaks), "none"))
+	row("refusals", "%s", cmp.Or(counts(s.refusals), "none"))
 	row("served", "%s", cmp.Or(shares(s.served), "nothing"))
 	row("first item", "%s", quantiles(s.firstItem))
 	row("failover gap", "%s", quantiles(s.gap))

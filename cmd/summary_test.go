@@ -20,6 +20,7 @@ func TestSummary(t *testing.T) {
 			receipt: router.Receipt{
 				Items:    5,
 				Attempts: []router.AttemptReceipt{{Attempt: 1, Name: "b", To: 5}},
+				Refusals: []router.RefusalReceipt{{Attempt: 1, Name: "a", Kind: stream.Overloaded}},
 				Served:   []router.Served{{Name: "b", To: 5}},
 			},
 		})
@@ -43,6 +44,7 @@ wrong answers  0
 items          22 (11/s), 2 of them repeated
 attempts       5, 1 requests migrated
 breaks         1 reset
+refusals       3 overloaded
 served         a 10.0%, b 90.0%
 first item     p50 1.003ms, p90 5.023ms, p99 5.023ms, max 5.023ms
 failover gap   p50 1.503ms, p90 1.503ms, p99 1.503ms, max 1.503ms

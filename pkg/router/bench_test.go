@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -18,7 +19,7 @@ func BenchmarkPick(b *testing.B) {
 				ctx := b.Context()
 				b.ReportAllocs()
 				b.RunParallel(func(pb *testing.PB) {
-					c := &call{r: r}
+					c := &call{r: r, attempts: 1}
 					for pb.Next() {
 						if _, err := c.pick(ctx); err != nil {
 							b.Fatal(err)
@@ -38,7 +39,7 @@ func BenchmarkReport(b *testing.B) {
 	for b.Loop() {
 		// Each is the only one down, as a rule.
 		at = at.Add(time.Minute)
-		r.tiers.restore(at)
+		r.tiers.reconcile(at)
 		r.tiers.report(source[at.Unix()/60%10_000], stream.Failed, at)
 	}
 }
@@ -70,6 +71,41 @@ func BenchmarkDo(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
+		}
+	}
+}
+
+// BenchmarkFailOneByOne is 5,000 instances of which every request breaks one,
+// until all are down.
+func BenchmarkFailOneByOne(b *testing.B) {
+	const n = 5000
+	all := instances(n)
+	b.ReportAllocs()
+	for b.Loop() {
+		client := &servers{}
+		r := start(b, Config{Source: discovery.Static(all...), Client: client, Picker: random{}, Attempts: n + 1, Cooldown: time.Hour})
+		if _, err := ask(b.Context(), r, hello()); !errors.Is(err, ErrNoInstances) {
+			b.Fatal(err)
+		}
+		if down := len(r.Tiers().Down); down != n || len(client.calls) != n {
+			b.Fatalf("%d are down after %d calls, want %d", down, len(client.calls), n)
+		}
+		r.Close()
+	}
+}
+
+// BenchmarkAllOverloaded is a request to 5,000 instances that are all overloaded.
+func BenchmarkAllOverloaded(b *testing.B) {
+	client := &servers{by: make(map[string]server)}
+	for _, i := range instances(5000) {
+		client.by[i.Address] = breaking(stream.Overloaded, 0)
+	}
+	r := start(b, Config{Source: discovery.Static(instances(5000)...), Client: client, Picker: random{}})
+	b.ReportAllocs()
+	for b.Loop() {
+		client.calls = client.calls[:0]
+		if _, err := ask(b.Context(), r, hello()); !errors.Is(err, ErrOverloaded) {
+			b.Fatal(err)
 		}
 	}
 }

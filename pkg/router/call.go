@@ -9,28 +9,42 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
 var errLeft = errors.New("the caller has left the sequence")
 
+// overloadLimit is how many instances, for each attempt that a request has, may
+// refuse it as overloaded before it gives up: enough to pass by a few that are
+// full, too few to load a fleet that is full with its own refusals.
+const overloadLimit = 2
+
 // Request is what a caller asks of an endpoint.
 type Request struct {
-	// ID names the request in logs and on the wire; "" means a random one.
+	// ID names the request in logs and on the wire; "" means 16 random hex
+	// digits.
 	ID string
 	// Data is the question: any JSON value.
 	Data json.RawMessage
 	// Instance is the name or id of the instance for the first attempt, ""
 	// for any. It is not used while it is down; failover goes elsewhere.
 	Instance string
+	// Attempts is how many streams this request may open; 0 means
+	// [Config.Attempts].
+	Attempts int
+	// Timeout is how long the request may take, which each instance is told
+	// when it is asked; 0 means no more than the context's deadline says. It
+	// does not end the request here: the context does.
+	Timeout time.Duration
+	// Headers go to each instance with the request, see [stream.Request].
+	Headers map[string]string
 }
 
 // Item is one item of an answer, with where it came from.
 type Item struct {
 	stream.Annotated
-	// Index is the item's place in the answer, from 0. Without
-	// [Config.Resume] each attempt begins at 0 again.
+	// Index is the item's place in the answer, from 0. With [Config.Restart]
+	// each attempt begins at 0 again.
 	Index   int
 	Attempt int // from 1
 	Peer    *Peer
@@ -42,7 +56,8 @@ type Item struct {
 // error:
 //
 //   - [*NoInstancesError] if no instance was left,
-//   - [ErrOverloaded] if all that were left refused,
+//   - [*OverloadedError] if none was left and some refused as overloaded,
+//   - [*CannotResumeError] if those that were left begin at the first item only,
 //   - [ErrAttemptsUsedUp] after the last attempt,
 //   - [stream.Application] if the request itself failed,
 //   - ctx's error if ctx ended first.
@@ -51,7 +66,10 @@ type Item struct {
 // before. To leave the sequence early cancels the request.
 func (r *Router) Do(ctx context.Context, req Request) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
-		c := call{r: r, req: req, trace: contextTrace(ctx), yield: yield}
+		c := call{r: r, req: req, trace: contextTrace(ctx), yield: yield, attempts: r.cfg.Attempts}
+		if req.Attempts > 0 {
+			c.attempts = req.Attempts
+		}
 		if r.cfg.Trace != nil {
 			c.trace = joined(r.cfg.Trace(), c.trace)
 		}
@@ -59,8 +77,9 @@ func (r *Router) Do(ctx context.Context, req Request) iter.Seq2[Item, error] {
 			c.trace = &Trace{}
 		}
 		if c.req.ID == "" {
-			c.req.ID = fmt.Sprintf("%08x", rand.Uint32())
+			c.req.ID = fmt.Sprintf("%016x", rand.Uint64())
 		}
+		defer c.panicking.end()
 		err := c.run(ctx)
 		if errors.Is(err, errLeft) {
 			return
@@ -74,17 +93,30 @@ func (r *Router) Do(ctx context.Context, req Request) iter.Seq2[Item, error] {
 
 // call is one request on its way. It belongs to the caller's goroutine.
 type call struct {
-	r     *Router
-	req   Request
-	trace *Trace
-	yield func(Item, error) bool
+	r        *Router
+	req      Request
+	attempts int // its limit
+	trace    *Trace
+	yield    func(Item, error) bool
 
-	attempt int                    // the current one, from 1
-	spent   int                    // attempts that count against the limit
-	next    int                    // index of the first item that the caller lacks
-	tried   []discovery.InstanceID // have broken or refused the request
-	refused bool                   // one of them, as overloaded
-	failed  []error                // an *AttemptError each
+	attempt int // the current one, from 1
+	from    int // index of the first item that it wants
+	next    int // index of the first item that the caller lacks
+	spent   int // attempts that count against the limit
+	pauses  int // breaks that this process's own standstill explains
+	tried   map[identity]outcome
+	failed  []error // an *AttemptError each
+
+	overloads       int  // refusals as overloaded since the last item
+	askedBackingOff bool // one that was backing off
+	panicking       panicking
+
+	// Of the current choice.
+	step  Step
+	peer  *Peer
+	trial int64 // by which this request tries it; 0 for none
+	owed  bool  // it has yet to answer
+	now   int64 // by the tiers' clock; 0 until somebody needs it
 }
 
 // run makes attempts until one ends the request.
@@ -93,12 +125,11 @@ func (c *call) run(ctx context.Context) error {
 		return err
 	}
 	for c.attempt = 1; ; c.attempt++ {
-		from := 0
-		if c.r.cfg.Resume {
-			from = c.next
+		if !c.r.cfg.Restart {
+			c.from = c.next
 		}
-		tell(c.trace.Attempt, AttemptEvent{Request: c.req.ID, Attempt: c.attempt, From: from})
-		done, err := c.try(ctx, from)
+		tell(c.trace.Attempt, AttemptEvent{Request: c.req.ID, Attempt: c.attempt, From: c.from})
+		done, err := c.try(ctx)
 		if done {
 			return err
 		}
@@ -107,51 +138,107 @@ func (c *call) run(ctx context.Context) error {
 
 // try makes one attempt, and reports whether the request is over with it. Who
 // refuses does not end the attempt: it goes on at another instance.
-func (c *call) try(ctx context.Context, from int) (done bool, err error) {
-	for {
+func (c *call) try(ctx context.Context) (done bool, err error) {
+	for refused := true; refused && !done; {
 		p, err := c.pick(ctx)
 		if err != nil {
 			return true, c.giveUp(ctx, err)
 		}
-		tell(c.trace.Chosen, ChosenEvent{Attempt: c.attempt, Instance: p.Instance})
-		got, err := c.stream(ctx, p, from)
-		v := judge(err)
-		switch {
-		case err == nil:
-			c.r.tiers.completed(p)
-			return true, nil
-		case !v.retry:
-			return true, c.giveUp(ctx, c.ended(p, err))
+		tell(c.trace.Chosen, ChosenEvent{Attempt: c.attempt, Instance: p.Instance, Step: c.step, Trial: c.trial != 0})
+		refused, done, err = c.visit(ctx, p)
+		if c.trial != 0 {
+			p.passTrial(c.trial)
+			c.trial = 0
 		}
-		c.tried = append(c.tried, p.ID)
-		c.refused = c.refused || errors.Is(err, stream.Overloaded)
-		if !v.counts && got == 0 {
-			c.r.log.Info("request refused", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name, "err", err)
-			tell(c.trace.Refused, BreakEvent{Attempt: c.attempt, Instance: p.Instance, Err: err, Retry: true, Time: time.Now()})
-			continue
+		if c.step == StepPanic {
+			c.panicking.used = true
+			c.panicking.end()
 		}
-		if v.counts {
-			c.spent++
+		if done {
+			return true, err
 		}
-		c.failed = append(c.failed, &AttemptError{Attempt: c.attempt, Instance: p.Instance, Err: err})
-		last := c.spent >= c.r.cfg.Attempts
-		c.broke(p, err, v.report, !last)
-		if last {
-			return true, &AttemptsError{Attempts: c.failed, Err: ErrAttemptsUsedUp}
-		}
-		return false, nil
 	}
+	return done, nil
+}
+
+// visit opens one stream, and acts on how it ends: it was refused, or the
+// request is over with it, or an attempt has failed after which another is due.
+func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err error) {
+	got, err := c.stream(ctx, p)
+	v := judge(err)
+	c.learn(p, err)
+	switch {
+	case err == nil:
+		c.r.tiers.completed(p)
+		return false, true, nil
+	case !v.retry:
+		return false, true, c.giveUp(ctx, c.ended(p, err))
+	}
+	if refused = v.refusal && got == 0; refused {
+		c.r.log.Info("request refused", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name, "err", err)
+		c.note(p, outcome{err: err, refused: true, again: c.r.tiers.began.Add(time.Duration(p.backoff.Load()))})
+		c.broke(c.trace.Refused, p, err, v, true)
+		return true, false, nil
+	}
+	if v.paused {
+		// It says nothing about the server, which may be asked again. But a
+		// process that stands still again and again gets nowhere.
+		if c.pauses++; c.pauses > c.attempts {
+			v.counts = true
+		}
+	}
+	if v.counts {
+		c.spent++
+	}
+	if !v.paused {
+		o := outcome{err: err}
+		if !v.report {
+			o.again = time.Now().Add(c.r.cfg.Cooldown) // as if it had been
+		}
+		c.note(p, o)
+	}
+	c.failed = append(c.failed, &AttemptError{Attempt: c.attempt, Instance: p.Instance, Err: err})
+	last := c.spent >= c.attempts
+	c.r.log.Info("stream broke", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name,
+		"kind", kindOf(err), "err", err, "items", c.next, "retry", !last)
+	c.broke(c.trace.Break, p, err, v, !last)
+	if last {
+		return false, true, &AttemptsError{Attempts: c.failed, Err: ErrAttemptsUsedUp}
+	}
+	return false, false, nil
 }
 
 // stream opens one stream and yields its items; got is how many.
-func (c *call) stream(ctx context.Context, p *Peer, from int) (got int, err error) {
+func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
+	began := time.Now()
 	p.streams.Add(1)
 	defer p.streams.Add(-1)
-	req := stream.Request{ID: c.req.ID, Data: c.req.Data, From: from, Attempt: c.attempt}
-	item := Item{Index: from, Attempt: c.attempt, Peer: p}
+	c.peer, c.owed = p, true
+	p.asked(int64(began.Sub(c.r.tiers.began)))
+	defer func() {
+		if c.owed {
+			c.owed = false
+			p.forget()
+		}
+	}()
+	req := stream.Request{
+		ID: c.req.ID, To: p.to, Data: c.req.Data, From: c.from, Attempt: c.attempt,
+		Timeout: c.req.Timeout, Headers: c.req.Headers, MaxSize: p.MaxRequest, OnStart: c.started,
+	}
+	if c.trace.Stale != nil {
+		req.OnStale = func() { c.trace.Stale(StaleEvent{Attempt: c.attempt, Instance: p.Instance}) }
+	}
+	item := Item{Index: c.from, Attempt: c.attempt, Peer: p}
 	for a, err := range c.r.cfg.Client.Stream(ctx, p.Address, req) {
 		if err != nil {
-			return item.Index - from, err
+			if answers(err) {
+				c.served(began)
+			}
+			return item.Index - c.from, err
+		}
+		if item.Index == c.from {
+			c.served(began)
+			c.overloads = 0
 		}
 		item.Annotated = a
 		if c.trace.Item != nil {
@@ -159,25 +246,71 @@ func (c *call) stream(ctx context.Context, p *Peer, from int) (got int, err erro
 		}
 		c.next = item.Index + 1
 		if !c.yield(item, nil) {
-			return item.Index + 1 - from, errLeft
+			return item.Index + 1 - c.from, errLeft
 		}
 		item.Index++
 	}
-	return item.Index - from, nil
+	c.served(began)
+	return item.Index - c.from, nil
 }
 
-// broke tells of a break after which the request may go on.
-func (c *call) broke(p *Peer, err error, report, retry bool) {
-	e := BreakEvent{Attempt: c.attempt, Instance: p.Instance, Err: err, Reported: report, Retry: retry, Time: time.Now()}
-	c.r.log.Info("stream broke", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name,
-		"kind", kindOf(err), "err", err, "items", c.next, "retry", retry)
-	if !report {
-		tell(c.trace.Break, e)
-		return
+// started notes that the instance has taken the request.
+func (c *call) started() {
+	if c.owed {
+		c.owed = false
+		if c.peer.answered() {
+			c.peer.alive(c.r.tiers.clock())
+		}
 	}
-	// First the report: other requests need it sooner than the trace does.
-	d, isNew := c.r.reportDown(p, err)
-	tell(c.trace.Break, e)
+}
+
+// served notes that the instance has answered as only one does that works.
+func (c *call) served(began time.Time) {
+	c.started()
+	c.r.tiers.serves(c.peer, began)
+}
+
+// answers reports whether a stream ended in a way that shows that its server
+// works.
+func answers(err error) bool {
+	return errors.Is(err, stream.Overloaded) || errors.Is(err, stream.Application)
+}
+
+// learn takes note of what concerns other requests too, beside reports.
+func (c *call) learn(p *Peer, err error) {
+	switch {
+	case kindOf(err) == "", errors.Is(err, stream.Application):
+		return
+	case errors.Is(err, stream.Overloaded):
+		c.overloads++
+		c.r.tiers.backOff(p, retryAfter(err))
+		return
+	case errors.Is(err, stream.Draining):
+		p.draining.Store(true)
+	}
+	if c.r.tiers.dropLost(p) {
+		c.r.log.Warn("an instance that discovery had lost fails, and is given up",
+			"endpoint", c.r.cfg.Endpoint, "instance", p.ID, "name", p.Name, "err", err)
+	}
+}
+
+// note keeps how p has dealt with the request.
+func (c *call) note(p *Peer, o outcome) {
+	if c.tried == nil {
+		c.tried = make(map[identity]outcome)
+	}
+	c.tried[p.identity()] = o
+}
+
+// broke reports p down if it is to blame, and tells the trace how its stream
+// ended. Other requests need to know sooner than the trace does.
+func (c *call) broke(f func(BreakEvent), p *Peer, err error, v verdict, retry bool) {
+	var d Down
+	isNew := false
+	if v.report {
+		d, isNew = c.r.reportDown(p, err, v.share)
+	}
+	tell(f, BreakEvent{Attempt: c.attempt, Instance: p.Instance, Err: err, Reported: v.report, Retry: retry, Time: time.Now()})
 	if isNew {
 		tell(c.trace.Down, d)
 	}
@@ -189,7 +322,7 @@ func (c *call) ended(p *Peer, err error) error {
 	if kindOf(err) == "" {
 		return err
 	}
-	tell(c.trace.Break, BreakEvent{Attempt: c.attempt, Instance: p.Instance, Err: err, Time: time.Now()})
+	c.broke(c.trace.Break, p, err, verdict{}, false)
 	return &AttemptError{Attempt: c.attempt, Instance: p.Instance, Err: err}
 }
 
@@ -208,3 +341,7 @@ func (c *call) giveUp(ctx context.Context, err error) error {
 	}
 	return &AttemptsError{Attempts: c.failed, Err: err}
 }
+
+// isRefusedEnough reports whether so many instances have refused the request as
+// overloaded that it asks no more.
+func (c *call) isRefusedEnough() bool { return c.overloads >= overloadLimit*c.attempts }

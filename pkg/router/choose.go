@@ -4,160 +4,251 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// pickTries is how often the picker may return an instance that the request has
-// tried before the instances are filtered. Those that broke the request are
-// down, so the first choice nearly always does; and filtering thousands of
-// instances because a few are out would cost more.
+// pickTries is how often the picker may return an instance that will not do
+// before the instances are filtered. Few are marked that are still in a list, so
+// the first choice nearly always does; and filtering thousands of instances
+// because a few are out would cost more.
 const pickTries = 4
 
-// pick returns an available instance that the request has not tried, or why
-// there is none.
+// Step says why an instance was chosen: each step is for a request for which
+// those before it have nobody left.
+type Step string
+
+// The steps, in order.
+const (
+	// StepNamed: the request has asked for it.
+	StepNamed Step = "named"
+	// StepAvail: it is available, and nothing speaks against it.
+	StepAvail Step = "avail"
+	// StepPassedOver: it is available, but backs off, owes a start, or is
+	// half-open and another request tries it.
+	StepPassedOver Step = "passed_over"
+	// StepReported: only the reports of other clients keep it out.
+	StepReported Step = "reported"
+	// StepLost: discovery has lost it together with most others.
+	StepLost Step = "lost"
+	// StepAgain: it broke this request before, and is back.
+	StepAgain Step = "again"
+	// StepPanic: it is down or has had the request, and [Config.Panic] is set.
+	StepPanic Step = "panic"
+)
+
+// Steps returns all steps, in order.
+func Steps() []Step {
+	return []Step{StepNamed, StepAvail, StepPassedOver, StepReported, StepLost, StepAgain, StepPanic}
+}
+
+// outcome is how an instance that had the request has dealt with it.
+type outcome struct {
+	err     error
+	refused bool // not a break
+	// again is when the instance may be asked again: by this request only where
+	// it broke it.
+	again time.Time
+}
+
+// pick returns the instance to which the request goes next, or why there is
+// none.
 func (c *call) pick(ctx context.Context) (*Peer, error) {
-	var expired <-chan time.Time
-	for over := false; ; {
+	var w wait
+	defer w.stop()
+	for {
 		if ctx.Err() != nil {
 			return nil, c.contextError(ctx)
 		}
+		// First as cheap as can be; only who finds nobody looks closely.
 		t := c.r.tiers.load()
-		if p := c.choose(t); p != nil {
-			return p, nil
-		}
-		if c.refused && len(t.Avail)+len(t.Spare) > 0 {
-			return nil, ErrOverloaded
+		p := c.choose(t)
+		if p == nil {
+			if now := c.r.tiers.fresh(); now != t {
+				t = now
+				p = c.choose(t)
+			}
 		}
 		switch {
-		case c.r.cfg.WaitRestore <= 0:
-			return nil, c.noInstances(t, 0)
-		case over:
-			return nil, c.noInstances(t, c.r.cfg.WaitRestore)
-		case expired == nil:
-			timer := time.NewTimer(c.r.cfg.WaitRestore)
-			defer timer.Stop()
-			expired = timer.C
+		case p != nil:
+			c.panicking.end()
+			return p, nil
+		case c.startPanic(t):
+			if c.panicking.isDue() {
+				c.step = StepPanic
+				return c.panicking.peer, nil
+			}
+			w.until(c.panicking.at)
+		case w.over() || !c.mayWait(t):
+			return nil, c.nobodyLeft(t, w.limit)
+		default:
+			w.within(c.r.cfg.WaitRestore)
+			w.until(c.soonest(t))
 		}
 		select {
 		case <-t.replaced:
+		case <-w.timer():
 		case <-ctx.Done():
 		case <-c.r.ctx.Done():
 			return nil, ErrClosed
-		case <-expired:
-			over = true
 		}
 	}
 }
 
-// choose returns an available instance that the request has not tried, or nil.
+// choose returns the best instance that will do, or nil.
 func (c *call) choose(t *Tiers) *Peer {
-	if c.req.Instance != "" && c.attempt == 1 && len(c.tried) == 0 {
-		// What others have reported does not overrule the caller.
-		for _, peers := range [][]*Peer{t.Avail, t.Spare} {
-			if p := find(peers, c.req.Instance); p != nil {
-				return p
+	if c.isRefusedEnough() {
+		return nil
+	}
+	c.now = 0
+	if p := c.chooseNamed(t); p != nil {
+		return p
+	}
+	if p := c.chooseFrom(t.ready, StepAvail); p != nil {
+		return p
+	}
+	if !c.askedBackingOff || t.BackingOff < len(t.Avail) {
+		if p := c.chooseFrom(t.Avail, StepPassedOver); p != nil {
+			return p
+		}
+	}
+	if p := c.chooseFrom(t.Spare, StepReported); p != nil {
+		return p
+	}
+	if p := c.chooseFrom(t.Lost, StepLost); p != nil {
+		return p
+	}
+	return c.chooseAgain(t)
+}
+
+// chooseNamed returns the instance that the request asks for, unless it is down:
+// what others have reported, or what it refused somebody else, does not overrule
+// the caller.
+func (c *call) chooseNamed(t *Tiers) *Peer {
+	if c.req.Instance == "" || c.attempt != 1 || len(c.tried) > 0 {
+		return nil
+	}
+	for _, peers := range [][]*Peer{t.meant(c.req.Instance), t.meantLost(c.req.Instance)} {
+		for _, p := range peers {
+			if !p.down.Load() {
+				return c.take(p, StepNamed)
 			}
 		}
 	}
-	if p := c.chooseFrom(t.Avail); p != nil {
-		return p
-	}
-	return c.chooseFrom(t.Spare)
+	return nil
 }
 
-// chooseFrom returns one of peers that the request has not tried, or nil.
-func (c *call) chooseFrom(peers []*Peer) *Peer {
+// chooseFrom returns one of peers that will do in a step, or nil.
+func (c *call) chooseFrom(peers []*Peer, step Step) *Peer {
 	if len(peers) == 0 {
 		return nil
 	}
 	for range pickTries {
-		if p := c.r.cfg.Picker.Pick(peers); !c.hasTried(p) {
-			return p
+		if p := c.r.cfg.Picker.Pick(peers); c.fits(p, step) {
+			if p = c.take(p, step); p != nil {
+				return p
+			}
 		}
 	}
-	left := make([]*Peer, 0, len(peers))
+	var left []*Peer
 	for _, p := range peers {
-		if !c.hasTried(p) {
+		if c.fits(p, step) {
 			left = append(left, p)
 		}
 	}
-	if len(left) == 0 {
+	for len(left) > 0 {
+		p := c.r.cfg.Picker.Pick(left)
+		if taken := c.take(p, step); taken != nil {
+			return taken
+		}
+		left = without(left, p) // another request was quicker to take its trial
+	}
+	return nil
+}
+
+func without(peers []*Peer, p *Peer) []*Peer {
+	n := 0
+	for _, other := range peers {
+		if other != p {
+			peers[n] = other
+			n++
+		}
+	}
+	return peers[:n]
+}
+
+// fits reports whether p will do in a step.
+func (c *call) fits(p *Peer, step Step) bool {
+	if len(c.tried) > 0 && c.hasTried(p) || !c.canBegin(p) {
+		return false
+	}
+	if p.isUnmarked() {
+		return step != StepLost || !c.r.tiers.isLeaving(p)
+	}
+	if p.down.Load() {
+		return false
+	}
+	if c.now == 0 {
+		c.now = c.r.tiers.clock()
+	}
+	switch {
+	case step == StepAvail:
+		return !p.isPassedOver(c.now)
+	case c.askedBackingOff && p.isBackingOff(c.now):
+		return false
+	}
+	return step != StepLost || !c.r.tiers.isLeaving(p)
+}
+
+// take chooses p, and with it the trial if it is half-open. It returns nil if p
+// will no longer do.
+func (c *call) take(p *Peer, step Step) *Peer {
+	if p.half.Load() != shut {
+		c.trial = p.takeTrial()
+		if c.trial == 0 && step == StepAvail {
+			return nil
+		}
+	}
+	c.step = step
+	if step != StepAvail && p.isBackingOff(c.r.tiers.clock()) {
+		c.askedBackingOff = true
+	}
+	return p
+}
+
+// chooseAgain returns one that broke this request and is back, if the request
+// may wait for that.
+func (c *call) chooseAgain(t *Tiers) (best *Peer) {
+	if c.r.cfg.WaitRestore <= 0 {
 		return nil
 	}
-	return c.r.cfg.Picker.Pick(left)
+	now := time.Now()
+	var since time.Time
+	for id, o := range c.tried {
+		p := t.byID(id.id)
+		if p == nil || p.identity() != id || o.refused || p.down.Load() || o.again.After(now) || !c.canBegin(p) {
+			continue
+		}
+		if best == nil || o.again.Before(since) {
+			best, since = p, o.again
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	return c.take(best, StepAgain)
 }
 
-// awaitSource waits until the source lists an instance for the first attempt. If
-// the source has never been read, its first error ends the wait.
-func (c *call) awaitSource(ctx context.Context) error {
-	var expired <-chan time.Time
-	for over := false; ; {
-		if c.r.ctx.Err() != nil {
-			return ErrClosed
-		}
-		t := c.r.tiers.load()
-		switch {
-		case !t.unasked && len(t.Source) > 0 && (c.req.Instance == "" || find(t.Source, c.req.Instance) != nil):
-			return nil
-		case !t.listed && t.Stale != nil:
-			return fmt.Errorf("reading the instances of endpoint %v: %w", c.r.cfg.Endpoint, t.Stale)
-		case over || t.listed && !t.unasked && c.r.cfg.Wait <= 0:
-			return c.nobodyListed(t)
-		case expired == nil && c.r.cfg.Wait > 0:
-			c.r.log.Info("waiting for an instance", "request", c.req.ID, "endpoint", c.r.cfg.Endpoint, "for", c.r.cfg.Wait)
-			timer := time.NewTimer(c.r.cfg.Wait)
-			defer timer.Stop()
-			expired = timer.C
-		}
-		select {
-		case <-t.replaced:
-		case <-ctx.Done():
-			return c.contextError(ctx)
-		case <-c.r.ctx.Done():
-		case <-expired:
-			over = true
-		}
-	}
-}
+// canBegin reports whether p can begin at the item that the request wants, as
+// far as its record says. The answer would be a refusal.
+func (c *call) canBegin(p *Peer) bool { return c.from == 0 || p.Resume != discovery.ResumeNo }
 
-// nobodyListed says that t's source lacks whom the request asks for.
-func (c *call) nobodyListed(t *Tiers) error {
-	err := c.noInstances(t, c.r.cfg.Wait)
-	if !t.listed {
-		err.Stale = errors.New("no answer yet")
-	}
-	if err.Wanted = c.req.Instance; err.Wanted != "" {
-		for _, p := range t.Source {
-			err.Known = append(err.Known, label(p.Instance))
-		}
-	}
-	return err
+// hasTried reports whether p has broken or refused the request.
+func (c *call) hasTried(p *Peer) bool {
+	_, tried := c.tried[p.identity()]
+	return tried
 }
-
-// noInstances says why no instance of t will do.
-func (c *call) noInstances(t *Tiers, waited time.Duration) *NoInstancesError {
-	err := &NoInstancesError{Endpoint: c.r.cfg.Endpoint, Source: len(t.Source), Waited: waited, Stale: t.Stale}
-	var next time.Time
-	for _, p := range t.Source {
-		if d, down := t.Down[p.ID]; down {
-			err.Down++
-			if next.IsZero() || d.Until.Before(next) {
-				next = d.Until
-			}
-		} else if c.hasTried(p) {
-			err.Tried++
-		}
-	}
-	if err.Down > 0 {
-		err.Next = max(time.Until(next), 0)
-	}
-	return err
-}
-
-// hasTried reports whether p has broken or refused the request. It goes by the
-// id: an instance that left and came back is the same.
-func (c *call) hasTried(p *Peer) bool { return slices.Contains(c.tried, p.ID) }
 
 // contextError says that ctx has ended, and why if its owner gave a cause.
 func (c *call) contextError(ctx context.Context) error {

@@ -3,6 +3,8 @@ package router
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,9 +18,10 @@ var (
 	// ErrAttemptsUsedUp is what an [AttemptsError] is when its request had no
 	// attempt left.
 	ErrAttemptsUsedUp = errors.New("attempts used up")
-	// ErrOverloaded says that every instance that was left has refused the
-	// request as overloaded. None of them is down.
+	// ErrOverloaded is what an [OverloadedError] is.
 	ErrOverloaded = errors.New("all instances are overloaded")
+	// ErrCannotResume is what a [CannotResumeError] is.
+	ErrCannotResume = errors.New("cannot carry on")
 	// ErrClosed is returned for requests of a router that was closed.
 	ErrClosed = errors.New("router: closed")
 )
@@ -29,13 +32,18 @@ const maxKnown = 10
 // NoInstancesError says that no instance is left for a request, and why.
 type NoInstancesError struct {
 	Endpoint discovery.Endpoint
+	// Where is where discovery looks, in words: [Config.Where].
+	Where string
 	// Wanted is the name or id that the request asked for, if that is what
 	// could not be found; Known are the names there are.
 	Wanted string
 	Known  []string
 	// Source is how many instances discovery lists, Down how many of them are
-	// down, Tried how many of the others have had the request already.
-	Source, Down, Tried int
+	// down, Tried how many of the others have broken the request already, and
+	// BackingOff how many are spared after they refused other requests.
+	Source, Down, Tried, BackingOff int
+	// Refused is how many instances did not take the request, by kind.
+	Refused map[stream.Kind]int
 	// Next is when the first of those that are down returns, from now on.
 	Next time.Duration
 	// Waited is how long the request has waited for an instance.
@@ -47,36 +55,175 @@ type NoInstancesError struct {
 
 // Error says how many instances there are, and why none of them will do.
 func (e *NoInstancesError) Error() string {
-	var why []string
-	if e.Wanted != "" {
-		known := "there is none"
-		if n := len(e.Known); n > 0 {
-			known = "there are " + strings.Join(e.Known[:min(n, maxKnown)], ", ")
-			if n > maxKnown {
-				known += fmt.Sprintf(" and %d more", n-maxKnown)
-			}
-		}
-		why = append(why, fmt.Sprintf("none is called %q, %s", e.Wanted, known))
-	} else {
-		why = append(why, fmt.Sprintf("%d in source", e.Source))
-	}
-	if e.Down > 0 {
-		why = append(why, fmt.Sprintf("%d down, the next returns in %v", e.Down, e.Next.Round(100*time.Millisecond)))
-	}
-	if e.Tried > 0 {
-		why = append(why, fmt.Sprintf("%d tried already", e.Tried))
-	}
-	if e.Waited > 0 {
-		why = append(why, fmt.Sprintf("after waiting %v", e.Waited))
-	}
-	if e.Stale != nil {
-		why = append(why, fmt.Sprintf("discovery can't be read: %v", e.Stale))
-	}
-	return fmt.Sprintf("%v for endpoint %v (%s)", ErrNoInstances, e.Endpoint, strings.Join(why, ", "))
+	return fmt.Sprintf("%v for endpoint %v (%s)", ErrNoInstances, e.Endpoint, e.why())
 }
 
-// Is reports whether target is [ErrNoInstances].
-func (e *NoInstancesError) Is(target error) bool { return target == ErrNoInstances }
+func (e *NoInstancesError) why() string {
+	var why []string
+	add := func(format string, args ...any) { why = append(why, fmt.Sprintf(format, args...)) }
+	switch {
+	case e.Wanted != "":
+		add("none is called %q, %s", e.Wanted, e.known())
+	case e.Source == 0 && e.Where != "":
+		add("0 in source, which is %s", e.Where)
+	default:
+		add("%d in source", e.Source)
+	}
+	if e.Down > 0 {
+		add("%d down, the next returns in %v", e.Down, e.Next.Round(100*time.Millisecond))
+	}
+	if e.Tried > 0 {
+		add("%d tried already", e.Tried)
+	}
+	if e.BackingOff > 0 {
+		add("%d backing off", e.BackingOff)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(e.Refused)) {
+		add("%d refused as %s", e.Refused[kind], kind)
+	}
+	if e.Waited > 0 {
+		add("after waiting %v", e.Waited)
+	}
+	if e.Stale != nil {
+		add("discovery can't be read: %v", e.Stale)
+	}
+	return strings.Join(why, ", ")
+}
+
+func (e *NoInstancesError) known() string {
+	n := len(e.Known)
+	if n == 0 {
+		return "there is none"
+	}
+	known := "there are " + strings.Join(e.Known[:min(n, maxKnown)], ", ")
+	if n > maxKnown {
+		known += fmt.Sprintf(" and %d more", n-maxKnown)
+	}
+	return known
+}
+
+// Is reports whether target is [ErrNoInstances], or the kind of a refusal.
+func (e *NoInstancesError) Is(target error) bool {
+	kind, ok := target.(stream.Kind)
+	return target == ErrNoInstances || ok && e.Refused[kind] > 0
+}
+
+// OverloadedError says that no instance is left for a request, of which some
+// have refused it as overloaded since its last item. None of these is down.
+type OverloadedError struct {
+	// All says that every instance that was asked refused as overloaded.
+	All bool
+	// Next is when the first of them wants to be asked again, from now on.
+	Next time.Duration
+	// Left says what there is besides.
+	Left *NoInstancesError
+}
+
+// Error says whether all are overloaded, and when the first may no longer be.
+func (e *OverloadedError) Error() string {
+	next := fmt.Sprintf("the first backoff ends in %v", e.Next.Round(100*time.Millisecond))
+	if e.All {
+		return fmt.Sprintf("%v (%s)", ErrOverloaded, next)
+	}
+	return fmt.Sprintf("instances of endpoint %v are overloaded, and no other is left (%s, %s)", e.Left.Endpoint, e.Left.why(), next)
+}
+
+// Is reports whether target is [ErrOverloaded], or the kind of a refusal.
+func (e *OverloadedError) Is(target error) bool {
+	kind, ok := target.(stream.Kind)
+	return target == ErrOverloaded || ok && e.Left.Refused[kind] > 0
+}
+
+// CannotResumeError says that an answer that has begun cannot be carried on: the
+// instances that are left begin at the first item only.
+type CannotResumeError struct {
+	Endpoint discovery.Endpoint
+	// Item is the index of the first item that the caller lacks.
+	Item int
+	// Unresumable is how many instances cannot begin there.
+	Unresumable int
+}
+
+// Error says where the answer stands.
+func (e *CannotResumeError) Error() string {
+	return fmt.Sprintf("%v at item %d of an answer of endpoint %v: the %d instances that are left begin at the first item only",
+		ErrCannotResume, e.Item, e.Endpoint, e.Unresumable)
+}
+
+// Is reports whether target is [ErrCannotResume] or [stream.Unresumable].
+func (e *CannotResumeError) Is(target error) bool {
+	return target == ErrCannotResume || target == stream.Unresumable
+}
+
+// nobodyLeft says why no instance of t will do.
+func (c *call) nobodyLeft(t *Tiers, waited time.Duration) error {
+	none := c.noInstances(t, waited)
+	if c.overloads > 0 {
+		err := &OverloadedError{All: none.Refused[stream.Overloaded] == len(c.tried), Next: maxBackoff, Left: none}
+		for _, o := range c.tried {
+			if errors.Is(o.err, stream.Overloaded) {
+				err.Next = min(err.Next, max(time.Until(o.again), 0))
+			}
+		}
+		return err
+	}
+	if n := c.unresumable(t); n > 0 {
+		return &CannotResumeError{Endpoint: c.r.cfg.Endpoint, Item: c.from, Unresumable: n}
+	}
+	return none
+}
+
+// noInstances says what there is in t.
+func (c *call) noInstances(t *Tiers, waited time.Duration) *NoInstancesError {
+	err := &NoInstancesError{
+		Endpoint: c.r.cfg.Endpoint, Where: c.r.cfg.Where, Source: len(t.Source), Waited: waited, Stale: t.Stale,
+	}
+	var next time.Time
+	for id, d := range t.Down {
+		if t.byID(id) == nil {
+			continue
+		}
+		err.Down++
+		if next.IsZero() || d.Until.Before(next) {
+			next = d.Until
+		}
+	}
+	if err.Down > 0 {
+		err.Next = max(time.Until(next), 0)
+	}
+	err.BackingOff = t.BackingOff
+	for id, o := range c.tried {
+		if p := t.byID(id.id); p != nil && p.identity() == id && p.isBackingOff(c.r.tiers.clock()) {
+			err.BackingOff-- // counted among those that refused, or tried
+		}
+		_, down := t.Down[id.id]
+		switch p := t.byID(id.id); {
+		case o.refused:
+			if err.Refused == nil {
+				err.Refused = make(map[stream.Kind]int)
+			}
+			err.Refused[kindOf(o.err)]++
+		case p != nil && p.identity() == id && !down:
+			err.Tried++
+		}
+	}
+	return err
+}
+
+// unresumable returns how many instances of t are up and cannot carry on the
+// answer that has begun.
+func (c *call) unresumable(t *Tiers) (n int) {
+	if c.from == 0 {
+		return 0
+	}
+	for _, p := range t.Source {
+		o, tried := c.tried[p.identity()]
+		if !p.down.Load() && (!tried && !c.canBegin(p) || errors.Is(o.err, stream.Unresumable)) {
+			n++
+		}
+	}
+	return n
+}
 
 // AttemptError is one attempt that failed.
 type AttemptError struct {
@@ -98,8 +245,9 @@ func (e *AttemptError) Unwrap() error { return e.Err }
 type AttemptsError struct {
 	Attempts []error // each an *AttemptError
 	// Err says why there was no further attempt: [ErrAttemptsUsedUp],
-	// [ErrOverloaded], a [*NoInstancesError], or the [*AttemptError] of one
-	// that failed in a way that another attempt would not mend.
+	// an [*OverloadedError], a [*NoInstancesError], a [*CannotResumeError], or
+	// the [*AttemptError] of one that failed in a way that another attempt
+	// would not mend.
 	Err error
 }
 

@@ -31,7 +31,6 @@ func Example() {
 	r := router.New(router.Config{
 		Source: discovery.Static(server1, server2),
 		Client: client,
-		Resume: true, // at the item where the stream broke
 	})
 	defer r.Close()
 
@@ -81,8 +80,6 @@ func ExampleWithTrace() {
 	// server1 broke: failed
 	// server1 is down for 5s
 	// attempt 2
-	// item 0 from server2
-	// item 1 from server2
 	// item 2 from server2
 	// item 3 from server2
 	// item 4 from server2
@@ -96,7 +93,6 @@ func ExampleRecorder() {
 	r := router.New(router.Config{
 		Source: discovery.Static(echo(1, "server1", stream.FaultAlways), echo(2, "server2", stream.FaultNever)),
 		Client: client,
-		Resume: true,
 	})
 	defer r.Close()
 

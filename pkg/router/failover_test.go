@@ -35,7 +35,7 @@ func TestRestartAndResume(t *testing.T) {
 					"server2": breaking(stream.Failed, tt.second),
 					"server3": whole,
 				}}
-				r := start(t, Config{Source: newListing(instances(3)...).watch, Client: client, Resume: tt.resume})
+				r := start(t, Config{Source: newListing(instances(3)...).watch, Client: client, Restart: !tt.resume})
 				got, err := ask(t.Context(), r, hello())
 				for strings.Count(got, "|") < 2 && err == nil {
 					got += "|" // attempts without items
@@ -55,7 +55,7 @@ func TestRestartAndResume(t *testing.T) {
 func TestItems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": breaking(stream.Truncated, 2), "server2": whole}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client, Resume: true})
+		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
 		index := 0
 		for item, err := range r.Do(t.Context(), hello()) {
 			if err != nil {
@@ -87,7 +87,7 @@ func TestAttemptsUsedUp(t *testing.T) {
 			for i, kind := range kinds {
 				client.by[instance(i+1).Address] = breaking(kind, 1)
 			}
-			r := start(t, Config{Source: newListing(instances(4)...).watch, Client: client, Attempts: attempts, Resume: true})
+			r := start(t, Config{Source: newListing(instances(4)...).watch, Client: client, Attempts: attempts})
 			begin := time.Now()
 			_, err := ask(t.Context(), r, hello())
 			if d := time.Since(begin); d != 0 {
@@ -125,12 +125,12 @@ func TestAttemptsUsedUp(t *testing.T) {
 }
 
 // One request never goes to an instance twice, even when its cooldown has
-// passed meanwhile, or it has left and come back.
+// passed meanwhile, or it has left and come back, or its record has changed.
 func TestNeverTwice(t *testing.T) {
 	for name, between := range map[string]func(*listing){
 		"cooldown passed": func(*listing) {},
 		"came back":       func(l *listing) { l.list(instance(2)); sleep(1); l.list(instances(2)...) },
-		"restarted":       func(l *listing) { l.list(restarted(1), instance(2)) },
+		"moved":           func(l *listing) { l.list(moved(), instance(2)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -149,7 +149,9 @@ func TestNeverTwice(t *testing.T) {
 				sleep(time.Second)
 				between(l)
 				<-done
-				wantAvail(t, r, "server1")
+				if n := len(r.Tiers().Avail); n != 1 {
+					t.Errorf("%d are available, want the first, which is back", n)
+				}
 				none, ok := errors.AsType[*NoInstancesError](err)
 				if !ok || none.Source != 2 || none.Down != 1 || none.Tried != 1 {
 					t.Errorf("ended with %v", err)
@@ -212,13 +214,13 @@ func TestRequestOnTheWire(t *testing.T) {
 		client := &servers{by: map[string]server{
 			"server1": note(breaking(stream.Failed, 2)), "server2": note(breaking(stream.Overloaded, 0)), "server3": note(whole),
 		}}
-		r := start(t, Config{Source: newListing(instances(3)...).watch, Client: client, Resume: true})
+		r := start(t, Config{Source: newListing(instances(3)...).watch, Client: client})
 		req := Request{Data: stream.String("hello")}
 		if _, err := ask(t.Context(), r, req); err != nil {
 			t.Fatal(err)
 		}
 		id := got[0].ID
-		if len(id) != 8 {
+		if len(id) != 16 {
 			t.Errorf("made up the id %q", id)
 		}
 		for i, want := range []stream.Request{
@@ -237,7 +239,7 @@ func TestManyBreaksAreOneFailure(t *testing.T) {
 		client := &servers{by: map[string]server{
 			"server1": after(time.Second, breaking(stream.Truncated, 2)), "server2": whole,
 		}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client, Resume: true, MaxCooldown: time.Hour})
+		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client, MaxCooldown: time.Hour})
 		downs := make(chan Down, 100)
 		ctx := WithTrace(t.Context(), &Trace{Down: func(d Down) { downs <- d }})
 		for range cap(downs) {

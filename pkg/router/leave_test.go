@@ -162,7 +162,7 @@ func TestCloseEndsWaits(t *testing.T) {
 func TestCloseLetsStreamsRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": after(time.Second, breaking(stream.Failed, 2)), "server2": whole}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client, Resume: true})
+		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
 		done := make(chan string, 1)
 		go func() {
 			got, err := ask(t.Context(), r, hello())

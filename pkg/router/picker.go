@@ -5,21 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
-
-	"github.com/request-migration/migrate/pkg/discovery"
 )
-
-// Peer is an instance as a router knows it: with the streams that this router
-// has running there. It is safe for concurrent use.
-type Peer struct {
-	discovery.Instance
-
-	streams  atomic.Int64
-	failures int // in a row; guarded by tiers.mu
-}
-
-// Streams returns how many streams of this router run at the instance now.
-func (p *Peer) Streams() int { return int(p.streams.Load()) }
 
 // A Picker chooses one of the available instances. It must be safe for
 // concurrent use; it is called once for nearly every attempt, so it should take

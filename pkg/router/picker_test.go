@@ -116,7 +116,7 @@ func TestLeastLoadedBalances(t *testing.T) {
 func TestChooseExcludes(t *testing.T) {
 	for _, name := range PickerNames() {
 		r := still(mustPicker(t, name), 20)
-		c := &call{r: r}
+		c := &call{r: r, attempts: 1, tried: make(map[identity]outcome)}
 		seen := make(map[discovery.InstanceID]bool)
 		for range 20 {
 			p, err := c.pick(t.Context())
@@ -127,7 +127,7 @@ func TestChooseExcludes(t *testing.T) {
 				t.Fatalf("%s: %s a second time", name, p.Name)
 			}
 			seen[p.ID] = true
-			c.tried = append(c.tried, p.ID)
+			c.tried[p.identity()] = outcome{}
 		}
 		if p, err := c.pick(t.Context()); err == nil {
 			t.Errorf("%s: %s after all were tried", name, p.Name)
@@ -143,7 +143,7 @@ func TestChoosingAllocatesNothing(t *testing.T) {
 			r := still(mustPicker(t, name), n)
 			p := r.Tiers().Source[3]
 			r.tiers.report(p, stream.Failed, time.Now())
-			c := &call{r: r, tried: []discovery.InstanceID{p.ID}}
+			c := &call{r: r, attempts: 1, tried: map[identity]outcome{p.identity(): {}}}
 			ctx := t.Context()
 			allocs := testing.AllocsPerRun(1000, func() {
 				if err := c.awaitSource(ctx); err != nil {
@@ -167,7 +167,7 @@ func TestConcurrentUse(t *testing.T) {
 		client := &servers{by: map[string]server{
 			"server1": whole, "server2": whole, "server3": breaking(stream.Failed, 2), "server4": breaking(stream.Overloaded, 0), "server5": whole,
 		}}
-		r := start(t, Config{Source: l.watch, Client: client, Picker: mustPicker(t, name), Resume: true, MaxCooldown: 1, Cooldown: 1})
+		r := start(t, Config{Source: l.watch, Client: client, Picker: mustPicker(t, name), MaxCooldown: 1, Cooldown: 1})
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {

@@ -34,7 +34,7 @@ func TestReceipt(t *testing.T) {
 			"request": "r1", "outcome": "success", "items": 5,
 			"attempts": [{"attempt": 1, "instance": "1", "name": "server1", "from": 0, "to": 5, "blamed": false}],
 			"served": [{"instance": "1", "name": "server1", "from": 0, "to": 5}],
-			"repeated": 0, "gaps_ms": []
+			"refusals": [], "stale": [], "repeated": 0, "gaps_ms": []
 		}`},
 		{"resume", true, []server{
 			paced(10*ms, breaking(stream.Truncated, 2)), after(3*ms, breaking(stream.Overloaded, 0)), after(7*ms, paced(10*ms, breaking(stream.Failed, 4))), whole,
@@ -42,7 +42,6 @@ func TestReceipt(t *testing.T) {
 			"request": "r1", "outcome": "success", "items": 5,
 			"attempts": [
 				{"attempt": 1, "instance": "1", "name": "server1", "from": 0, "to": 2, "kind": "truncated", "error": "truncated: as told", "blamed": true},
-				{"attempt": 2, "instance": "2", "name": "server2", "from": 2, "to": 2, "kind": "overloaded", "error": "overloaded: as told", "blamed": false},
 				{"attempt": 2, "instance": "3", "name": "server3", "from": 2, "to": 4, "kind": "failed", "error": "failed: as told", "blamed": true},
 				{"attempt": 3, "instance": "4", "name": "server4", "from": 4, "to": 5, "blamed": false}
 			],
@@ -51,7 +50,8 @@ func TestReceipt(t *testing.T) {
 				{"instance": "3", "name": "server3", "from": 2, "to": 4},
 				{"instance": "4", "name": "server4", "from": 4, "to": 5}
 			],
-			"repeated": 0, "gaps_ms": [20, 0]
+			"refusals": [{"attempt": 2, "instance": "2", "name": "server2", "kind": "overloaded", "error": "overloaded: as told", "blamed": false}],
+			"stale": [], "repeated": 0, "gaps_ms": [20, 0]
 		}`},
 		{"restart", false, []server{breaking(stream.Stalled, 4), after(2*ms+ms/4, breaking(stream.Failed, 2)), after(ms, whole)}, `{
 			"request": "r1", "outcome": "success", "items": 5,
@@ -61,7 +61,7 @@ func TestReceipt(t *testing.T) {
 				{"attempt": 3, "instance": "3", "name": "server3", "from": 0, "to": 5, "blamed": false}
 			],
 			"served": [{"instance": "3", "name": "server3", "from": 0, "to": 5}],
-			"repeated": 6, "gaps_ms": [2.25, 1]
+			"refusals": [], "stale": [], "repeated": 6, "gaps_ms": [2.25, 1]
 		}`},
 		{"only the end was lost", true, []server{breaking(stream.Truncated, 5), whole}, `{
 			"request": "r1", "outcome": "success", "items": 5,
@@ -70,10 +70,10 @@ func TestReceipt(t *testing.T) {
 				{"attempt": 2, "instance": "2", "name": "server2", "from": 5, "to": 5, "blamed": false}
 			],
 			"served": [{"instance": "1", "name": "server1", "from": 0, "to": 5}],
-			"repeated": 0, "gaps_ms": []
+			"refusals": [], "stale": [], "repeated": 0, "gaps_ms": []
 		}`},
 		{"nobody", false, nil, `{
-			"request": "r1", "outcome": "no_instances", "items": 0, "attempts": [], "served": [], "repeated": 0, "gaps_ms": [],
+			"request": "r1", "outcome": "no_instances", "items": 0, "attempts": [], "served": [], "refusals": [], "stale": [], "repeated": 0, "gaps_ms": [],
 			"error": "no instances found for endpoint dynamo/backend/generate (0 in source)"
 		}`},
 		{"application", true, []server{breaking(stream.Reset, 1), breaking(stream.Application, 2)}, `{
@@ -84,7 +84,7 @@ func TestReceipt(t *testing.T) {
 				{"attempt": 2, "instance": "2", "name": "server2", "from": 1, "to": 2, "kind": "application", "error": "application: as told", "blamed": false}
 			],
 			"served": [{"instance": "1", "name": "server1", "from": 0, "to": 1}, {"instance": "2", "name": "server2", "from": 1, "to": 2}],
-			"repeated": 0, "gaps_ms": [0]
+			"refusals": [], "stale": [], "repeated": 0, "gaps_ms": [0]
 		}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestReceipt(t *testing.T) {
 				for i, serve := range tt.servers {
 					client.by[instance(i+1).Address] = serve
 				}
-				r := start(t, Config{Source: newListing(instances(len(tt.servers))...).watch, Client: client, Resume: tt.resume})
+				r := start(t, Config{Source: newListing(instances(len(tt.servers))...).watch, Client: client, Restart: !tt.resume})
 				rec := &Recorder{}
 				_, err := ask(WithTrace(t.Context(), rec.Trace()), r, hello())
 				receipt := rec.Receipt()

@@ -1,9 +1,11 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
 )
@@ -15,7 +17,7 @@ func TestRefusalsStayWithinTheAttempt(t *testing.T) {
 			client := &servers{by: map[string]server{
 				"server1": breaking(kind, 0), "server2": breaking(kind, 0), "server3": breaking(kind, 0), "server4": whole,
 			}}
-			r := start(t, Config{Source: newListing(instances(4)...).watch, Client: client, Attempts: 1})
+			r := start(t, Config{Source: newListing(instances(4)...).watch, Client: client, Attempts: 2})
 			rec := &Recorder{}
 			got, err := ask(WithTrace(t.Context(), rec.Trace()), r, hello())
 			if got != "hello" || err != nil {
@@ -25,8 +27,12 @@ func TestRefusalsStayWithinTheAttempt(t *testing.T) {
 				t.Errorf("asked %s", got)
 			}
 			wantAvail(t, r, "server1 server2 server3 server4")
-			for _, a := range rec.Receipt().Attempts {
-				if a.Attempt != 1 || a.Blamed {
+			receipt := rec.Receipt()
+			if len(receipt.Attempts) != 1 || len(receipt.Refusals) != 3 || receipt.Migrations() != 0 {
+				t.Errorf("%s: %+v", kind, receipt)
+			}
+			for _, a := range receipt.Refusals {
+				if a.Attempt != 1 || a.Blamed || a.Kind != kind {
 					t.Errorf("%s: %+v", kind, a)
 				}
 			}
@@ -37,22 +43,42 @@ func TestRefusalsStayWithinTheAttempt(t *testing.T) {
 func TestAllOverloaded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{
-			"server1": breaking(stream.Overloaded, 0), "server2": breaking(stream.Overloaded, 0), "server3": breaking(stream.Draining, 0),
+			"server1": refusing(2500 * time.Millisecond), "server2": breaking(stream.Overloaded, 0),
 		}}
-		r := start(t, Config{Source: newListing(instances(3)...).watch, Client: client})
+		l := newListing(instances(2)...)
+		r := start(t, Config{Source: l.watch, Client: client})
 		_, err := ask(t.Context(), r, hello())
-		if !errors.Is(err, ErrOverloaded) || errors.Is(err, ErrNoInstances) || err.Error() != "all instances are overloaded" {
+		if !errors.Is(err, ErrOverloaded) || errors.Is(err, ErrNoInstances) || err.Error() != "all instances are overloaded (the first backoff ends in 1s)" {
 			t.Errorf("ended with %v", err)
 		}
-		wantAvail(t, r, "server1 server2 server3")
+		wantAvail(t, r, "server1 server2")
 
-		client.by["server1"] = breaking(stream.Failed, 1)
+		// With others among those that were asked, these are told of too.
+		sleep(3 * time.Second)
+		client.by["server1"], client.by["server3"] = breaking(stream.Failed, 0), breaking(stream.Draining, 0)
+		l.list(instances(3)...)
+		synctest.Wait()
 		_, err = ask(t.Context(), r, hello())
-		const want = "all instances are overloaded: attempt 1 at server1 (1): failed: as told"
-		if !errors.Is(err, ErrOverloaded) || !errors.Is(err, stream.Failed) || err.Error() != want {
+		const want = "instances of endpoint dynamo/backend/generate are overloaded, and no other is left (3 in source, 1 down, the next returns in 5s, " +
+			"1 refused as draining, 1 refused as overloaded, the first backoff ends in 1s): attempt 1 at server1 (1): failed: as told"
+		if OutcomeOf(err) != Overloaded || !errors.Is(err, stream.Failed) || !errors.Is(err, stream.Draining) || err.Error() != want {
 			t.Errorf("after a break: %v, want %s", err, want)
 		}
+		// Nobody has refused this request, of which one is down, one leaves, and
+		// one breaks it that backs off.
+		client.by["server2"] = breaking(stream.Failed, 0)
+		_, err = ask(t.Context(), r, hello())
+		if OutcomeOf(err) != NoInstances {
+			t.Errorf("with nobody that refused as overloaded: %v", err)
+		}
 	})
+}
+
+// refusing is an overloaded server that says when to come again.
+func refusing(again time.Duration) server {
+	return func(context.Context, stream.Request, func(string) bool) error {
+		return &stream.Break{Kind: stream.Overloaded, Reason: "as told", RetryAfter: again}
+	}
 }
 
 func TestAllDraining(t *testing.T) {
@@ -60,8 +86,8 @@ func TestAllDraining(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": breaking(stream.Draining, 0)}}
 		r := start(t, Config{Source: newListing(instance(1)).watch, Client: client})
 		_, err := ask(t.Context(), r, hello())
-		const want = "no instances found for endpoint dynamo/backend/generate (1 in source, 1 tried already)"
-		if !errors.Is(err, ErrNoInstances) || err.Error() != want {
+		const want = "no instances found for endpoint dynamo/backend/generate (1 in source, 1 refused as draining)"
+		if !errors.Is(err, ErrNoInstances) || !errors.Is(err, stream.Draining) || err.Error() != want {
 			t.Errorf("ended with %v, want %s", err, want)
 		}
 	})
@@ -73,7 +99,7 @@ func TestDrainingMidway(t *testing.T) {
 		client := &servers{by: map[string]server{
 			"server1": breaking(stream.Draining, 1), "server2": breaking(stream.Draining, 2), "server3": breaking(stream.Failed, 3), "server4": whole,
 		}}
-		r := start(t, Config{Source: newListing(instances(4)...).watch, Client: client, Attempts: 2, Resume: true})
+		r := start(t, Config{Source: newListing(instances(4)...).watch, Client: client, Attempts: 2})
 		var breaks []BreakEvent
 		ctx := WithTrace(t.Context(), &Trace{
 			Break:   func(e BreakEvent) { breaks = append(breaks, e) },

@@ -28,6 +28,9 @@ const (
 	// reportTimeout bounds how long one report may take. None is waited for by
 	// a request, only by [Router.Close].
 	reportTimeout = 2 * time.Second
+	// maxPublishing is how many reports are under way at once: enough for a
+	// store that takes its time, few enough for one that is busy.
+	maxPublishing = 16
 	// heedTimeout bounds how long a router's first requests wait for what
 	// others have reported. To go without is better than to wait any longer.
 	heedTimeout = time.Second
@@ -73,36 +76,54 @@ func (s *sharing) take() map[discovery.InstanceID]Down {
 // closed, and then the rest: a command that ends after its request has still
 // seen what it saw.
 func (r *Router) publish() {
+	var publishing sync.WaitGroup
+	free := make(chan struct{}, maxPublishing)
 	for {
 		select {
 		case <-r.sharing.kick:
-			r.publishPending(r.ctx)
+			r.publishPending(r.ctx, &publishing, free)
 			continue
 		case <-r.ctx.Done():
 		}
+		publishing.Wait() // for those that Close has interrupted
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), reportTimeout)
 		defer cancel()
-		r.publishPending(ctx)
+		r.publishPending(ctx, &publishing, free)
+		publishing.Wait()
 		return
 	}
 }
 
-func (r *Router) publishPending(ctx context.Context) {
-	for id, d := range r.sharing.take() {
-		bounded, cancel := context.WithTimeout(ctx, reportTimeout)
-		err := r.cfg.Reports.Report(bounded, discovery.Report{
-			Endpoint: r.cfg.Endpoint, Instance: id, Incarnation: d.Instance.Incarnation,
-			Reporter: r.sharing.reporter, Kind: string(kindOf(d.Cause)), Reason: strings.TrimPrefix(d.Cause.Error(), string(kindOf(d.Cause))+": "),
-			Since: d.Since, Until: d.Until,
+// publishPending publishes what there is, several at once, so that a store that
+// is slow with one holds up few.
+func (r *Router) publishPending(ctx context.Context, publishing *sync.WaitGroup, free chan struct{}) {
+	for _, d := range r.sharing.take() {
+		free <- struct{}{} // each ends in its time
+		publishing.Go(func() {
+			defer func() { <-free }()
+			r.publishOne(ctx, d)
 		})
-		cancel()
-		switch {
-		case err == nil:
-		case errors.Is(ctx.Err(), context.Canceled):
-			r.sharing.add(d) // Close has interrupted it, and will try once more
-		default:
-			r.log.Warn("others are not told that an instance is down", "instance", id, "name", d.Instance.Name, "err", err)
-		}
+	}
+}
+
+// publishOne publishes a report, unless it has ended meanwhile.
+func (r *Router) publishOne(ctx context.Context, d Down) {
+	if !d.Until.After(time.Now()) {
+		return
+	}
+	bounded, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	err := r.cfg.Reports.Report(bounded, discovery.Report{
+		Endpoint: r.cfg.Endpoint, Instance: d.Instance.ID, Incarnation: d.Instance.Incarnation,
+		Reporter: r.sharing.reporter, Kind: string(kindOf(d.Cause)), Reason: strings.TrimPrefix(d.Cause.Error(), string(kindOf(d.Cause))+": "),
+		Since: d.Since, Until: d.Until,
+	})
+	switch {
+	case err == nil, !d.Until.After(time.Now()):
+	case errors.Is(ctx.Err(), context.Canceled):
+		r.sharing.add(d) // Close has interrupted it, and will try once more
+	default:
+		r.log.Warn("others are not told that an instance is down", "instance", d.Instance.ID, "name", d.Instance.Name, "err", err)
 	}
 }
 
@@ -112,24 +133,19 @@ func (r *Router) heed() {
 	late := time.AfterFunc(heedTimeout, r.tiers.doNotWait)
 	defer late.Stop()
 	for r.ctx.Err() == nil {
-		for set, err := range r.cfg.Reports.WatchReports(r.ctx, r.cfg.Endpoint, max(r.cfg.Cooldown, r.cfg.MaxCooldown)) {
+		for set, err := range r.cfg.Reports.WatchReports(r.ctx, r.cfg.Endpoint, r.tiers.bound()) {
 			if r.ctx.Err() != nil {
 				return
 			}
 			if err != nil {
 				r.log.Debug("the reports of others can't be read, trying again", "err", err)
-				r.tiers.setReported(nil)
+				r.tiers.setHeard(nil)
 				break
 			}
-			reported := r.fromOthers(set.List)
-			for id, report := range reported {
-				if _, known := r.tiers.load().Reported[id]; !known {
-					r.log.Debug(fmt.Sprintf("instance %v is reported down by another client", id),
-						"reporter", report.Reporter, "kind", report.Kind, "for", time.Until(report.Until))
-				}
+			for _, h := range r.tiers.setHeard(r.fromOthers(set.List)) {
+				r.log.Debug(fmt.Sprintf("instance %v is reported down by another client", h.Instance),
+					"reporter", h.Reporter, "kind", h.Kind, "for", time.Until(h.until))
 			}
-			r.tiers.setReported(reported)
-			signal(r.kick)
 		}
 		select {
 		case <-time.After(sourceRetry):
@@ -138,20 +154,16 @@ func (r *Router) heed() {
 	}
 }
 
-// fromOthers returns the reports of other clients that have not ended: of
-// several about an instance, the one that ends last.
-func (r *Router) fromOthers(list []discovery.Report) map[discovery.InstanceID]discovery.Report {
-	reported := make(map[discovery.InstanceID]discovery.Report)
-	now := time.Now()
+// fromOthers returns the reports of other clients. One's own are known already,
+// and are one's own to end.
+func (r *Router) fromOthers(list []discovery.Report) []discovery.Report {
+	others := make([]discovery.Report, 0, len(list))
 	for _, report := range list {
-		if report.Reporter == r.sharing.reporter || !report.Until.After(now) {
-			continue
-		}
-		if report.Until.After(reported[report.Instance].Until) {
-			reported[report.Instance] = report
+		if report.Reporter != r.sharing.reporter {
+			others = append(others, report)
 		}
 	}
-	return reported
+	return others
 }
 
 // signal wakes a goroutine that waits on c, or lets it look once more.

@@ -31,7 +31,7 @@ func TestReportOfAnotherIsHeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reports := discovery.NewRegistry(discovery.NewMem(), nil)
 		first, second, client := sharingPair(t, newListing(instances(3)...), reports)
-		if got, err := ask(t.Context(), first, hello()); got != "he|hello" || err != nil {
+		if got, err := ask(t.Context(), first, hello()); got != "he|llo" || err != nil {
 			t.Fatalf("got %q, %v", got, err)
 		}
 		synctest.Wait()
@@ -88,7 +88,7 @@ func TestReportedInstancesAreBetterThanNone(t *testing.T) {
 		for id := range 2 {
 			err := reports.Report(t.Context(), discovery.Report{
 				Endpoint: testEndpoint, Instance: discovery.InstanceID(id + 1), Reporter: "other",
-				Kind: "reset", Since: now, Until: now.Add(5 * time.Second),
+				Kind: "failed", Since: now, Until: now.Add(5 * time.Second),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -96,7 +96,7 @@ func TestReportedInstancesAreBetterThanNone(t *testing.T) {
 		}
 		source := newListing(instances(2)...)
 		_, second, client := sharingPair(t, source, reports)
-		if got, err := ask(t.Context(), second, hello()); got != "he|hello" || err != nil {
+		if got, err := ask(t.Context(), second, hello()); got != "he|llo" || err != nil {
 			t.Errorf("all reported by others: got %q, %v", got, err)
 		}
 		// server1 is down by this router's own report now, which stands.
@@ -214,7 +214,7 @@ func TestStoreThatRefusesReports(t *testing.T) {
 					Logger: slog.New(slog.NewTextHandler(&log, nil)),
 				})
 				began := time.Now()
-				if got, err := ask(t.Context(), r, hello()); got != "he|hello" || err != nil {
+				if got, err := ask(t.Context(), r, hello()); got != "he|llo" || err != nil {
 					t.Errorf("got %q, %v", got, err)
 				}
 				want := time.Duration(0)
@@ -243,9 +243,9 @@ func (leaving) WatchReports(ctx context.Context, _ discovery.Endpoint, _ time.Du
 	return func(yield func(discovery.Reports, error) bool) {
 		now := time.Now()
 		set := discovery.Reports{List: []discovery.Report{
-			{Instance: 1, Reporter: "a", Since: now, Until: now.Add(3 * time.Second)},
-			{Instance: 1, Reporter: "b", Since: now, Until: now.Add(5 * time.Second)},
-			{Instance: 2, Reporter: "c", Since: now.Add(-time.Minute), Until: now},
+			{Instance: 1, Reporter: "a", Kind: "failed", Since: now, Until: now.Add(3 * time.Second)},
+			{Instance: 1, Reporter: "b", Kind: "failed", Since: now, Until: now.Add(5 * time.Second)},
+			{Instance: 2, Reporter: "c", Kind: "failed", Since: now.Add(-time.Minute), Until: now},
 		}}
 		if !yield(set, nil) {
 			return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -31,7 +32,12 @@ const (
 
 // A Client opens the stream of one attempt; [*stream.Client] is one. The
 // sequence ends without an error if the answer is complete. Its last pair may
-// be an error: a [*stream.Break] is judged, any other is the request's end.
+// be an error: a [*stream.Break] is judged, any other is the request's end. It
+// calls the request's OnStart, or else the first item tells that it was taken.
+//
+// A Client that also has a method SaidDraining(addr string) bool tells whether a
+// server has said on any connection that it leaves: such a server is not missed
+// when discovery no longer lists it.
 type Client interface {
 	Stream(ctx context.Context, addr string, req stream.Request) iter.Seq2[stream.Annotated, error]
 }
@@ -50,10 +56,10 @@ type Config struct {
 	// Attempts is how many streams a request may open; 0 means
 	// [DefaultAttempts]. Refusals do not count.
 	Attempts int
-	// Resume lets a request carry on at the item where its stream broke.
-	// Without it every attempt begins at the first item, and the items of all
-	// attempts are yielded.
-	Resume bool
+	// Restart lets every attempt begin at the first item, and yields the items
+	// of all attempts. Without it a request carries on at the item where its
+	// stream broke.
+	Restart bool
 	// Cooldown is how long a reported instance stays down; 0 means
 	// [DefaultCooldown].
 	Cooldown time.Duration
@@ -65,8 +71,16 @@ type Config struct {
 	// source lists none. For the source to say anything it waits in any case.
 	Wait time.Duration
 	// WaitRestore is how long a request waits for an instance when all are
-	// down; 0 means that it fails at once.
+	// down; 0 means that it fails at once. An instance that broke the request
+	// may return to it then, if nobody else is left.
 	WaitRestore time.Duration
+	// Panic lets a request that has delivered nothing, and for which nobody is
+	// left, ask once more: an instance that is down or has had the request,
+	// after about as long as that asked for, or half a second.
+	Panic bool
+	// Where says in words where Source looks, for the error of a request for
+	// which it lists nobody. It may be empty.
+	Where string
 	// Reports, if set, shares what is reported down with other clients of the
 	// endpoint; [*discovery.Registry] does. Their reports narrow this router's
 	// choice, but never to nothing.
@@ -92,8 +106,9 @@ type Router struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	kick    chan struct{} // wakes the reconcile loop
-	sharing *sharing      // nil without Config.Reports
+	sharing *sharing // nil without Config.Reports
+	// jitter returns a random time below limit; a simulation makes its own.
+	jitter func(limit time.Duration) time.Duration
 }
 
 // New starts a router. Close it to end its goroutines.
@@ -111,10 +126,13 @@ func New(cfg Config) *Router {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Router{
-		cfg:   cfg,
-		tiers: tiers{cooldown: cfg.Cooldown, maxCooldown: cfg.MaxCooldown},
-		log:   cfg.Logger,
-		kick:  make(chan struct{}, 1),
+		cfg:    cfg,
+		tiers:  tiers{cooldown: cfg.Cooldown, maxCooldown: cfg.MaxCooldown},
+		log:    cfg.Logger,
+		jitter: rand.N[time.Duration],
+	}
+	if c, ok := cfg.Client.(interface{ SaidDraining(addr string) bool }); ok {
+		r.tiers.saidDraining = c.SaidDraining
 	}
 	r.tiers.init(cfg.Reports != nil)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
@@ -137,7 +155,12 @@ func (r *Router) Close() {
 }
 
 // Tiers returns the two tiers as they are now.
-func (r *Router) Tiers() *Tiers { return r.tiers.load() }
+func (r *Router) Tiers() *Tiers {
+	if r.tiers.dirty.Load() {
+		return r.tiers.fresh()
+	}
+	return r.tiers.load()
+}
 
 // watch follows the source. It tries again while the source can't be read at
 // all; a source that was read once heals by itself.
@@ -167,7 +190,11 @@ func (r *Router) follow(list discovery.Instances, err error) {
 		r.tiers.setStale(err)
 		return
 	}
-	t := r.tiers.setSource(list)
+	t, lost := r.tiers.setSource(list)
+	if lost > 0 {
+		r.log.Warn("discovery has lost most instances at once: they are kept as a last resort", "endpoint", r.cfg.Endpoint,
+			"lost", lost, "source", len(t.Source), "for", keepLost)
+	}
 	if t.Stale != nil {
 		r.log.Log(r.ctx, level, "instance_source is stale", "endpoint", r.cfg.Endpoint, "err", t.Stale)
 	}
@@ -181,11 +208,11 @@ func (r *Router) ReportDown(id discovery.InstanceID, cause error) bool {
 	if p == nil {
 		return false
 	}
-	_, isNew := r.reportDown(p, cause)
+	_, isNew := r.reportDown(p, cause, true)
 	return isNew
 }
 
-func (r *Router) reportDown(p *Peer, cause error) (Down, bool) {
+func (r *Router) reportDown(p *Peer, cause error, share bool) (Down, bool) {
 	debug := r.log.Enabled(r.ctx, slog.LevelDebug)
 	if debug {
 		r.log.Debug(fmt.Sprintf("Reporting instance %v down due to stream error", p.ID), "name", p.Name, "kind", kindOf(cause))
@@ -195,8 +222,7 @@ func (r *Router) reportDown(p *Peer, cause error) (Down, bool) {
 		if debug {
 			r.log.Debug(fmt.Sprintf("inhibiting instance %v", p.ID), "name", p.Name, "for", d.Until.Sub(d.Since))
 		}
-		signal(r.kick)
-		if r.sharing != nil {
+		if share && r.sharing != nil {
 			r.sharing.add(d)
 		}
 	}
@@ -218,17 +244,17 @@ func (r *Router) reconcile() {
 			t := r.tiers.load()
 			r.log.Debug("periodic reconciliation for endpoint="+r.cfg.Endpoint.String(),
 				"source", len(t.Source), "avail", len(t.Avail), "down", len(t.Down))
-		case <-r.kick:
+		case <-r.tiers.kick:
 		case <-deadline.C:
 		}
-		back, next := r.tiers.restore(time.Now())
+		back, again := r.tiers.reconcile(time.Now())
 		for _, i := range back {
 			r.log.Debug(fmt.Sprintf("restoring instance %v", i.ID), "name", i.Name)
 		}
-		if next.IsZero() {
+		if again.IsZero() {
 			deadline.Stop()
 		} else {
-			deadline.Reset(time.Until(next))
+			deadline.Reset(time.Until(again))
 		}
 	}
 }

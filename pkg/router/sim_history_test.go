@@ -35,17 +35,13 @@ func (s *sim) history(rng *rand.Rand) {
 }
 
 func (s *sim) happens(rng *rand.Rand) {
-	switch rng.IntN(9) {
+	switch rng.IntN(13) {
 	case 0, 1:
 		s.join(rng)
 	case 2:
 		s.leave(rng)
 	case 3:
-		// With rows of failures, who leaves without being down begins anew:
-		// a rule of which the truth need not know.
-		if s.cfg.MaxCooldown <= s.cfg.Cooldown {
-			s.comeBack(rng)
-		}
+		s.comeBack(rng)
 	case 4:
 		s.restart(rng)
 	case 5, 6:
@@ -55,16 +51,27 @@ func (s *sim) happens(rng *rand.Rand) {
 		s.outage = fmt.Errorf("%w no. %d", errBoom, rng.IntN(100))
 	case 8:
 		s.outage = nil
-		s.count("recovered")
+		s.counted("recovered")
+	case 9, 10:
+		if s.cfg.Reports != nil {
+			s.otherReports(rng)
+		}
+		return
+	case 11:
+		s.change(rng)
+	case 12:
+		for range len(s.listed) * 2 / 3 {
+			s.leave(rng)
+		}
 	}
 	switch {
 	case s.outage == nil:
 		s.publish()
 	case s.hasShown() && rng.IntN(2) == 0:
-		s.count("stale")
+		s.counted("stale")
 		s.source.change(&discovery.Instances{List: slices.Clone(s.shown), Stale: s.outage}, nil)
 	default:
-		s.count("outage")
+		s.counted("outage")
 		s.source.change(nil, s.outage)
 	}
 }
@@ -78,11 +85,17 @@ func (s *sim) publish() {
 func (s *sim) join(rng *rand.Rand) {
 	s.instances++
 	i := instance(s.instances)
-	if rng.IntN(10) == 0 {
+	switch rng.IntN(10) {
+	case 0:
 		i.Transport = "tcp"
+	case 1:
+		i.Resume = discovery.ResumeNo
+	}
+	if rng.IntN(2) == 0 {
+		i.Incarnation = "first"
 	}
 	s.listed = append(s.listed, i)
-	s.count("joined")
+	s.counted("joined")
 }
 
 func (s *sim) leave(rng *rand.Rand) {
@@ -90,7 +103,7 @@ func (s *sim) leave(rng *rand.Rand) {
 		k := rng.IntN(n)
 		s.away = append(s.away, s.listed[k])
 		s.listed = slices.Delete(s.listed, k, k+1)
-		s.count("left")
+		s.counted("left")
 	}
 }
 
@@ -99,14 +112,24 @@ func (s *sim) comeBack(rng *rand.Rand) {
 		k := rng.IntN(n)
 		s.listed = append(s.listed, s.away[k])
 		s.away = slices.Delete(s.away, k, k+1)
-		s.count("came back")
+		s.counted("came back")
 	}
 }
 
 func (s *sim) restart(rng *rand.Rand) {
 	if n := len(s.listed); n > 0 {
-		s.listed[rng.IntN(n)].Address += "'"
-		s.count("restarted")
+		k := rng.IntN(n)
+		s.listed[k].Address += "'"
+		s.listed[k].Incarnation += "+"
+		s.counted("restarted")
+	}
+}
+
+// change changes the record of an instance that goes on running.
+func (s *sim) change(rng *rand.Rand) {
+	if n := len(s.listed); n > 0 {
+		s.listed[rng.IntN(n)].Address += "~"
+		s.counted("changed")
 	}
 }
 
@@ -118,19 +141,34 @@ func (s *sim) reportDown(rng *rand.Rand) {
 		return
 	}
 	i := s.shown[rng.IntN(len(s.shown))]
-	d, down := s.down[i.ID]
-	down = down && time.Now().Before(d.Until)
+	down := s.know(i).isDown
 	s.blame(i, stream.Failed)
 	s.mu.Unlock()
 	if s.r.ReportDown(i.ID, stream.Failed) == down {
 		s.fail("a report of %s counts as new: %v", label(i), !down)
 	}
-	s.count("reported")
+	s.counted("reported")
 }
 
+// count counts what is worth seeing. The caller holds mu.
 func (s *sim) count(what string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.seen[what]++
 	s.note("%s", what)
+}
+
+func (s *sim) counted(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count(what)
+}
+
+// lostSome reports whether the router may know instances that discovery has
+// lost. The caller holds mu.
+func (s *sim) lostSome() bool {
+	for _, k := range s.known {
+		if !k.left.IsZero() {
+			return true
+		}
+	}
+	return false
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -21,18 +21,23 @@ type simRequest struct {
 	leave int // after how many items the caller leaves; -1: never
 
 	// Guarded by s.mu.
-	began      time.Time
-	listed     bool // whom it asks for was listed once since then
-	visits     []*visit
-	breaks     int  // streams that broke, refusals not counted
-	spent      int  // of them, those that count
-	got        int  // items that the caller has; when restarting, of this attempt
-	refused    bool // by one that was overloaded
-	failed     bool // in a way that is the request's own
-	waiting    bool // for an instance: between streams, or before the first
-	over       string
-	endedAt    time.Time // when the last visit did; before the first, when it began
-	candidates bool      // there was somebody to go to then
+	began     time.Time
+	listed    bool // whom it asks for was listed once since then
+	visits    []*visit
+	breaks    int  // streams that broke, refusals not counted
+	spent     int  // of them, those that count
+	got       int  // items that the caller has; when restarting, of this attempt
+	delivered bool // the caller has had an item
+	failed    bool // in a way that is the request's own
+	pauses    int  // streams that a standstill of this process broke
+	overloads int  // refusals as overloaded since the last item
+	panicked  bool
+	// askedBackingOff: one instance at most that was backing off.
+	askedBackingOff bool
+	waiting         bool // for an instance: between streams, or before the first
+	over            string
+	endedAt         time.Time // when the last visit did; before the first, when it began
+	candidates      bool      // there was somebody to go to then
 }
 
 func (s *sim) newRequest(n int) {
@@ -112,6 +117,7 @@ func (q *simRequest) received(item Item) int {
 			q.id, item.Attempt, label(item.Peer.Instance), q.breaks+1, label(v.instance))
 	}
 	q.got++
+	q.delivered = true
 	return q.got
 }
 
@@ -155,12 +161,18 @@ func (q *simRequest) ended(err error) {
 			due = s.firstShown
 		}
 		ok = outcome == NoInstances && time.Now().Equal(due)
+		if s.lostSome() {
+			// These may have been tried then, in vain.
+			ok = !time.Now().Before(due)
+		}
 	case q.hasCandidate():
 		// It should have gone there.
 	case outcome == NoInstances:
 		ok = time.Since(q.endedAt) >= s.cfg.WaitRestore
 	case outcome == Overloaded:
-		ok = q.refused
+		ok = q.overloads > 0
+	case outcome == CannotResume:
+		ok = q.from() > 0 && time.Since(q.endedAt) >= s.cfg.WaitRestore
 	}
 	if !ok {
 		s.violate("%s: ended with %q; over: %q, failed: %v, context: %v", q.id, err, q.over, q.failed, q.ctx.Err())
@@ -183,28 +195,36 @@ func (q *simRequest) isListed() bool {
 	return false
 }
 
-// hasCandidate reports whether there is an instance that the request could go
-// to. The caller holds s.mu.
-func (q *simRequest) hasCandidate() bool {
-	for _, i := range q.s.shown {
-		if d, down := q.s.down[i.ID]; (!down || time.Now().After(d.Until)) && !q.hasVisited(i.ID) {
-			return true
-		}
+// from returns the item at which the request's next stream begins. The caller
+// holds s.mu.
+func (q *simRequest) from() int {
+	if q.s.cfg.Restart {
+		return 0
 	}
-	return false
+	return q.got
 }
 
-func (q *simRequest) hasVisited(id discovery.InstanceID) bool {
-	for _, v := range q.visits {
-		if v.instance.ID == id {
-			return true
+// isRefusedEnough reports whether the request asks no more. The caller holds s.mu.
+func (q *simRequest) isRefusedEnough() bool { return q.overloads >= 2*q.s.cfg.Attempts }
+
+// best returns the best rank that a listed instance has for the request. The
+// caller holds s.mu.
+func (q *simRequest) best() (best int) {
+	for _, i := range q.s.shown {
+		if r := q.rank(i); r != rankNone && (best == rankNone || r < best) {
+			best = r
 		}
 	}
-	return false
+	return best
 }
+
+// hasCandidate reports whether there is an instance that the request could go
+// to. The caller holds s.mu.
+func (q *simRequest) hasCandidate() bool { return q.best() != rankNone }
 
 // refusal reports whether a stream was refused rather than broken: nobody is to
 // blame, and no item had come.
 func (q *simRequest) refusal(v *visit) bool {
-	return v.sent == 0 && (v.kind == stream.Overloaded || v.kind == stream.Draining)
+	refusals := []stream.Kind{stream.Overloaded, stream.Draining, stream.Misdirected, stream.Unresumable}
+	return v.sent == 0 && slices.Contains(refusals, v.kind)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
@@ -15,13 +16,32 @@ func (s *sim) script(q *simRequest, i discovery.Instance, from int) *visit {
 	rng := s.rand(3, uint64(q.n), uint64(i.ID), uint64(len(q.visits)))
 	v := &visit{s: s, q: q, instance: i, from: from, at: q.size, how: rng.IntN(1000)}
 	if rng.Float64() < s.faulty {
-		v.kind = simKinds[rng.IntN(len(simKinds))]
+		kinds := simKinds
+		switch {
+		case s.servers != nil:
+			kinds = simServerKinds
+		case s.wire == nil:
+			kinds = slices.Concat(simKinds, []stream.Kind{stream.Misdirected, stream.Unresumable, stream.Local})
+			v.says = stream.Break{NoReport: rng.IntN(8) == 0, NoShare: rng.IntN(8) == 0, Paused: rng.IntN(8) == 0}
+		}
+		v.kind = kinds[rng.IntN(len(kinds))]
 		if rng.IntN(3) > 0 { // otherwise only the end is lost
 			v.at = from + rng.IntN(q.size-from+1)
 		}
 	}
-	if v.kind == stream.Unreachable || v.kind == stream.Unresponsive || v.kind == stream.Overloaded {
+	switch v.kind {
+	case stream.Unreachable, stream.Unresponsive, stream.Overloaded, stream.Misdirected, stream.Unresumable:
 		v.at = from
+	case stream.Draining, stream.Application:
+		v.says = stream.Break{}
+	default:
+		v.starts = true
+	}
+	if q.refusal(v) {
+		v.says = stream.Break{}
+	}
+	if v.kind == stream.Overloaded && s.wire == nil && rng.IntN(2) == 0 {
+		v.says.RetryAfter = 1 + upTo(rng, time.Minute)
 	}
 	v.lag = 1 + upTo(rng, []time.Duration{time.Microsecond, 50 * time.Millisecond, 1900 * time.Millisecond}[rng.IntN(3)])
 	if rng.IntN(3) > 0 {
@@ -34,9 +54,12 @@ func (s *sim) script(q *simRequest, i discovery.Instance, from int) *visit {
 }
 
 // direct plays the script without a wire.
-func (v *visit) direct(ctx context.Context) iter.Seq2[stream.Annotated, error] {
+func (v *visit) direct(ctx context.Context, req stream.Request) iter.Seq2[stream.Annotated, error] {
 	return func(yield func(stream.Annotated, error) bool) {
 		err := pause(ctx, v.lag)
+		if err == nil && v.starts {
+			req.OnStart()
+		}
 		for i := v.from; i < v.at && err == nil; i++ {
 			if i > v.from {
 				err = pause(ctx, v.pace)
@@ -49,7 +72,9 @@ func (v *visit) direct(ctx context.Context) iter.Seq2[stream.Annotated, error] {
 			err = pause(ctx, v.delay)
 		}
 		if err == nil && v.kind != "" {
-			err = &stream.Break{Kind: v.kind, Reason: fmt.Sprintf("as the script has it, after %d items", v.at-v.from)}
+			b := v.says
+			b.Kind, b.Reason = v.kind, fmt.Sprintf("as the script has it, after %d items", v.at-v.from)
+			err = &b
 		}
 		if err != nil {
 			yield(stream.Annotated{}, err)

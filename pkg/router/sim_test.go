@@ -83,9 +83,17 @@ func simMustSee() []string {
 		"joined", "left", "came back", "restarted", "reported", "outage", "stale", "recovered",
 		"resumed", "restarted from 0", "only the end lost", "before the first item",
 		"waited for a first instance", "waited for one to return", "left the loop", "of another transport",
-		"double cooldown", "blame of one that was replaced",
+		"double cooldown", "blame of one that was replaced", "changed",
+		"reported by another", "report ended early", "shared", "broken, not reported", "trial decided", "paused", "stale connection",
+		"ready", "passed over", "reported, yet asked", "lost, yet asked", "brought back", "panic",
 	}
-	for _, o := range []Outcome{Success, NoInstances, AttemptsUsedUp, Overloaded, Application, Cancelled, Failed} {
+	for _, k := range []stream.Kind{stream.Misdirected, stream.Unresumable, stream.Local} {
+		all = append(all, "direct "+string(k))
+	}
+	for _, k := range simServerKinds {
+		all = append(all, "of a real server "+string(k))
+	}
+	for _, o := range Outcomes() {
 		all = append(all, "outcome "+string(o))
 	}
 	for _, k := range simKinds {

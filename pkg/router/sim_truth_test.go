@@ -9,10 +9,44 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
+// simKnown is the truth about an instance: what the router should know of it.
+type simKnown struct {
+	down      Down // its last own report; ended if Until has passed
+	isDown    bool
+	failures  int
+	half      bool
+	halfSince time.Time
+	outweighs time.Time // reports that stood then are refuted
+	trial     *visit    // who tries it
+	backoff   time.Time // until when
+	owing     int       // requests without an answer
+	life      time.Time // when it last answered, or owed nothing
+	draining  bool      // a request was told that it leaves
+	failed    bool      // since it was last listed
+	left      time.Time // when it was last listed no more
+}
+
+// know returns what is known of i, as it is now. The caller holds mu.
+func (s *sim) know(i discovery.Instance) *simKnown {
+	id := identity{i.ID, i.Incarnation}
+	k := s.known[id]
+	if k == nil {
+		k = &simKnown{}
+		s.known[id] = k
+	}
+	if k.isDown && !time.Now().Before(k.down.Until) {
+		k.isDown, k.half, k.halfSince = false, true, k.down.Until
+	}
+	return k
+}
+
 // shows notes what the router is about to see.
 func (s *sim) shows(list []discovery.Instance) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, i := range s.shown {
+		s.know(i).left = time.Now()
+	}
 	s.shown = nil
 	if s.firstShown.IsZero() {
 		s.firstShown = time.Now()
@@ -23,14 +57,12 @@ func (s *sim) shows(list []discovery.Instance) {
 			continue
 		}
 		s.shown = append(s.shown, i)
-		if s.records[i.ID] != i {
-			s.records[i.ID] = i // new, or started anew
-			delete(s.failures, i.ID)
-		}
-		if s.down[i.ID].Instance != i {
-			delete(s.down, i.ID) // a report of the one before
-		}
+		s.latest[i.ID] = identity{i.ID, i.Incarnation}
+		s.everShown[i.Address] = i
+		k := s.know(i)
+		k.failed, k.left = false, time.Time{}
 	}
+	s.heed()
 	for _, q := range s.requests {
 		q.listed = q.listed || !q.began.IsZero() && q.isListed()
 	}
@@ -43,33 +75,94 @@ func (s *sim) hasShown() bool {
 	return !s.firstShown.IsZero()
 }
 
-// isDown reports whether an instance is down by a report of its own. In the
-// nanosecond of the report and of its end both is true. The caller holds mu.
-func (s *sim) isDown(id discovery.InstanceID) bool {
-	d, ok := s.down[id]
-	return ok && time.Now().After(d.Since) && time.Now().Before(d.Until)
+// isReplaced reports whether another server has i's id now. The caller holds mu.
+func (s *sim) isReplaced(i discovery.Instance) bool {
+	return s.latest[i.ID] != identity{i.ID, i.Incarnation}
 }
 
 // blame notes that an instance has failed. The caller holds mu.
 func (s *sim) blame(i discovery.Instance, kind stream.Kind) {
-	now := time.Now()
-	if d, ok := s.down[i.ID]; ok && now.Before(d.Until) {
+	k := s.know(i)
+	if k.isDown {
 		return
 	}
-	for _, other := range s.shown {
-		if other.ID == i.ID && other != i {
-			s.seen["blame of one that was replaced"]++
-			return
-		}
+	if s.isReplaced(i) {
+		s.seen["blame of one that was replaced"]++
+		return
 	}
-	s.failures[i.ID]++
+	k.failures++
 	cooldown := s.cfg.Cooldown
-	for n := 1; n < s.failures[i.ID] && cooldown < s.cfg.MaxCooldown; n++ {
+	for n := 1; n < k.failures && cooldown < s.cfg.MaxCooldown; n++ {
 		cooldown = min(2*cooldown, s.cfg.MaxCooldown)
 		s.seen["double cooldown"]++
 	}
-	s.down[i.ID] = Down{Instance: i, Since: now, Until: now.Add(cooldown)}
+	now := time.Now()
+	k.down, k.isDown = Down{Instance: i, Since: now, Until: now.Add(cooldown)}, true
+	k.half, k.trial = false, nil
 	s.note("%s is down for %v: %s", label(i), cooldown, kind)
+}
+
+// serves notes that an instance has answered a request sent at began. The caller
+// holds mu.
+func (s *sim) serves(i discovery.Instance, began time.Time) {
+	k := s.know(i)
+	if k.half && !k.halfSince.After(began) {
+		k.half, k.trial, k.outweighs = false, nil, began
+		s.seen["trial decided"]++
+	}
+}
+
+// isOut reports whether the reports of others keep i out. The caller holds mu.
+func (s *sim) isOut(i discovery.Instance) bool {
+	var standing []discovery.Report
+	outweighs := s.know(i).outweighs
+	for _, h := range s.heard {
+		if h.Instance == i.ID && h.Incarnation == i.Incarnation && h.until.After(time.Now()) && h.seen.After(outweighs) {
+			standing = append(standing, h.Report)
+		}
+	}
+	return discovery.TakeOut(standing)
+}
+
+// The ranks of an instance for a request: the order of choice.
+const (
+	rankNone   = iota // it is not to be asked
+	rankReady         // nothing speaks against it
+	rankPassed        // it backs off, is on trial, or owes a start
+	rankOut           // only others have reported it
+	rankLost          // discovery has lost it with most others
+	rankAgain         // it broke the request, which waits
+)
+
+// rank returns the rank of i for q. The caller holds mu.
+func (q *simRequest) rank(i discovery.Instance) int {
+	s, now := q.s, time.Now()
+	k := s.know(i)
+	isListed := slices.Contains(s.shown, i)
+	backsOff := now.Before(k.backoff)
+	canBegin := i.Resume != discovery.ResumeNo || q.from() == 0
+	v := q.visited(i)
+	switch {
+	case k.isDown || !canBegin || q.isRefusedEnough():
+		return rankNone
+	case v != nil:
+		if s.cfg.WaitRestore > 0 && !q.refusal(v) && isListed && !now.Before(v.again) {
+			return rankAgain
+		}
+		return rankNone
+	case q.askedBackingOff && backsOff:
+		return rankNone
+	case !isListed:
+		if s.isReplaced(i) || k.failed || k.draining || k.left.IsZero() {
+			return rankNone
+		}
+		return rankLost
+	case s.isOut(i):
+		return rankOut
+	case backsOff || k.half && k.trial != nil || k.owing > 0 && now.Sub(k.life) >= owingLimit:
+		return rankPassed
+	}
+	return rankReady
 }
 
 // checkTiers holds the router's tiers against the truth, while nothing moves.
@@ -77,18 +170,30 @@ func (s *sim) blame(i discovery.Instance, kind stream.Kind) {
 func (s *sim) checkTiers() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var avail []discovery.Instance
+	var avail, spare []discovery.Instance
 	for _, i := range s.shown {
-		if d, ok := s.down[i.ID]; !ok || !time.Now().Before(d.Until) {
+		switch {
+		case s.know(i).isDown:
+		case s.isOut(i):
+			spare = append(spare, i)
+		default:
 			avail = append(avail, i)
 		}
 	}
 	t := s.r.Tiers()
-	if got := instancesOf(t.Source); !slices.Equal(got, s.shown) {
-		s.violate("source is %v, want %v", got, s.shown)
+	for what, lists := range map[string][2][]discovery.Instance{
+		"source":    {instancesOf(t.Source), s.shown},
+		"available": {instancesOf(t.Avail), avail},
+		"spare":     {instancesOf(t.Spare), spare},
+	} {
+		if !slices.Equal(lists[0], lists[1]) {
+			s.violate("%s are %v, want %v", what, lists[0], lists[1])
+		}
 	}
-	if got := instancesOf(t.Avail); !slices.Equal(got, avail) {
-		s.violate("available are %v, want %v", got, avail)
+	for _, p := range t.Source {
+		if k := s.know(p.Instance); p.HalfOpen() != k.half && !k.isDown {
+			s.violate("%s is half-open: %v, want %v", label(p.Instance), p.HalfOpen(), k.half)
+		}
 	}
 	for _, q := range s.requests {
 		if q.waiting && q.listed && q.hasCandidate() && q.ctx.Err() == nil {

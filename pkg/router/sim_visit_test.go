@@ -27,15 +27,21 @@ type visit struct {
 	instance discovery.Instance
 	from     int
 
-	kind  stream.Kind   // how it breaks; "" completes
-	at    int           // index of the first item that is not sent
-	how   int           // which way of that kind, on the wire
-	lag   time.Duration // before the first line
-	pace  time.Duration // before each further item
-	delay time.Duration // before the end or the break
+	kind   stream.Kind   // how it breaks; "" completes
+	says   stream.Break  // what else the break says, without a wire
+	at     int           // index of the first item that is not sent
+	how    int           // which way of that kind, on the wire
+	lag    time.Duration // before the first line
+	pace   time.Duration // before each further item
+	delay  time.Duration // before the end or the break
+	starts bool          // it says that it has taken the request
 
-	sent  int // items; guarded by s.mu
+	// Guarded by s.mu.
+	began time.Time
+	sent  int // items
 	broke bool
+	owed  bool      // it has not answered yet
+	again time.Time // of a break: when it may be asked again
 }
 
 // Stream makes the simulation the router's [Client]. Around what the server does
@@ -48,7 +54,14 @@ func (s *sim) Stream(ctx context.Context, addr string, req stream.Request) iter.
 			return
 		}
 		defer v.closed()
-		answer := v.direct(ctx)
+		onStart := req.OnStart
+		req.OnStart = func() {
+			s.mu.Lock()
+			v.answered()
+			s.mu.Unlock()
+			onStart()
+		}
+		answer := v.direct(ctx, req)
 		if s.wire != nil {
 			answer = v.onTheWire(ctx, req)
 		}
@@ -59,7 +72,11 @@ func (s *sim) Stream(ctx context.Context, addr string, req stream.Request) iter.
 				return
 			}
 			s.mu.Lock()
-			v.sent++
+			if v.sent++; v.sent == 1 {
+				v.answered()
+				s.serves(v.instance, v.began)
+				v.q.overloads = 0
+			}
 			s.mu.Unlock()
 			if !yield(a, nil) {
 				return
@@ -74,41 +91,85 @@ func (s *sim) opened(addr string, req stream.Request) *visit {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.requests[req.ID]
-	k := slices.IndexFunc(s.shown, func(i discovery.Instance) bool { return i.Address == addr })
-	if k < 0 {
-		s.violate("%s goes to %s, which is not listed", req.ID, addr)
+	i, ok := s.everShown[addr]
+	if !ok {
+		s.violate("%s goes to %s, which was never listed", req.ID, addr)
 		return nil
 	}
-	i := s.shown[k]
 	s.note("%s opens a stream at %s from %d", q.id, label(i), req.From)
-	if !s.cfg.Resume {
+	if s.cfg.Restart {
 		q.got = 0
 	}
 	waited := time.Since(q.endedAt)
+	named := len(q.visits) == 0 && i.Name == q.want
+	rank, best := q.rank(i), q.best()
+	// In its panic a request asks once whom it would not.
+	panics := (rank == rankNone || q.isRefusedEnough()) && best == rankNone && s.cfg.Panic && !q.panicked && !q.delivered
+	to := ""
+	if i.Incarnation != "" {
+		to = i.Record()
+	}
 	switch {
 	case q.over != "":
 		s.violate("%s: another stream, at %s, after %s", q.id, label(i), q.over)
-	case q.hasVisited(i.ID):
-		s.violate("%s: a second time at %s", q.id, label(i))
-	case s.isDown(i.ID):
-		s.violate("%s goes to %s, which is down until %v", q.id, label(i), s.down[i.ID].Until.Sub(s.begin))
+	case named && !panics && s.know(i).isDown:
+		s.violate("%s goes to %s, which is down", q.id, label(i))
+	case !named && !panics && rank == rankNone:
+		s.violate("%s goes to %s, which is not to be asked", q.id, label(i))
+	case !named && !panics && rank != rankLost && best != rank:
+		s.violate("%s goes to %s of rank %d; there is one of rank %d", q.id, label(i), rank, best)
+	case !named && rank == rankLost && best != rankNone && best != rankAgain:
+		s.violate("%s goes to %s, which is lost; there is one of rank %d", q.id, label(i), best)
 	case req.From != q.got:
 		s.violate("%s: wants items from %d, but has %d", q.id, req.From, q.got)
 	case req.Attempt != q.breaks+1:
 		s.violate("%s: attempt %d after %d breaks", q.id, req.Attempt, q.breaks)
+	case req.To != to:
+		s.violate("%s: to %q, want %q", q.id, req.To, to)
 	case q.candidates && waited > 0:
 		s.violate("%s: a retry after %v; there was an instance at once", q.id, waited)
 	case len(q.visits) == 0 && q.prefersAnother(i):
 		s.violate("%s: goes to %s, not to %s, which it asked for", q.id, label(i), q.want)
 	default:
 		s.sees(q, req.From, waited)
-		v := s.script(q, i, req.From)
-		q.visits = append(q.visits, v)
-		q.waiting = false
-		s.open++
-		return v
+		s.seen[[]string{"panic", "ready", "passed over", "reported, yet asked", "lost, yet asked", "brought back"}[rank]]++
+		if panics {
+			q.panicked = true
+		}
+		return s.openVisit(q, i, req.From, rank)
 	}
 	return nil
+}
+
+// openVisit notes the stream that is opened. The caller holds mu.
+func (s *sim) openVisit(q *simRequest, i discovery.Instance, from, rank int) *visit {
+	v := s.script(q, i, from)
+	v.began, v.owed = time.Now(), true
+	k := s.know(i)
+	if k.half && k.trial == nil {
+		k.trial = v
+	}
+	if rank != rankReady && v.began.Before(k.backoff) {
+		q.askedBackingOff = true
+	}
+	if k.owing == 0 {
+		k.life = v.began
+	}
+	k.owing++
+	q.visits = append(q.visits, v)
+	q.waiting = false
+	s.open++
+	return v
+}
+
+// answered notes that the server has answered. The caller holds mu.
+func (v *visit) answered() {
+	if v.owed {
+		v.owed = false
+		k := v.s.know(v.instance)
+		k.owing--
+		k.life = time.Now()
+	}
 }
 
 // prefersAnother reports whether an instance that the request asks for by name
@@ -116,8 +177,7 @@ func (s *sim) opened(addr string, req stream.Request) *visit {
 func (q *simRequest) prefersAnother(than discovery.Instance) bool {
 	for _, i := range q.s.shown {
 		if i.Name == q.want && i != than {
-			d, down := q.s.down[i.ID]
-			return !down || time.Now().After(d.Until)
+			return !q.s.know(i).isDown
 		}
 	}
 	return false
@@ -130,7 +190,7 @@ func (s *sim) sees(q *simRequest, from int, waited time.Duration) {
 		"waited for one to return":    waited > 0 && len(q.visits) > 0,
 		"resumed":                     from > 0,
 		"only the end lost":           from > 0 && from == q.size,
-		"restarted from 0":            q.breaks > 0 && !s.cfg.Resume && q.visits[len(q.visits)-1].sent > 0,
+		"restarted from 0":            q.breaks > 0 && s.cfg.Restart && q.visits[len(q.visits)-1].sent > 0,
 		"before the first item":       q.breaks > 0 && q.visits[len(q.visits)-1].sent == 0,
 	} {
 		if yes {
@@ -152,43 +212,103 @@ func (v *visit) ended(ctx context.Context, err error) {
 		s.violate("%s: the stream at %s is to end with %q, not with %v", q.id, label(v.instance), v.kind, err)
 		return
 	}
+	k := s.know(v.instance)
 	if err == nil {
 		q.over = complete
-		if s.records[v.instance.ID] == v.instance {
-			delete(s.failures, v.instance.ID)
-		}
+		v.answered()
+		s.serves(v.instance, v.began)
+		k.failures = 0
 		return
 	}
 	s.note("%s breaks at %s: %v", q.id, label(v.instance), err)
 	v.broke = true
 	where := "direct "
-	if s.wire != nil {
+	switch {
+	case s.servers != nil:
+		where = "of a real server "
+	case s.wire != nil:
 		where = "on the wire "
 	}
 	s.seen[where+string(v.kind)]++
+	b, _ := errors.AsType[*stream.Break](err)
 	switch v.kind {
 	case stream.Application:
+		v.answered()
+		s.serves(v.instance, v.began)
 		q.failed, q.over = true, hopeless
 		return
 	case stream.Overloaded:
-		q.refused = true
+		v.answered()
+		s.serves(v.instance, v.began)
+		q.overloads++
+		if !s.isReplaced(v.instance) {
+			asked := b.RetryAfter
+			if asked == 0 {
+				asked = time.Second
+			}
+			k.backoff = time.Now().Add(min(asked, 30*time.Second))
+		}
 	case stream.Draining:
+		k.draining = true
 		if v.sent > 0 {
 			q.breaks++
+			v.again = time.Now().Add(s.cfg.Cooldown)
 		}
+	case stream.Unresumable:
+	case stream.Misdirected:
+		s.blames(v.instance, b)
 	default:
 		q.breaks++
-		q.spent++
-		s.blame(v.instance, v.kind)
+		if b.Paused {
+			s.seen["paused"]++
+			if q.pauses++; q.pauses > s.cfg.Attempts {
+				q.spent++
+			}
+		} else {
+			q.spent++
+			if !s.blames(v.instance, b) {
+				v.again = time.Now().Add(s.cfg.Cooldown)
+			}
+		}
 		if q.spent == s.cfg.Attempts {
 			q.over = usedUp
 		}
 	}
+	if v.kind != stream.Overloaded && !k.left.IsZero() {
+		k.failed = true
+	}
+	if k.trial == v {
+		k.trial = nil
+	}
+	v.forget()
 	q.candidates, q.waiting = q.hasCandidate(), q.over == ""
+}
+
+// forget notes that no answer is awaited any more. The caller holds mu.
+func (v *visit) forget() {
+	if v.owed {
+		v.owed = false
+		v.s.know(v.instance).owing--
+	}
 }
 
 func (v *visit) closed() {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
 	v.s.open--
+	v.forget()
+	if k := v.s.know(v.instance); k.trial == v {
+		k.trial = nil
+	}
+}
+
+// visited returns the request's last stream at the instance, but for one that
+// this process's standstill broke, or nil. The caller holds mu.
+func (q *simRequest) visited(i discovery.Instance) *visit {
+	for _, v := range slices.Backward(q.visits) {
+		if v.instance.Same(i) && (!v.broke || !v.says.Paused) {
+			return v
+		}
+	}
+	return nil
 }

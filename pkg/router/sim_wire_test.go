@@ -25,6 +25,10 @@ func (v *visit) onTheWire(ctx context.Context, req stream.Request) iter.Seq2[str
 			yield(stream.Annotated{}, err)
 			return
 		}
+		if v.s.servers != nil {
+			v.s.wire.Stream(ctx, v.instance.Address, req)(yield)
+			return
+		}
 		addr := v.instance.Address + "/" + req.ID
 		v.s.mu.Lock()
 		v.s.visits[addr] = v
@@ -152,6 +156,7 @@ func (v *visit) breaksOff(w *lineWriter) bool {
 		w.line(`"event":"error","comment":["Stream ended before generation completed"]`)
 	case stream.Application:
 		w.line(`"event":"error","comment":["no such model"]`)
+	case stream.Misdirected, stream.Unresumable, stream.Local: // these are scripted without a wire
 	case stream.Overloaded, stream.Draining:
 		w.line(`"event":"%s"`, v.kind)
 	case stream.Protocol:

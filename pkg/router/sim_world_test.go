@@ -19,10 +19,12 @@ type sim struct {
 	cfg    Config
 	faulty float64 // how probable a break is
 	wire   *stream.Client
-	r      *Router
-	source *listing
-	begin  time.Time
-	wg     sync.WaitGroup // of servers on the wire
+	// servers, on the wire, are real ones in place of a script of bytes.
+	servers *simServers
+	r       *Router
+	source  *listing
+	begin   time.Time
+	wg      sync.WaitGroup // of servers on the wire
 
 	mu         sync.Mutex // guards what follows
 	violation  string
@@ -32,11 +34,15 @@ type sim struct {
 	away       []discovery.Instance // what it had
 	instances  int                  // that there ever were
 	shown      []discovery.Instance // what it has told the router
+	everShown  map[string]discovery.Instance
 	firstShown time.Time
 	outage     error
-	records    map[discovery.InstanceID]discovery.Instance // the newest that was shown
-	down       map[discovery.InstanceID]Down
-	failures   map[discovery.InstanceID]int
+	known      map[identity]*simKnown
+	latest     map[discovery.InstanceID]identity // of those that were shown
+	reports    []discovery.Report                // that stand, also the router's own
+	heard      []heard                           // what the router has heard of others
+	told       chan struct{}                     // closed when reports change
+	private    map[int64]bool                    // own reports that are not to be shared, by their time
 	requests   map[string]*simRequest
 	visits     map[string]*visit // on the wire, by address
 	open       int               // streams
@@ -44,13 +50,14 @@ type sim struct {
 
 func newSim(seed uint64) *sim {
 	return &sim{
-		seed:     seed,
-		seen:     make(map[string]int),
-		records:  make(map[discovery.InstanceID]discovery.Instance),
-		down:     make(map[discovery.InstanceID]Down),
-		failures: make(map[discovery.InstanceID]int),
-		requests: make(map[string]*simRequest),
-		visits:   make(map[string]*visit),
+		seed:      seed,
+		seen:      make(map[string]int),
+		everShown: make(map[string]discovery.Instance),
+		known:     make(map[identity]*simKnown),
+		latest:    make(map[discovery.InstanceID]identity),
+		private:   make(map[int64]bool),
+		requests:  make(map[string]*simRequest),
+		visits:    make(map[string]*visit),
 	}
 }
 
@@ -96,6 +103,9 @@ func (s *sim) run() {
 		s.newRequest(i)
 	}
 	s.r = New(s.cfg)
+	s.r.jitter = func(limit time.Duration) time.Duration {
+		return time.Duration(mix(s.seed^uint64(time.Now().UnixNano())) % uint64(limit))
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var callers sync.WaitGroup
@@ -118,6 +128,9 @@ func (s *sim) run() {
 	if s.wire != nil {
 		s.wire.Close()
 	}
+	if s.servers != nil {
+		s.servers.close()
+	}
 	s.wg.Wait()
 }
 
@@ -130,7 +143,7 @@ func (s *sim) setUp(rng *rand.Rand) {
 		Client:   s,
 		Picker:   simPicker(mix(s.seed)),
 		Attempts: 1 + rng.IntN(4),
-		Resume:   rng.IntN(4) > 0,
+		Restart:  rng.IntN(4) == 0,
 		Cooldown: DefaultCooldown,
 	}
 	if rng.IntN(2) == 0 {
@@ -145,12 +158,21 @@ func (s *sim) setUp(rng *rand.Rand) {
 	if rng.IntN(2) == 0 {
 		s.cfg.WaitRestore = upTo(rng, 15*time.Second)
 	}
-	if rng.IntN(4) == 0 {
+	s.cfg.Panic = rng.IntN(4) == 0
+	if rng.IntN(2) == 0 {
+		s.cfg.Reports, s.cfg.Reporter = s, simReporter
+	}
+	switch rng.IntN(6) {
+	case 0:
 		s.wire = &stream.Client{Dial: s.dial}
 		if rng.IntN(2) == 0 {
 			s.wire.ItemTimeout = 3 * time.Second
 		}
+	case 1:
+		s.servers = newSimServers(s)
+		s.wire = &stream.Client{Dial: s.servers.dial, MaxStreams: 1}
 	}
+	s.told = make(chan struct{}) // in the bubble
 	s.source = newListing()
 	for range rng.IntN(7) {
 		s.join(rng)

@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -84,7 +85,16 @@ func TestOthersChangeNothing(t *testing.T) {
 // restarted is an instance started anew under the same id.
 func restarted(n int) discovery.Instance {
 	i := instance(n)
-	i.Address += "-again"
+	i.Incarnation = "another"
+	return i
+}
+
+// moved is the first instance, whose record has changed.
+func moved() discovery.Instance {
+	i := instance(1)
+	i.Address += "-elsewhere"
+	i.Name += "b"
+	i.MaxRequest = 1
 	return i
 }
 
@@ -191,7 +201,7 @@ func TestRestartDropsReport(t *testing.T) {
 		l.list(restarted(1), instance(2))
 		wantAvail(t, r, "server1 server2")
 		// A stream of the old one that breaks only now says nothing of the new.
-		if _, isNew := r.reportDown(old, stream.Stalled); isNew {
+		if _, isNew := r.reportDown(old, stream.Stalled, true); isNew {
 			t.Error("a report of the old one puts the new one down")
 		}
 		wantAvail(t, r, "server1 server2")
@@ -257,6 +267,39 @@ func TestTiersAreSnapshots(t *testing.T) {
 		}
 		if d.Instance != instance(1) || !errors.Is(d.Cause, stream.Failed) || !d.Since.Equal(time.Now()) || d.Until.Sub(d.Since) != 5*time.Second {
 			t.Errorf("report: %+v", d)
+		}
+	})
+}
+
+// Thousands of instances that fail one by one are marked, and the lists follow
+// now and then: not a list for each. No request goes to one that is down
+// meanwhile, and who looks at the tiers sees it at once.
+func TestFailOneByOne(t *testing.T) {
+	const n, most = 5000, 100 << 20 // bytes; a list for each would be gigabytes
+	synctest.Test(t, func(t *testing.T) {
+		client := &servers{}
+		r := start(t, Config{Source: newListing(instances(n)...).watch, Client: client, Picker: random{}, Attempts: n + 1, MaxCooldown: time.Hour})
+		synctest.Wait()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if _, err := ask(t.Context(), r, hello()); !errors.Is(err, ErrNoInstances) {
+			t.Errorf("ended with %v", OutcomeOf(err))
+		}
+		runtime.ReadMemStats(&after)
+		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > most {
+			t.Errorf("that allocated %d bytes, want at most %d", allocated, most)
+		}
+		if now := r.Tiers(); len(client.calls) != n || len(now.Down) != n || len(now.Avail) != 0 {
+			t.Errorf("%d calls, %d down, %d available", len(client.calls), len(now.Down), len(now.Avail))
+		}
+		sleep(DefaultCooldown)
+		if now := r.Tiers(); len(now.Down) != 0 || len(now.Avail) != n {
+			t.Errorf("later %d are down, %d available", len(now.Down), len(now.Avail))
+		}
+		r.ReportDown(7, stream.Failed)
+		r.ReportDown(8, stream.Failed)
+		if now := r.Tiers(); len(now.Down) != 2 || len(now.Avail) != n-2 {
+			t.Errorf("two more: %d are down, %d available", len(now.Down), len(now.Avail))
 		}
 	})
 }

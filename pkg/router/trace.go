@@ -19,8 +19,12 @@ type Trace struct {
 	Chosen func(ChosenEvent)
 	// Item is called for each item before it is yielded.
 	Item func(Item)
+	// Stale is called when a kept connection to the chosen instance turned out
+	// dead and was replaced, which is no attempt and nobody's fault.
+	Stale func(StaleEvent)
 	// Refused is called when an instance does not take the request, being
-	// overloaded or about to leave. The attempt goes on elsewhere.
+	// overloaded or about to leave, or not the one that was meant, or because it
+	// can't begin at the item wanted. The attempt goes on elsewhere.
 	Refused func(BreakEvent)
 	// Break is called when a stream has broken.
 	Break func(BreakEvent)
@@ -39,6 +43,14 @@ type AttemptEvent struct {
 
 // ChosenEvent tells where a request goes.
 type ChosenEvent struct {
+	Attempt  int
+	Instance discovery.Instance
+	Step     Step // why this one
+	Trial    bool // it is half-open, and this request tries it
+}
+
+// StaleEvent tells of a kept connection that was replaced.
+type StaleEvent struct {
 	Attempt  int
 	Instance discovery.Instance
 }
@@ -82,6 +94,7 @@ func joined(first, second *Trace) *Trace {
 		Attempt: both(first.Attempt, second.Attempt),
 		Chosen:  both(first.Chosen, second.Chosen),
 		Item:    both(first.Item, second.Item),
+		Stale:   both(first.Stale, second.Stale),
 		Refused: both(first.Refused, second.Refused),
 		Break:   both(first.Break, second.Break),
 		Down:    both(first.Down, second.Down),

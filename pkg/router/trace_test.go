@@ -75,7 +75,7 @@ func TestTrace(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := start(t, Config{
-					Source: newListing(instances(3)...).watch, Client: &servers{by: tt.servers}, Resume: true, Attempts: 2,
+					Source: newListing(instances(3)...).watch, Client: &servers{by: tt.servers}, Attempts: 2,
 				})
 				var got []string
 				for item, err := range r.Do(WithTrace(t.Context(), follow(&got)), Request{ID: "r1", Data: stream.String("hi")}) {
@@ -89,6 +89,28 @@ func TestTrace(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A kept connection that was replaced is no attempt and nobody's fault, and the
+// receipt tells of it.
+func TestStaleConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := &servers{by: map[string]server{"server1": func(ctx context.Context, req stream.Request, send func(string) bool) error {
+			if req.OnStale != nil {
+				req.OnStale()
+			}
+			return whole(ctx, req, send)
+		}}}
+		r := start(t, Config{Source: newListing(instance(1)).watch, Client: client, Attempts: 1})
+		var rec Recorder
+		if got, err := ask(WithTrace(t.Context(), rec.Trace()), r, hello()); got != "hello" || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+		receipt := rec.Receipt()
+		if len(receipt.Attempts) != 1 || len(receipt.Stale) != 1 || receipt.Stale[0] != (StaleReceipt{Attempt: 1, Instance: 1, Name: "server1"}) {
+			t.Errorf("receipt: %+v", receipt)
+		}
+	})
 }
 
 // When the trace hears of a break, other requests are kept from that instance.

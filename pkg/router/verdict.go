@@ -2,15 +2,19 @@ package router
 
 import (
 	"errors"
+	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
 // verdict is what follows from the way in which a stream ended.
 type verdict struct {
-	report bool // the instance is reported down
-	retry  bool // the request goes on at another instance
-	counts bool // the attempt counts against the limit
+	report  bool // the instance is reported down
+	share   bool // and other clients are told
+	retry   bool // the request goes on at another instance
+	counts  bool // the attempt counts against the limit
+	refusal bool // the instance did not take the request: no attempt, if no item came
+	paused  bool // this process's standstill explains it: retried there, too
 }
 
 // judge is the failure model: the one place that decides what a break means.
@@ -20,32 +24,39 @@ func judge(err error) verdict {
 		// Cancelled, the deadline passed, or a request that can't be sent.
 		return verdict{}
 	}
-	switch b.Kind {
-	//                          report  retry  counts
-	case stream.Unreachable:
-		return verdict{true, true, true}
-	case stream.Unresponsive:
-		return verdict{true, true, true}
-	case stream.Truncated, stream.Reset:
-		return verdict{true, true, true}
-	case stream.Stalled:
-		return verdict{true, true, true}
-	case stream.Failed:
-		return verdict{true, true, true}
-	case stream.Protocol:
-		return verdict{true, true, true}
-	case stream.Overloaded:
-		return verdict{false, true, false}
-	case stream.Draining:
-		return verdict{false, true, false}
-	case stream.Misdirected:
-		return verdict{true, true, false}
-	case stream.Unresumable:
-		return verdict{false, true, false}
+	v := judgeKind(b.Kind)
+	switch {
+	case b.Paused && v.counts:
+		return verdict{retry: true, paused: true}
+	case b.NoReport:
+		v.report = false
+	}
+	v.share = v.report && !b.NoShare
+	return v
+}
+
+func judgeKind(k stream.Kind) verdict {
+	switch k {
+	case stream.Unreachable, stream.Unresponsive, stream.Truncated, stream.Reset, stream.Stalled,
+		stream.Failed, stream.Protocol:
+		return verdict{report: true, retry: true, counts: true}
 	case stream.Local:
-		return verdict{false, true, true}
+		return verdict{retry: true, counts: true}
+	case stream.Misdirected:
+		return verdict{report: true, retry: true, refusal: true}
+	case stream.Overloaded, stream.Draining, stream.Unresumable:
+		return verdict{retry: true, refusal: true}
 	case stream.Application:
-		return verdict{false, false, false}
+		return verdict{}
 	}
 	return verdict{}
+}
+
+// retryAfter returns when an instance that refused a request wants to be asked
+// again, 0 if it does not say.
+func retryAfter(err error) time.Duration {
+	if b, ok := errors.AsType[*stream.Break](err); ok {
+		return b.RetryAfter
+	}
+	return 0
 }

@@ -11,33 +11,42 @@ import (
 
 // The failure model, as the documentation has it.
 func TestJudge(t *testing.T) {
-	for _, tt := range []struct {
-		err                   error
-		report, retry, counts bool
+	blamed := verdict{report: true, share: true, retry: true, counts: true}
+	paused := verdict{retry: true, paused: true}
+	refused := verdict{retry: true, refusal: true}
+	kind := func(k stream.Kind) *stream.Break { return &stream.Break{Kind: k, Reason: "as told"} }
+	for name, tt := range map[string]struct {
+		err  error
+		want verdict
 	}{
-		{stream.Unreachable, true, true, true},
-		{stream.Unresponsive, true, true, true},
-		{stream.Truncated, true, true, true},
-		{stream.Reset, true, true, true},
-		{stream.Stalled, true, true, true},
-		{stream.Failed, true, true, true},
-		{stream.Protocol, true, true, true},
-		{stream.Overloaded, false, true, false},
-		{stream.Draining, false, true, false},
-		{stream.Application, false, false, false},
-		{context.Canceled, false, false, false},
-		{context.DeadlineExceeded, false, false, false},
-		{stream.ErrClosed, false, false, false},
-		{errLeft, false, false, false},
-		{errors.New("sending a request: too long"), false, false, false},
-		{stream.Kind("a newer one"), false, false, false},
+		"unreachable":       {kind(stream.Unreachable), blamed},
+		"unresponsive":      {kind(stream.Unresponsive), blamed},
+		"truncated":         {kind(stream.Truncated), blamed},
+		"reset":             {kind(stream.Reset), blamed},
+		"stalled":           {kind(stream.Stalled), blamed},
+		"failed":            {kind(stream.Failed), blamed},
+		"protocol":          {kind(stream.Protocol), blamed},
+		"own bound":         {&stream.Break{Kind: stream.Stalled, NoShare: true}, verdict{report: true, retry: true, counts: true}},
+		"sound server":      {&stream.Break{Kind: stream.Failed, NoReport: true}, verdict{retry: true, counts: true}},
+		"after a pause":     {&stream.Break{Kind: stream.Stalled, Paused: true, NoReport: true}, paused},
+		"pause, no word":    {&stream.Break{Kind: stream.Reset, Paused: true}, paused},
+		"refused in pause":  {&stream.Break{Kind: stream.Overloaded, Paused: true}, refused},
+		"its own, in pause": {&stream.Break{Kind: stream.Application, Paused: true}, verdict{}},
+		"this machine":      {kind(stream.Local), verdict{retry: true, counts: true}},
+		"misdirected":       {kind(stream.Misdirected), verdict{report: true, share: true, retry: true, refusal: true}},
+		"overloaded":        {kind(stream.Overloaded), refused},
+		"draining":          {kind(stream.Draining), refused},
+		"unresumable":       {kind(stream.Unresumable), refused},
+		"application":       {kind(stream.Application), verdict{}},
+		"a newer kind":      {kind("newer"), verdict{}},
+		"cancelled":         {context.Canceled, verdict{}},
+		"deadline":          {context.DeadlineExceeded, verdict{}},
+		"closed":            {stream.ErrClosed, verdict{}},
+		"left":              {errLeft, verdict{}},
+		"not sent":          {errors.New("sending a request: too long"), verdict{}},
 	} {
-		err := tt.err
-		if kind, ok := err.(stream.Kind); ok { //nolint:errorlint // of the table above, not wrapped
-			err = fmt.Errorf("somewhere: %w", &stream.Break{Kind: kind, Reason: "as told"})
-		}
-		if got, want := judge(err), (verdict{tt.report, tt.retry, tt.counts}); got != want {
-			t.Errorf("%v: %+v, want %+v", tt.err, got, want)
+		if got := judge(fmt.Errorf("somewhere: %w", tt.err)); got != tt.want {
+			t.Errorf("%s: %+v, want %+v", name, got, tt.want)
 		}
 	}
 }

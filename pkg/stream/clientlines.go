@@ -93,6 +93,9 @@ func (st *clientStream) event(a Annotated) (complete bool, err error) {
 			return broken("server starts at item %d, not at %d", n, st.req.From)
 		}
 		st.started = true
+		if st.req.OnStart != nil {
+			st.req.OnStart()
+		}
 		return false, nil
 	case eventEnd:
 		st.over = true

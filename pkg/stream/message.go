@@ -45,6 +45,10 @@ type Request struct {
 	OnStale func()
 	// Peer says who asks. A [Server] sets it; it is not sent.
 	Peer Peer
+	// OnStart, if set, is called once when the server has taken the request, by
+	// the goroutine that ranges over [Client.Stream]'s sequence and before its
+	// first item. It is not sent.
+	OnStart func()
 }
 
 // MaxHeaders is how many bytes the names and values of [Request.Headers] have

@@ -99,7 +99,6 @@ func newRouterCaller(addrs []string) *routerCaller {
 		Source:   discovery.Static(instances...),
 		Client:   &c.client,
 		Picker:   picker,
-		Resume:   true,
 		// So that the next trial finds both servers again.
 		Cooldown: time.Millisecond,
 		Wait:     time.Second,

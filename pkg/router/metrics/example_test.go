@@ -37,7 +37,6 @@ func Example() {
 		Endpoint: endpoint,
 		Source:   discovery.Static(echo(1, "server1", stream.FaultAlways), echo(2, "server2", stream.FaultNever)),
 		Client:   client,
-		Resume:   true,
 		Trace:    m.Trace, // counts the requests
 	})
 	defer r.Close()
@@ -74,6 +73,8 @@ func Example() {
 	// Output:
 	// migrate_router_attempts_total  2
 	// migrate_router_breaks_total failed 1
+	// migrate_router_choices_total avail 1
+	// migrate_router_choices_total named 1
 	// migrate_router_instances_avail  1
 	// migrate_router_instances_down  1
 	// migrate_router_instances_source  2

@@ -19,7 +19,9 @@ type Router struct {
 	tiers  tierDescs
 
 	attempts, migrations prometheus.Counter
+	trials, stale        prometheus.Counter
 	breaks, refusals     *prometheus.CounterVec // by kind
+	choices              *prometheus.CounterVec // by step
 	requests, migrated   *prometheus.CounterVec // by outcome
 	gap                  prometheus.Histogram
 }
@@ -43,8 +45,11 @@ func New(endpoint discovery.Endpoint) *Router {
 	m := &Router{
 		began:      time.Now(),
 		tiers:      newTierDescs(labels),
-		attempts:   counter("migrate_router_attempts_total", "Attempts: streams opened, those aside that were refused."),
+		attempts:   counter("migrate_router_attempts_total", "Attempts: streams that their instance did not refuse."),
 		migrations: counter("migrate_router_migrations_total", "Times that a request went on at another instance after a break."),
+		trials:     counter("migrate_router_trials_total", "Requests that tried an instance which was back from a report."),
+		stale:      counter("migrate_router_stale_connections_total", "Kept connections that turned out dead and were replaced."),
+		choices:    vec("migrate_router_choices_total", "Instances chosen for requests, by why: each step is for requests for which those before it have nobody left.", "step"),
 		breaks:     vec("migrate_router_breaks_total", "Streams that broke, by kind.", "kind"),
 		refusals:   vec("migrate_router_refusals_total", "Requests that an instance did not take, without blame, by kind.", "kind"),
 		requests:   vec("migrate_router_requests_total", "Requests that are over, by outcome.", "outcome"),
@@ -60,17 +65,17 @@ func New(endpoint discovery.Endpoint) *Router {
 	// A counter that is there from the start shows its first increment as one.
 	for _, k := range []stream.Kind{
 		stream.Unreachable, stream.Unresponsive, stream.Truncated, stream.Reset, stream.Stalled, stream.Failed,
-		stream.Protocol, stream.Overloaded, stream.Draining, stream.Application,
+		stream.Protocol, stream.Local, stream.Draining, stream.Application,
 	} {
 		m.breaks.WithLabelValues(string(k))
 	}
-	for _, k := range []stream.Kind{stream.Overloaded, stream.Draining} {
+	for _, k := range []stream.Kind{stream.Overloaded, stream.Draining, stream.Misdirected, stream.Unresumable} {
 		m.refusals.WithLabelValues(string(k))
 	}
-	for _, o := range []router.Outcome{
-		router.Success, router.NoInstances, router.AttemptsUsedUp, router.Overloaded,
-		router.Application, router.Cancelled, router.Failed,
-	} {
+	for _, s := range router.Steps() {
+		m.choices.WithLabelValues(string(s))
+	}
+	for _, o := range router.Outcomes() {
 		m.requests.WithLabelValues(string(o))
 		m.migrated.WithLabelValues(string(o))
 	}
@@ -100,5 +105,7 @@ func (m *Router) Collect(metrics chan<- prometheus.Metric) {
 }
 
 func (m *Router) counted() []prometheus.Collector {
-	return []prometheus.Collector{m.attempts, m.migrations, m.breaks, m.refusals, m.requests, m.migrated, m.gap}
+	return []prometheus.Collector{
+		m.attempts, m.migrations, m.trials, m.stale, m.choices, m.breaks, m.refusals, m.requests, m.migrated, m.gap,
+	}
 }

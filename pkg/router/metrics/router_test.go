@@ -32,10 +32,12 @@ func TestFailover(t *testing.T) {
 		r, m := start(t, client, instance(1, "full"), instance(2, "dead"), instance(3, "broken"), instance(4, "leaves"), instance(5, "sound"))
 		synctest.Wait()
 		check(t, m, map[string]float64{"instances_source": 5, "instances_avail": 5})
-		if err := ask(t.Context(), r); err != nil {
+		var recorder router.Recorder
+		if err := ask(router.WithTrace(t.Context(), recorder.Trace()), r); err != nil {
 			t.Fatal(err)
 		}
 		want := map[string]float64{
+			"choices_total avail":             5,
 			"attempts_total":                  4, // not that which was refused
 			"migrations_total":                3,
 			"refusals_total overloaded":       1,
@@ -50,11 +52,16 @@ func TestFailover(t *testing.T) {
 			"instances_down":                  2,
 		}
 		check(t, m, want)
+		// The receipt counts the same.
+		receipt := recorder.Receipt()
+		if len(receipt.Attempts) != 4 || len(receipt.Refusals) != 1 || receipt.Migrations() != 3 || len(receipt.GapsMS) != 2 {
+			t.Errorf("receipt: %+v", receipt)
+		}
 
 		time.Sleep(router.DefaultCooldown)
 		synctest.Wait()
 		delete(want, "instances_down")
-		want["instances_avail"] = 5
+		want["instances_avail"], want["instances_half_open"] = 5, 2
 		check(t, m, want)
 	})
 }
@@ -68,12 +75,12 @@ func TestOutcomes(t *testing.T) {
 		want   map[string]float64
 	}{
 		"application": {t.Context(), servers{"a": {1, broken(stream.Application)}}, map[string]float64{
-			"attempts_total": 1, "breaks_total application": 1, "requests_total application": 1,
+			"choices_total avail": 1, "attempts_total": 1, "breaks_total application": 1, "requests_total application": 1,
 			"instances_source": 2, "instances_avail": 2,
 		}},
 		// The second fails, too, and no third is there.
 		"no instances": {t.Context(), servers{"a": {1, broken(stream.Reset)}, "b": {1, broken(stream.Stalled)}}, map[string]float64{
-			"attempts_total": 2, "migrations_total": 1, "breaks_total reset": 1, "breaks_total stalled": 1,
+			"choices_total avail": 2, "attempts_total": 2, "migrations_total": 1, "breaks_total reset": 1, "breaks_total stalled": 1,
 			"requests_total no_instances": 1, "migrated_requests_total no_instances": 1,
 			"instances_source": 2, "instances_down": 2,
 		}},
@@ -92,6 +99,58 @@ func TestOutcomes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An instance that refuses is seen to back off, one that is back to be tried,
+// and all that discovery loses at once to be a last resort.
+func TestSparing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lists := make(chan []discovery.Instance, 2)
+		lists <- []discovery.Instance{instance(1, "full"), instance(2, "broken")}
+		source := func(ctx context.Context) iter.Seq2[discovery.Instances, error] {
+			return func(yield func(discovery.Instances, error) bool) {
+				for ctx.Err() == nil {
+					select {
+					case list := <-lists:
+						yield(discovery.Instances{List: list}, nil)
+					case <-ctx.Done():
+					}
+				}
+			}
+		}
+		m := metrics.New(endpoint)
+		client := servers{"full": {0, broken(stream.Overloaded)}, "broken": {1, broken(stream.Failed)}}
+		r := router.New(router.Config{Endpoint: endpoint, Source: source, Client: client, Picker: inOrder{}, Trace: m.Trace, Cooldown: time.Second})
+		t.Cleanup(r.Close)
+		m.Watch(r)
+		if ask(t.Context(), r) == nil {
+			t.Error("the request succeeded")
+		}
+		want := func(want map[string]float64) {
+			t.Helper()
+			synctest.Wait()
+			got := gathered(t, m)
+			for key, n := range want {
+				if got[key] != n {
+					t.Errorf("%s is %v, want %v", key, got[key], n)
+				}
+			}
+		}
+		// A second has passed before the break, so that full no longer backs off.
+		want(map[string]float64{"instances_down": 1, "choices_total avail": 2, "refusals_total overloaded": 1})
+		if ask(t.Context(), r) == nil {
+			t.Error("the request succeeded")
+		}
+		want(map[string]float64{"instances_backing_off": 1, "trials_total": 0})
+		time.Sleep(2 * time.Second)
+		want(map[string]float64{"instances_backing_off": 0, "instances_half_open": 1})
+		if ask(t.Context(), r) == nil {
+			t.Error("the request succeeded")
+		}
+		want(map[string]float64{"trials_total": 1})
+		lists <- nil
+		want(map[string]float64{"instances_source": 0, "instances_lost": 2})
+	})
 }
 
 // Without a router there are no tiers to show; with one, also that they are stale.

@@ -55,7 +55,7 @@ func start(t *testing.T, client router.Client, list ...discovery.Instance) (*rou
 	m := metrics.New(endpoint)
 	r := router.New(router.Config{
 		Endpoint: endpoint, Source: discovery.Static(list...), Client: client,
-		Picker: inOrder{}, Resume: true, Trace: m.Trace,
+		Picker: inOrder{}, Trace: m.Trace,
 	})
 	t.Cleanup(r.Close)
 	m.Watch(r)

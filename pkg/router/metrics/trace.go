@@ -15,40 +15,52 @@ func (m *Router) Trace() *router.Trace {
 	q := &request{m: m}
 	return &router.Trace{
 		Chosen:  q.chosen,
+		Stale:   func(router.StaleEvent) { m.stale.Inc() },
 		Item:    q.item,
-		Refused: m.refused,
+		Refused: q.refused,
 		Break:   q.broke,
 		Done:    q.done,
 	}
 }
 
-func (m *Router) refused(e router.BreakEvent) { m.refusals.WithLabelValues(string(e.Kind())).Inc() }
-
 // request is one request on its way. It belongs to the goroutine that makes it.
+// What it counts is what [router.Receipt] defines.
 type request struct {
 	m        *Router
-	attempt  int           // the latest that had an instance
-	migrated bool          // it is not the first
+	pending  bool          // an instance, which may yet refuse
+	attempts int           // those that were not refused
 	items    bool          // there were some
 	last     time.Duration // when the newest came
 	broken   bool          // since then
 }
 
-// chosen counts an attempt when it has found an instance; where it goes after a
-// refusal is the same attempt.
 func (q *request) chosen(e router.ChosenEvent) {
-	if e.Attempt == q.attempt {
+	q.m.choices.WithLabelValues(string(e.Step)).Inc()
+	if e.Trial {
+		q.m.trials.Inc()
+	}
+	q.pending = true
+}
+
+// taken counts an attempt when it is clear that it was not refused.
+func (q *request) taken() {
+	if !q.pending {
 		return
 	}
+	q.pending = false
 	q.m.attempts.Inc()
-	if q.attempt > 0 {
+	if q.attempts++; q.attempts > 1 {
 		q.m.migrations.Inc()
-		q.migrated = true
 	}
-	q.attempt = e.Attempt
+}
+
+func (q *request) refused(e router.BreakEvent) {
+	q.pending = false
+	q.m.refusals.WithLabelValues(string(e.Kind())).Inc()
 }
 
 func (q *request) item(router.Item) {
+	q.taken()
 	now := time.Since(q.m.began)
 	if q.broken && q.items {
 		q.m.gap.Observe((now - q.last).Seconds())
@@ -57,14 +69,16 @@ func (q *request) item(router.Item) {
 }
 
 func (q *request) broke(e router.BreakEvent) {
+	q.taken()
 	q.m.breaks.WithLabelValues(string(e.Kind())).Inc()
 	q.broken = true
 }
 
 func (q *request) done(e router.DoneEvent) {
+	q.taken()
 	outcome := string(router.OutcomeOf(e.Err))
 	q.m.requests.WithLabelValues(outcome).Inc()
-	if q.migrated {
+	if q.attempts > 1 {
 		q.m.migrated.WithLabelValues(outcome).Inc()
 	}
 }

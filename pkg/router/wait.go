@@ -1,0 +1,146 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// wait is the time that a request spends on waiting for an instance.
+type wait struct {
+	limit time.Duration // 0 while there is none
+	end   time.Time     // of limit
+	next  time.Time     // when to look again
+	t     *time.Timer
+}
+
+// within bounds the wait, from the first call on.
+func (w *wait) within(limit time.Duration) {
+	if w.limit == 0 {
+		w.limit, w.end = limit, time.Now().Add(limit)
+	}
+	w.until(w.end)
+}
+
+// over reports whether the bound has passed. Who looks for an instance once more
+// before asking finds one that came in the last moment.
+func (w *wait) over() bool { return w.limit > 0 && !time.Now().Before(w.end) }
+
+// until has timer fire at a time, unless it does so earlier. Zero is never.
+func (w *wait) until(at time.Time) {
+	if !at.IsZero() && (w.next.IsZero() || at.Before(w.next)) {
+		w.next = at
+	}
+}
+
+// timer returns what fires when it is time to look again, and forgets when that
+// is.
+func (w *wait) timer() <-chan time.Time {
+	if w.next.IsZero() {
+		return nil
+	}
+	left := time.Until(w.next)
+	w.next = time.Time{}
+	if w.t == nil {
+		w.t = time.NewTimer(left)
+	} else {
+		w.t.Reset(left)
+	}
+	return w.t.C
+}
+
+func (w *wait) stop() {
+	if w.t != nil {
+		w.t.Stop()
+	}
+}
+
+// awaitSource waits until the source lists an instance for the first attempt. If
+// the source has never been read, its first error ends the wait.
+func (c *call) awaitSource(ctx context.Context) error {
+	var w wait
+	defer w.stop()
+	for {
+		if c.r.ctx.Err() != nil {
+			return ErrClosed
+		}
+		t := c.r.tiers.load()
+		switch {
+		case !t.unasked && len(t.Source) > 0 && (c.req.Instance == "" || len(t.meant(c.req.Instance)) > 0):
+			return nil
+		case !t.listed && t.Stale != nil:
+			return fmt.Errorf("reading the instances of endpoint %v: %w", c.r.cfg.Endpoint, t.Stale)
+		case w.over() || t.listed && !t.unasked && c.r.cfg.Wait <= 0:
+			if len(t.Lost) > 0 && (c.req.Instance == "" || len(t.meantLost(c.req.Instance)) > 0) {
+				return nil
+			}
+			return c.nobodyListed(t)
+		case c.r.cfg.Wait > 0:
+			if w.limit == 0 {
+				c.r.log.Info("waiting for an instance", "request", c.req.ID, "endpoint", c.r.cfg.Endpoint, "for", c.r.cfg.Wait)
+			}
+			w.within(c.r.cfg.Wait)
+		}
+		select {
+		case <-t.replaced:
+		case <-w.timer():
+		case <-ctx.Done():
+			return c.contextError(ctx)
+		case <-c.r.ctx.Done():
+		}
+	}
+}
+
+// mayWait reports whether the request waits for an instance to return or to
+// join. Who has refused it is not asked again, so it does not wait for those
+// alone.
+func (c *call) mayWait(t *Tiers) bool {
+	if c.r.cfg.WaitRestore <= 0 || c.isRefusedEnough() {
+		return false
+	}
+	if c.overloads == 0 {
+		return true
+	}
+	for id := range t.Down {
+		if t.byID(id) != nil {
+			return true
+		}
+	}
+	for id, o := range c.tried {
+		if p := t.byID(id.id); !o.refused && p != nil && p.identity() == id {
+			return true
+		}
+	}
+	return false
+}
+
+// soonest returns when the first of those that broke the request without a
+// report may be asked again, zero if there is none. The others are down, and
+// when they return the tiers tell.
+func (c *call) soonest(t *Tiers) (at time.Time) {
+	now := time.Now()
+	for id, o := range c.tried {
+		if o.refused || !o.again.After(now) || t.byID(id.id) == nil {
+			continue
+		}
+		if at.IsZero() || o.again.Before(at) {
+			at = o.again
+		}
+	}
+	return at
+}
+
+// nobodyListed says that t's source lacks whom the request asks for.
+func (c *call) nobodyListed(t *Tiers) error {
+	err := c.noInstances(t, c.r.cfg.Wait)
+	if !t.listed {
+		err.Stale = errors.New("no answer yet")
+	}
+	if err.Wanted = c.req.Instance; err.Wanted != "" {
+		for _, p := range t.Source {
+			err.Known = append(err.Known, label(p.Instance))
+		}
+	}
+	return err
+}
