@@ -100,8 +100,14 @@ func (c *Client) Stream(ctx context.Context, addr string, req Request) iter.Seq2
 				}
 				continue
 			}
-			if errors.Is(err, Draining) {
+			switch {
+			case errors.Is(err, Draining):
 				c.saidDraining(addr)
+			case errors.Is(err, Application) && isOver(ctx):
+				// The server, which knows the deadline too, was the quicker to
+				// see it pass.
+				<-ctx.Done()
+				err = ended(ctx, "request %s to %s", req.ID, addr)
 			}
 			if err != nil && !errors.Is(err, errLeft) {
 				yield(Annotated{}, err)
@@ -109,6 +115,12 @@ func (c *Client) Stream(ctx context.Context, addr string, req Request) iter.Seq2
 			return
 		}
 	}
+}
+
+// isOver reports whether ctx's deadline has passed; ctx then ends at once.
+func isOver(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && !time.Now().Before(deadline)
 }
 
 // open registers a stream on a connection and sends its request.

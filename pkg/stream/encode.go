@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -166,7 +167,8 @@ func appendRequest(dst []byte, stream int64, r Request) []byte {
 		dst = strconv.AppendInt(append(dst, `,"attempt":`...), int64(r.Attempt), 10)
 	}
 	if r.Timeout > 0 {
-		ms := max(r.Timeout.Milliseconds(), 1) // 0 would be no bound
+		// Rounded up: who asks is the first to know that the time is over.
+		ms := (r.Timeout + time.Millisecond - 1).Milliseconds()
 		dst = strconv.AppendInt(append(dst, `,"timeout_ms":`...), ms, 10)
 	}
 	if len(r.Headers) > 0 {
