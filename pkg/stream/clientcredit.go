@@ -13,9 +13,9 @@ const (
 	// double: within two round trips of a link of 100 ms. Where that takes
 	// longer, the window is not what holds the stream up.
 	growWithin = 200 * time.Millisecond
-	// fastEnough is how many bytes a second are enough, a gigabit: where a window
-	// gives as many, a wider one would only hold more.
-	fastEnough = 128 << 20
+	// fastEnough is how many bytes a second are enough for one stream, half a
+	// gigabit: where a window gives as many, a wider one would only hold more.
+	fastEnough = 64 << 20
 )
 
 // A window is how far a server may be ahead of the stream's caller, who makes
@@ -59,9 +59,9 @@ func (st *clientStream) grant(n int) {
 
 // tooNarrow reports whether the window may be what holds the stream up, if a
 // whole one was taken in the time that took. It is not where the caller is slower
-// than what comes, so that much of the window waits for it.
+// than what comes, so that a quarter of the window waits for it.
 func (w *window) tooNarrow(took time.Duration) bool {
-	return took < growWithin && took > time.Duration(w.size)*time.Second/fastEnough && w.longest <= w.size/2
+	return took < growWithin && took > time.Duration(w.size)*time.Second/fastEnough && w.longest <= w.size/4
 }
 
 // mayCome returns how many bytes of lines the server may still send.

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -117,8 +118,10 @@ func text(s string) stream.Request { return stream.Request{Data: stream.String(s
 // collect returns the characters that an echo server sent, and how it ended.
 func collect(tb testing.TB, c *stream.Client, addr string, req stream.Request) (string, error) {
 	tb.Helper()
+	ctx, cancel := context.WithTimeoutCause(tb.Context(), patience, fmt.Errorf("waited %v for the rest of an answer", patience))
+	defer cancel()
 	var b strings.Builder
-	for a, err := range c.Stream(tb.Context(), addr, req) {
+	for a, err := range c.Stream(ctx, addr, req) {
 		if err != nil {
 			return b.String(), err
 		}
