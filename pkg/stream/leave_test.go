@@ -83,7 +83,7 @@ func TestLeavingEarly(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			leave(c.Stream(ctx, "", text("x")), cancel)
-			if err := <-told; err == nil || err.Error() != "client has cancelled the request" {
+			if err := await(t, told, "the end of the handler"); err == nil || err.Error() != "client has cancelled the request" {
 				t.Errorf("the handler was told %v", err)
 			}
 			if n := dials.Load(); n != 1 {
