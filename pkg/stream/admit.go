@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -24,7 +25,7 @@ var errNotReading error = &refusal{ErrDraining, "client is not reading"}
 // [Request.To] is another one with [Misdirected]; without names, as at first, it
 // pays To no heed. It may be called at any time.
 func (s *Server) SetNames(names ...string) {
-	names = append([]string(nil), names...)
+	names = slices.Clone(names)
 	s.names.Store(&names)
 }
 
@@ -37,10 +38,8 @@ func (s *Server) misdirected(to string) error {
 	if to == "" || names == nil || len(*names) == 0 {
 		return nil
 	}
-	for _, name := range *names {
-		if name == to {
-			return nil
-		}
+	if slices.Contains(*names, to) {
+		return nil
 	}
 	told := *names
 	more := ""
@@ -88,11 +87,11 @@ func (s *Server) askAdmit(req Request) (err error) {
 	if s.Admit == nil {
 		return nil
 	}
-	err = errPanicked
 	returned := false
 	defer func() {
 		if v := recover(); !returned {
 			s.survived("Admit", req, v)
+			err = errPanicked
 		}
 	}()
 	err = s.Admit(req)

@@ -45,7 +45,7 @@ func TestClientGone(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 3 {
-				if err := <-ended; !errors.Is(err, context.Canceled) || err.Error() != "client has closed the connection" {
+				if err := await(t, ended, "the end of a handler"); !errors.Is(err, context.Canceled) || err.Error() != "client has closed the connection" {
 					t.Errorf("a handler was told %v", err)
 				}
 			}
@@ -69,7 +69,7 @@ func TestClientGoneBehindItsQueue(t *testing.T) {
 		synctest.Wait()
 		begin := time.Now()
 		p.Close()
-		if err := <-ended; err == nil || err.Error() != "client has closed the connection" {
+		if err := await(t, ended, "the end of a handler"); err == nil || err.Error() != "client has closed the connection" {
 			t.Errorf("the handler was told %v", err)
 		}
 		if took := time.Since(begin); took != 5*time.Second {

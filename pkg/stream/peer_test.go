@@ -53,7 +53,7 @@ func (p *peer) say(lines ...string) {
 // line returns the next line, or how the connection ended, or that neither came.
 func (p *peer) line() string {
 	wait := time.Hour // in fake time, far beyond all bounds
-	if _, real := p.Conn.(*net.TCPConn); real {
+	if _, ok := p.Conn.(*net.TCPConn); ok {
 		wait = patience
 	}
 	_ = p.SetReadDeadline(time.Now().Add(wait)) // fails if it is closed, which the next line says

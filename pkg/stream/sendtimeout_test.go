@@ -42,7 +42,9 @@ func TestSendBlockedOnCredit(t *testing.T) {
 			got := 0
 			var last string
 			for last = p.line(); !strings.Contains(last, "draining"); last = p.line() {
-				got += len(last) + 1
+				if got += len(last) + 1; got > 2*credit {
+					t.Fatalf("%d bytes came on a credit of %d", got, credit)
+				}
 			}
 			if last != `{"stream":1,"event":"draining","comment":["client is not reading"]}` || got < credit {
 				t.Errorf("%d bytes came, and then %s", got, last)
@@ -50,7 +52,7 @@ func TestSendBlockedOnCredit(t *testing.T) {
 			if took := time.Since(begin); took != tt.want {
 				t.Errorf("handed back after %v, want %v", took, tt.want)
 			}
-			if err := <-ended; !errors.Is(err, stream.ErrDraining) || err.Error() != "client is not reading" {
+			if err := await(t, ended, "the end of a handler"); !errors.Is(err, stream.ErrDraining) || err.Error() != "client is not reading" {
 				t.Errorf("the handler was told %v", err)
 			}
 			synctest.Wait()
@@ -73,13 +75,15 @@ func TestSlowReaderKeepsItsStream(t *testing.T) {
 				_, err = io.WriteString(p, `{"stream":1,"event":"credit","id":"2000"}`+"\n")
 			}
 		}()
+		got := 0
 		for begin := time.Now(); time.Since(begin) < time.Hour; {
-			if line := p.line(); strings.Contains(line, "draining") {
-				t.Fatalf("handed back after %v", time.Since(begin))
+			line := p.line()
+			if got += len(line); strings.Contains(line, "draining") || got > 3*credit {
+				t.Fatalf("after %v and %d bytes the server says %.100s", time.Since(begin), got, line)
 			}
 		}
 		p.Close()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
+		if err := await(t, ended, "the end of a handler"); !errors.Is(err, context.Canceled) {
 			t.Errorf("the handler was told %v, which is not that the client has gone", err)
 		}
 		time.Sleep(time.Minute) // the one who grants credit notices, too

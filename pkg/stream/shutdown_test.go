@@ -153,7 +153,7 @@ func TestCloseCutsOff(t *testing.T) {
 	if kind := kindOf(err); kind != stream.Truncated && kind != stream.Reset {
 		t.Errorf("%v, want truncated or reset", err)
 	}
-	if err := <-told; !errors.Is(err, stream.ErrClosed) {
+	if err := await(t, told, "the end of the handler"); !errors.Is(err, stream.ErrClosed) {
 		t.Errorf("the handler was told %v, want ErrClosed", err)
 	}
 	if n := s.Streams(); n != 0 {

@@ -187,8 +187,6 @@ func exchanges() []exchange {
 }
 
 // wire1Long is an item's text that recordings abbreviate.
-//
-//nolint:gochecknoglobals // as constant as a string that is made can be
 var wire1Long = strings.Repeat("x", 30_000)
 
 const wire1Short = "{30000 x}"
