@@ -30,10 +30,10 @@ type Client struct {
 	// [Unreachable]. 0 means [DefaultDialTimeout].
 	DialTimeout time.Duration
 	// StartTimeout bounds how long a request waits for its start line once its
-	// last byte was sent, then the server is [Unresponsive]. While items of
-	// other streams or of a long line come on the connection, which the start
-	// may be behind, it waits on, but no longer than StallTimeout. 0 means
-	// [DefaultStartTimeout].
+	// last byte was sent, then the server is [Unresponsive]. While lines of other
+	// streams come, which the start may be behind, it waits on, but no longer than
+	// StallTimeout, or while a long line is coming in until 16 MiB have come. 0
+	// means [DefaultStartTimeout].
 	StartTimeout time.Duration
 	// StallTimeout bounds how long a connection with running streams may stay
 	// without a byte, then they have [Stalled]. 0 means [DefaultStallTimeout].

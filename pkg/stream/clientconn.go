@@ -125,6 +125,7 @@ func (c *clientConn) open(req *outgoing, reused bool) (*clientStream, error) {
 	c.lastID++
 	st := newClientStream(c, c.lastID, req)
 	st.reused, st.maybeStale = reused, reused && !c.life.lastByte.IsZero()
+	st.before = c.life.bytes
 	c.streams[st.number] = st
 	c.alone = req.alone()
 	if len(c.streams) == 1 {

@@ -9,10 +9,10 @@ const (
 	// maxWindow is how many bytes of lines a server may be ahead of a caller who
 	// keeps up: enough for 40 MB/s on a link of 100 ms.
 	maxWindow = 4 << 20
-	// growWithin is how quickly a caller has to take a whole window for it to
-	// double: within two round trips of a link of 100 ms. Where that takes
-	// longer, the window is not what holds the stream up.
-	growWithin = 200 * time.Millisecond
+	// growWithin is how quickly a whole window has to be taken for it to double:
+	// within the round trip of any link that is in use. Where that takes longer,
+	// the window is not what holds the stream up.
+	growWithin = 2 * time.Second
 	// fastEnough is how many bytes a second are enough for one stream, half a
 	// gigabit: where a window gives as many, a wider one would only hold more.
 	fastEnough = 64 << 20
@@ -21,11 +21,11 @@ const (
 // A window is how far a server may be ahead of the stream's caller, who makes
 // this end hold as much by not reading. It belongs to the caller's goroutine.
 type window struct {
-	size    int
-	taken   int // bytes of lines that were read and for which no credit went out
-	round   int // bytes of lines for which credit went out since began
-	began   time.Time
-	longest int // the most bytes of lines that were there at once since began
+	size   int
+	taken  int // bytes of lines that were read and for which no credit went out
+	round  int // bytes of lines for which credit went out since began
+	began  time.Time
+	waited time.Duration // for lines, since began
 }
 
 // MaxHeld is how many bytes a [Client] holds at most for a caller who was quick
@@ -38,7 +38,6 @@ const MaxHeld = maxWindow + 2*MaxLine
 // of the window, and more where the window is too narrow.
 func (st *clientStream) grant(n int) {
 	st.taken += n
-	st.longest = max(st.longest, n)
 	if st.taken < st.size/4 {
 		return
 	}
@@ -49,7 +48,7 @@ func (st *clientStream) grant(n int) {
 			n += st.size
 			st.size *= 2
 		}
-		st.round, st.longest, st.began = 0, 0, now
+		st.round, st.waited, st.began = 0, 0, now
 	}
 	st.mu.Lock()
 	st.held -= n
@@ -58,10 +57,10 @@ func (st *clientStream) grant(n int) {
 }
 
 // tooNarrow reports whether the window may be what holds the stream up, if a
-// whole one was taken in the time that took. It is not where the caller is slower
-// than what comes, so that a quarter of the window waits for it.
+// whole one was taken in the time that took: the caller was the quicker, and
+// waited for lines for most of that time.
 func (w *window) tooNarrow(took time.Duration) bool {
-	return took < growWithin && took > time.Duration(w.size)*time.Second/fastEnough && w.longest <= w.size/4
+	return w.waited > took/2 && took < growWithin && took > time.Duration(w.size)*time.Second/fastEnough
 }
 
 // mayCome returns how many bytes of lines the server may still send.

@@ -81,26 +81,34 @@ func farServer(n, burst int, roundTrip time.Duration, left chan<- int) func(*pee
 // On a long link the window widens until it does not hold the stream up: 64 MiB
 // take the time of a few windows, not of 256.
 func TestWindowFillsLongLink(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const roundTrip = 100 * time.Millisecond
-		left := make(chan int, 1)
-		c := newClient(t, &stream.Client{Dial: scripted(t, farServer(4096, 2, roundTrip, left))})
-		begin := time.Now()
-		n := 0
-		for _, err := range c.Stream(t.Context(), "", text("x")) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			n++
-		}
-		// A window is 4 MiB after four of 0.25, 0.5, 1 and 2; then 15 are left.
-		if took := time.Since(begin); n != 4096 || took > 40*roundTrip {
-			t.Errorf("%d items in %v, want 4096 in %v", n, took, 40*roundTrip)
-		}
-		if n := <-left; n > 4<<20 {
-			t.Errorf("the server may send %d bytes in the end", n)
-		}
-	})
+	for _, tt := range []struct {
+		roundTrip time.Duration
+		burst     int // lines at once
+	}{
+		{100 * time.Millisecond, 2}, {100 * time.Millisecond, 64}, {300 * time.Millisecond, 2}, {20 * time.Millisecond, 1000},
+	} {
+		t.Run(fmt.Sprintf("%v, %d", tt.roundTrip, tt.burst), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				left := make(chan int, 1)
+				c := newClient(t, &stream.Client{Dial: scripted(t, farServer(4096, tt.burst, tt.roundTrip, left))})
+				begin := time.Now()
+				n := 0
+				for _, err := range c.Stream(t.Context(), "", text("x")) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					n++
+				}
+				// A window is 4 MiB after four of 0.25, 0.5, 1 and 2; then 15 are left.
+				if took := time.Since(begin); n != 4096 || took > 40*tt.roundTrip {
+					t.Errorf("%d items in %v, want 4096 in %v", n, took, 40*tt.roundTrip)
+				}
+				if n := <-left; n > 4<<20+16<<10 { // a line may overrun what there is
+					t.Errorf("the server may send %d bytes in the end", n)
+				}
+			})
+		})
+	}
 }
 
 // A caller who is slower than the link leaves the window as it is, however long

@@ -34,6 +34,7 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		now, ends := time.Now(), bytes.IndexByte(p[:n], '\n') >= 0
 		c.mu.Lock()
 		c.life.lastByte = now
+		c.life.bytes += int64(n)
 		if !ends {
 			c.life.lastPart = now
 		}

@@ -20,10 +20,15 @@ const (
 	// lateTimer is by how much a timer is late at least where the process could
 	// not run when it was due.
 	lateTimer = time.Millisecond
+	// maxBefore is how many bytes may come between a request and its start while
+	// long lines keep coming: more than a server and the sockets between hold of
+	// what was there before the request (TCP's buffers grow to 6 MiB and 4 MiB).
+	maxBefore = 16 << 20
 )
 
 // life is what a connection shows of the other end. The connection's mu guards it.
 type life struct {
+	bytes    int64     // that have come
 	lastByte time.Time // when the newest byte came; zero if none did
 	lastPart time.Time // when the newest bytes came that ended no line
 	// work is when the newest lines of an answer came, and ofStream whose they
@@ -87,6 +92,7 @@ type patience struct {
 	expired    bool      // it has, and lines that were there by then are being read
 	looked     bool      // the second look was had
 	maybeStale bool      // the connection was kept, and has given no byte since the request
+	before     int64     // bytes that had come on the connection when the request was made
 	unsent     int       // bytes of a long request that were last seen on their way
 	itemAt     time.Time // when the newest item came, or the start
 }
@@ -121,6 +127,8 @@ func (st *clientStream) waitForItem() {
 // wait waits until take has something. Lines that are there come before a timer
 // that has run out.
 func (st *clientStream) wait(ctx context.Context) error {
+	began := time.Now()
+	defer func() { st.waited += time.Since(began) }()
 	select {
 	case <-st.wake:
 		return nil
@@ -190,6 +198,7 @@ func (st *clientStream) left(now time.Time) (time.Duration, error) {
 	conn := st.conn
 	conn.mu.Lock()
 	lastByte, besides := conn.life.lastByte, conn.life.besides(st.number)
+	behindLongLine := now.Sub(conn.life.lastPart) < bound && conn.life.bytes-st.before < maxBefore
 	conn.mu.Unlock()
 	if st.maybeStale = st.maybeStale && lastByte.Before(sent); st.maybeStale && all {
 		if left := min(bound, staleAfter) - now.Sub(sent); left > 0 {
@@ -199,7 +208,7 @@ func (st *clientStream) left(now time.Time) (time.Duration, error) {
 	}
 	short := bound < DefaultStartTimeout
 	left := bound - now.Sub(latest(sent, besides))
-	if most := max(bound, cmpOr(client.StallTimeout, DefaultStallTimeout)) - now.Sub(sent); most < left {
+	if most := max(bound, cmpOr(client.StallTimeout, DefaultStallTimeout)) - now.Sub(sent); most < left && !behindLongLine {
 		left, short = most, short || client.StallTimeout > 0 && client.StallTimeout < DefaultStallTimeout
 	}
 	err := &Break{Kind: Unresponsive, Reason: fmt.Sprintf("no start within %v", bound), NoShare: short}

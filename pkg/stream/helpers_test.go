@@ -163,16 +163,3 @@ func pipePeer(tb testing.TB, s *stream.Server) *peer {
 	}
 	return newPeer(tb, conn)
 }
-
-// await returns what comes on a channel, and fails the test, saying what it is
-// that does not come, if it does not: in fake time at once.
-func await[T any](tb testing.TB, c <-chan T, what string) T {
-	tb.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(patience):
-		tb.Fatalf("%s: not within %v", what, patience)
-		panic("not reached")
-	}
-}

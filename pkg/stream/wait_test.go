@@ -121,7 +121,7 @@ func beside(t *testing.T, second func(p *peer)) (took time.Duration, err error) 
 func TestSmallRequestBesideLongItem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		if took, err := beside(t, func(p *peer) {
-			p.slowly(longItem(1))
+			p.slowly(longItem(1) + longItem(1) + longItem(1)) // what the sockets held
 			p.say(`{"stream":2,"event":"start","id":"0"}`, `{"stream":2,"event":"end","id":"0"}`)
 			time.Sleep(time.Minute)
 		}); err != nil {
@@ -132,16 +132,26 @@ func TestSmallRequestBesideLongItem(t *testing.T) {
 
 // A start that never comes is not waited for without end, whatever else comes.
 func TestNoStartBesideOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		took, err := beside(t, func(p *peer) {
-			for range 10 {
-				p.slowly(longItem(1))
-			}
+	for name, tt := range map[string]struct {
+		item string
+		want time.Duration
+	}{
+		"short items": {`{"stream":1,"data":"x"}` + "\n", stream.DefaultStallTimeout},
+		"long items":  {longItem(1), 168 * time.Second}, // in which 16 MiB come
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				took, err := beside(t, func(p *peer) {
+					for range 400 {
+						p.slowly(tt.item)
+					}
+				})
+				if kindOf(err) != stream.Unresponsive || (took-tt.want).Abs() > 5*time.Second {
+					t.Errorf("%v after %v, want unresponsive after %v", err, took, tt.want)
+				}
+			})
 		})
-		if kindOf(err) != stream.Unresponsive || took != stream.DefaultStallTimeout {
-			t.Errorf("%v after %v, want unresponsive after %v", err, took, stream.DefaultStallTimeout)
-		}
-	})
+	}
 }
 
 // What a client's own bounds break concerns nobody else.
