@@ -31,13 +31,9 @@ func (c *clientConn) read() error {
 func (c *clientConn) Read(p []byte) (int, error) {
 	n, err := c.conn.Read(p)
 	if n > 0 {
-		now, ends := time.Now(), bytes.IndexByte(p[:n], '\n') >= 0
+		now, last := time.Now(), bytes.LastIndexByte(p[:n], '\n')
 		c.mu.Lock()
-		c.life.lastByte = now
-		c.life.bytes += int64(n)
-		if !ends {
-			c.life.lastPart = now
-		}
+		c.life.came(n, n-1-last, now)
 		c.mu.Unlock()
 	}
 	return n, err

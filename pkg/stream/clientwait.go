@@ -24,6 +24,9 @@ const (
 	// long lines keep coming: more than a server and the sockets between hold of
 	// what was there before the request (TCP's buffers grow to 6 MiB and 4 MiB).
 	maxBefore = 16 << 20
+	// slowest is how many bytes a second that takes, as a modem does: at less,
+	// nobody sends long lines.
+	slowest = 4 << 10
 )
 
 // life is what a connection shows of the other end. The connection's mu guards it.
@@ -31,10 +34,25 @@ type life struct {
 	bytes    int64     // that have come
 	lastByte time.Time // when the newest byte came; zero if none did
 	lastPart time.Time // when the newest bytes came that ended no line
+	part     int       // bytes of the line that is coming in
+	lastLong time.Time // when bytes of a long line last came
 	// work is when the newest lines of an answer came, and ofStream whose they
 	// were; otherWork is when the newest of another stream's came.
 	work, otherWork time.Time
 	ofStream        int64
+}
+
+// came notes that n bytes have come, of which the newest part end no line.
+func (l *life) came(n, part int, now time.Time) {
+	l.bytes += int64(n)
+	l.lastByte = now
+	if part == n {
+		l.lastPart = now
+		part += l.part
+	}
+	if l.part = part; part >= longPiece {
+		l.lastLong = now
+	}
 }
 
 // linesFor notes that lines have come for a stream.
@@ -198,7 +216,7 @@ func (st *clientStream) left(now time.Time) (time.Duration, error) {
 	conn := st.conn
 	conn.mu.Lock()
 	lastByte, besides := conn.life.lastByte, conn.life.besides(st.number)
-	behindLongLine := now.Sub(conn.life.lastPart) < bound && conn.life.bytes-st.before < maxBefore
+	lastLong, came := conn.life.lastLong, conn.life.bytes-st.before
 	conn.mu.Unlock()
 	if st.maybeStale = st.maybeStale && lastByte.Before(sent); st.maybeStale && all {
 		if left := min(bound, staleAfter) - now.Sub(sent); left > 0 {
@@ -206,6 +224,7 @@ func (st *clientStream) left(now time.Time) (time.Duration, error) {
 		}
 		return 0, errStale
 	}
+	behindLongLine := now.Sub(lastLong) < bound && came < maxBefore && came >= int64(now.Sub(sent).Seconds()*slowest)
 	short := bound < DefaultStartTimeout
 	left := bound - now.Sub(latest(sent, besides))
 	if most := max(bound, cmpOr(client.StallTimeout, DefaultStallTimeout)) - now.Sub(sent); most < left && !behindLongLine {
