@@ -103,6 +103,19 @@ func TestOneThatBacksOffAtMost(t *testing.T) {
 	})
 }
 
+// Nobody waits for those alone that have refused, but for one that is down.
+func TestWaitRestoreWhenOverloaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := crowd(2)
+		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client, WaitRestore: time.Hour})
+		wantEnd(t, r, hello(), "all instances are overloaded (the first backoff ends in 1s)", 0)
+		r.ReportDown(1, stream.Failed)
+		client.by["server1"] = whole
+		sleep(2 * time.Second)
+		wantEnd(t, r, hello(), "", 3*time.Second)
+	})
+}
+
 // Where an answer has begun, who begins at the first item only is of no use, and
 // is not asked if its record says so.
 func TestCannotResume(t *testing.T) {
@@ -150,7 +163,11 @@ func TestCannotResume(t *testing.T) {
 // What breaks because this process stood still is retried, also where it broke,
 // is not reported, and costs no attempt; but not for ever.
 func TestPaused(t *testing.T) {
+	calls := 0
 	paused := func(context.Context, stream.Request, func(string) bool) error {
+		if calls++; calls > 100 {
+			return errBoom // enough is enough
+		}
 		return &stream.Break{Kind: stream.Stalled, Paused: true, NoReport: true, Reason: "as told"}
 	}
 	synctest.Test(t, func(t *testing.T) {

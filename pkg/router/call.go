@@ -212,15 +212,9 @@ func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err erro
 func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 	began := time.Now()
 	p.streams.Add(1)
-	defer p.streams.Add(-1)
 	c.peer, c.owed = p, true
 	p.asked(int64(began.Sub(c.r.tiers.began)))
-	defer func() {
-		if c.owed {
-			c.owed = false
-			p.forget()
-		}
-	}()
+	defer c.leave()
 	req := stream.Request{
 		ID: c.req.ID, To: p.to, Data: c.req.Data, From: c.from, Attempt: c.attempt,
 		Timeout: c.req.Timeout, Headers: c.req.Headers, MaxSize: p.MaxRequest, OnStart: c.started,
@@ -254,6 +248,15 @@ func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 	return item.Index - c.from, nil
 }
 
+// leave notes that the stream is over.
+func (c *call) leave() {
+	c.peer.streams.Add(-1)
+	if c.owed {
+		c.owed = false
+		c.peer.forget()
+	}
+}
+
 // started notes that the instance has taken the request.
 func (c *call) started() {
 	if c.owed {
@@ -267,7 +270,9 @@ func (c *call) started() {
 // served notes that the instance has answered as only one does that works.
 func (c *call) served(began time.Time) {
 	c.started()
-	c.r.tiers.serves(c.peer, began)
+	if c.peer.half.Load() != shut {
+		c.r.tiers.serves(c.peer, began)
+	}
 }
 
 // answers reports whether a stream ended in a way that shows that its server

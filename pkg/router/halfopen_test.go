@@ -70,6 +70,33 @@ func TestHalfOpenIsBetterThanNone(t *testing.T) {
 	})
 }
 
+// A trial that ends late does not end the next one.
+func TestTrialsAreToldApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := &servers{by: map[string]server{
+			"server1": func(ctx context.Context, req stream.Request, send func(string) bool) error {
+				req.OnStart()
+				return after(20*time.Second, breaking(stream.Unresumable, 0))(ctx, req, send)
+			},
+			"server2": whole,
+		}}
+		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
+		synctest.Wait()
+		var all sync.WaitGroup
+		for range 2 { // the second while the first still waits
+			r.ReportDown(1, stream.Failed)
+			sleep(DefaultCooldown)
+			all.Go(func() { _, _ = ask(t.Context(), r, hello()) }) // it ends at server2
+			synctest.Wait()
+		}
+		sleep(16 * time.Second)
+		if asked := askAll(t, r, client, 3); asked["server2"] != 3 {
+			t.Errorf("asked %v while the second trial goes on", asked)
+		}
+		all.Wait()
+	})
+}
+
 // What shows that an instance serves ends its trial. What shows nothing passes it
 // to the next request.
 func TestHowTrialsEnd(t *testing.T) {

@@ -316,9 +316,6 @@ func (t *tiers) completed(p *Peer) {
 // serves notes that p has answered a request that was sent at began. If it was
 // half-open then, it no longer is, and the reports that stood then are refuted.
 func (t *tiers) serves(p *Peer, began time.Time) {
-	if p.half.Load() == shut {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p.half.Load() == shut || p.halfSince.After(began) {
