@@ -80,7 +80,7 @@ func TestMisdirected(t *testing.T) {
 
 // A client's ping is answered at once, whatever else the server does, and is no
 // request: nobody is asked, and it takes no place.
-func TestPingFromClient(t *testing.T) {
+func TestServerAnswersPings(t *testing.T) {
 	const (
 		ping        = `{"event":"ping"}`
 		misdirected = `{"event":"misdirected","comment":["this is ` + embed + `"]}`

@@ -74,10 +74,10 @@ func (c *serverConn) lookAfter() {
 	}
 	if c.blocked > 0 {
 		for _, st := range c.streams {
-			if st.blocked.IsZero() || c.w.muted {
+			if st.blocked == 0 || c.w.muted {
 				continue
 			}
-			if due := st.blocked.Add(bound); !due.After(now) {
+			if due := time.Unix(0, st.blocked).Add(bound); !due.After(now) {
 				st.giveUp(errNotReading)
 			} else if due.Before(at) {
 				at = due

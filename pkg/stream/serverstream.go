@@ -18,16 +18,14 @@ type serverStream struct {
 	req    Request
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	// stop lets go of what a request with a Timeout needs; nil for others.
-	stop func()
 
 	// Guarded by c.w.mu.
-	next    int  // index of the next item
-	credit  int  // bytes of lines that the client is ready for
-	done    bool // the last line was added, or nobody wants it
-	late    bool // the request's time is over
+	next    int   // index of the next item
+	credit  int32 // bytes of lines that the client is ready for
+	done    bool  // the last line was added, or nobody wants it
+	late    bool  // the request's time is over
 	turn    waiter
-	blocked time.Time // since when a send waits; zero if none does
+	blocked int64 // since when a send waits, in ns since 1970; 0 if none does
 }
 
 // begin takes a request, or refuses it and returns nil. It came at that time.
@@ -105,9 +103,11 @@ func (st *serverStream) limit(deadline time.Time) {
 		st.late = true
 		st.turn.wake.Signal()
 	})
+	inner := st.cancel
 	st.ctx = ctx
-	st.stop = func() {
+	st.cancel = func(cause error) {
 		unhook()
+		inner(cause)
 		cancel()
 	}
 }
@@ -146,9 +146,6 @@ func (st *serverStream) finish(err error) {
 		w.writeNow() // with others, the writer takes their lines along
 	}
 	w.mu.Unlock()
-	if st.stop != nil {
-		st.stop()
-	}
 	st.cancel(nil)
 }
 
@@ -208,8 +205,8 @@ func (st *serverStream) send(a *Annotated) error {
 
 // block notes that a send has begun to wait. The caller holds w.mu.
 func (st *serverStream) block() {
-	if st.blocked.IsZero() {
-		st.blocked = time.Now()
+	if st.blocked == 0 {
+		st.blocked = time.Now().UnixNano()
 	}
 	st.c.blocked++
 }
@@ -222,8 +219,8 @@ func (st *serverStream) unblock() { st.c.blocked-- }
 func (st *serverStream) add(buf []byte) {
 	w := &st.c.w
 	n := len(buf) - len(w.buf)
-	st.credit -= n
-	st.blocked = time.Time{}
+	st.credit -= int32(n)
+	st.blocked = 0
 	w.turns.charge(&st.turn, n, w.full())
 	w.buf = buf
 	if st.turn.promised {
@@ -273,7 +270,7 @@ func (c *serverConn) grant(number int64, n int) {
 	defer c.w.mu.Unlock()
 	if st := c.streams[number]; st != nil {
 		// A sum beyond any use is the client's mistake; it must not wrap.
-		st.credit = min(st.credit+min(n, 1<<29), 1<<29)
+		st.credit = min(st.credit+int32(min(n, 1<<29)), 1<<29)
 		st.turn.wake.Signal()
 	}
 }

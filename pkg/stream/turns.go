@@ -20,11 +20,12 @@ const (
 type waiter struct {
 	wake       sync.Cond // also for reasons of the owner's
 	prev, next *waiter
-	queue      *waitQueue // where it waits; nil if it does not
 	// left is how many bytes are left of its turn; a line that was longer leaves
 	// a debt. swap is the buffer up to which that is reckoned.
-	left int
+	left int32
 	swap uint32
+	// queued says that it waits; fresh, that it does among those.
+	queued, fresh bool
 	// much says that it has used up a turn and has not rested since; long, that the
 	// line that it is to add is longer than a turn.
 	much, long bool
@@ -45,7 +46,7 @@ func (q *waiter) init(l sync.Locker) {
 type waitQueue struct{ first, last *waiter }
 
 func (l *waitQueue) pushBack(q *waiter) {
-	q.queue, q.prev, q.next = l, l.last, nil
+	q.prev, q.next = l.last, nil
 	if l.last != nil {
 		l.last.next = q
 	} else {
@@ -55,7 +56,7 @@ func (l *waitQueue) pushBack(q *waiter) {
 }
 
 func (l *waitQueue) pushFront(q *waiter) {
-	q.queue, q.prev, q.next = l, nil, l.first
+	q.prev, q.next = nil, l.first
 	if l.first != nil {
 		l.first.prev = q
 	} else {
@@ -75,7 +76,7 @@ func (l *waitQueue) remove(q *waiter) {
 	} else {
 		l.last = q.prev
 	}
-	q.queue, q.prev, q.next = nil, nil, nil
+	q.queued, q.prev, q.next = false, nil, nil
 }
 
 // turns lets those who add lines to one buffer take turns at it. Who has added
@@ -87,6 +88,14 @@ type turns struct {
 	swap        uint32 // counts the buffers that went out
 	over        int    // by how much the present one is overfilled
 	promised    bool   // one of the fresh has been told that it goes first
+}
+
+// queueOf returns where q waits.
+func (t *turns) queueOf(q *waiter) *waitQueue {
+	if q.fresh {
+		return &t.fresh
+	}
+	return &t.rest
 }
 
 // waits reports whether anybody waits.
@@ -103,7 +112,7 @@ func (t *turns) next() {
 // goes first.
 func (t *turns) isFresh(q *waiter) bool {
 	if missed := int(t.swap-q.swap) - 1; missed > 0 {
-		q.left = min(q.left+missed*restBytes, turnBytes)
+		q.left = min(q.left+int32(min(missed, 1<<16))*restBytes, turnBytes)
 		q.swap = t.swap - 1
 		q.much = q.left <= 0
 	}
@@ -131,7 +140,7 @@ func (t *turns) mayAdd(q *waiter, full bool) bool {
 func (t *turns) charge(q *waiter, n int, full bool) {
 	t.isFresh(q) // reckons
 	q.swap = t.swap
-	q.left -= n
+	q.left -= int32(n) // a line is 1 MiB at most
 	if full {
 		t.over += n
 	}
@@ -140,25 +149,22 @@ func (t *turns) charge(q *waiter, n int, full bool) {
 	}
 	q.granted, q.much = false, true
 	if !t.waits() {
-		q.left = max(q.left, -n) // nobody was kept waiting by what was before
+		q.left = max(q.left, -int32(n)) // nobody was kept waiting by what was before
 	}
 }
 
 // wait queues q until its turn comes or something else wakes it. The caller
 // looks at everything again afterwards.
 func (t *turns) wait(q *waiter) {
-	queue := &t.rest
-	if t.isFresh(q) {
-		queue = &t.fresh
-	}
-	if q.granted {
+	q.queued, q.fresh = true, t.isFresh(q)
+	if queue := t.queueOf(q); q.granted {
 		queue.pushFront(q)
 	} else {
 		queue.pushBack(q)
 	}
 	q.wake.Wait()
-	if q.queue != nil {
-		q.queue.remove(q)
+	if q.queued {
+		t.queueOf(q).remove(q)
 	}
 }
 
@@ -186,11 +192,11 @@ func (t *turns) grant() {
 		if q.left += turnBytes; q.left <= 0 { // it pays its debt first
 			t.rest.remove(q)
 			t.rest.pushBack(q)
-			q = nil
+			q.queued, q = true, nil
 		}
 	}
 	if q != nil {
-		q.queue.remove(q)
+		t.queueOf(q).remove(q)
 		q.granted, q.swap = true, t.swap
 		q.wake.Signal()
 	}
