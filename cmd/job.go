@@ -31,7 +31,7 @@ func (j *job) newRouter(store discovery.Store) (r *router.Router, stop func()) {
 	}
 	registry := discovery.NewRegistry(store, j.logs.For("discovery"))
 	r = router.New(router.Config{
-		Endpoint: j.endpoint, Client: client, Picker: j.picker, Reports: registry,
+		Endpoint: j.endpoint, Where: j.where(), Client: client, Picker: j.picker, Reports: registry,
 		Source: func(ctx context.Context) iter.Seq2[discovery.Instances, error] {
 			return registry.Watch(ctx, j.endpoint)
 		},

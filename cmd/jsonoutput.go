@@ -39,7 +39,9 @@ type breakLine struct {
 	Kind     stream.Kind          `json:"kind"`
 	Error    string               `json:"error"`
 	Blamed   bool                 `json:"blamed"`
-	Retry    bool                 `json:"retry"` // an attempt is left; the result tells whether an instance was
+	// AttemptsLeft is how many there are; the result tells whether there was an
+	// instance for them.
+	AttemptsLeft int `json:"attempts_left"`
 }
 
 type resultLine struct {
@@ -54,7 +56,7 @@ func (o *jsonOutput) trace(ctx context.Context) *router.Trace {
 			o.line(ctx, breakLine{
 				Type: kind, Request: attempt.Request, Attempt: e.Attempt,
 				Instance: e.Instance.ID, Name: e.Instance.Name,
-				Kind: e.Kind(), Error: e.Err.Error(), Blamed: e.Reported, Retry: e.Retry,
+				Kind: e.Kind(), Error: e.Err.Error(), Blamed: e.Reported, AttemptsLeft: e.AttemptsLeft,
 			})
 		}
 	}

@@ -85,7 +85,7 @@ func (o *textOutput) trace(ctx context.Context) *router.Trace {
 				return // does not migrate: the command's own error tells of it
 			}
 			o.print(ctx, []byte("Error: Stream ended before generation completed\n"))
-			if e.Retry {
+			if e.AttemptsLeft > 0 {
 				o.print(ctx, []byte("Retrying request...\n"))
 			}
 		},

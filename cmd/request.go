@@ -200,8 +200,5 @@ func runRequest(cmd *cobra.Command, o requestOptions, arg string) (err error) {
 	} else {
 		err = j.runEach(ctx, r)
 	}
-	if none, ok := errors.AsType[*router.NoInstancesError](err); ok && none.Source == 0 {
-		err = fmt.Errorf("%w; looked in %s", err, j.where())
-	}
 	return err
 }

@@ -115,6 +115,9 @@ type scriptCommand func(ts *testscript.TestScript, args []string) error
 //		checks how many breaks there are in all of the same.
 //	occupy VARIABLE
 //		listens on a free address and sets the variable to it.
+//	address VARIABLE
+//		sets the variable to an address where servers can listen one after the
+//		other, on a loopback address of its own, which nobody else is given.
 //	remember DIR, untouched DIR
 //		notes what is in a directory; fails if that has changed since.
 //	jsonlines COUNT
@@ -125,7 +128,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"exits": scriptExits, "fails": scriptFails,
 		"start": scriptStart, "serve": scriptServe, "await": scriptAwait,
 		"signal": scriptSignal, "ended": scriptEnded, "waitinstances": scriptWaitInstances,
-		"receipts": scriptReceipts, "breaks": scriptBreaks, "occupy": scriptOccupy,
+		"receipts": scriptReceipts, "breaks": scriptBreaks, "occupy": scriptOccupy, "address": scriptAddress,
 		"remember": scriptRemember, "untouched": scriptUntouched,
 		"jsonlines": scriptJSONLines,
 	}

@@ -6,12 +6,25 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
+
+func scriptAddress(ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return errUsage
+	}
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.1:0", 1+rand.IntN(254), rand.IntN(256)))
+	if err != nil {
+		return err
+	}
+	ts.Setenv(args[0], l.Addr().String())
+	return l.Close()
+}
 
 func scriptOccupy(ts *testscript.TestScript, args []string) error {
 	if len(args) != 1 {

@@ -177,7 +177,7 @@ func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err erro
 	if refused = v.refusal && got == 0; refused {
 		c.r.log.Info("request refused", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name, "err", err)
 		c.note(p, outcome{err: err, refused: true, again: c.r.tiers.began.Add(time.Duration(p.backoff.Load()))})
-		c.broke(c.trace.Refused, p, err, v, true)
+		c.broke(c.trace.Refused, p, err, v, c.attempts-c.spent)
 		return true, false, nil
 	}
 	if v.paused {
@@ -201,7 +201,7 @@ func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err erro
 	last := c.spent >= c.attempts
 	c.r.log.Info("stream broke", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name,
 		"kind", kindOf(err), "err", err, "items", c.next, "retry", !last)
-	c.broke(c.trace.Break, p, err, v, !last)
+	c.broke(c.trace.Break, p, err, v, c.attempts-c.spent)
 	if last {
 		return false, true, &AttemptsError{Attempts: c.failed, Err: ErrAttemptsUsedUp}
 	}
@@ -309,13 +309,13 @@ func (c *call) note(p *Peer, o outcome) {
 
 // broke reports p down if it is to blame, and tells the trace how its stream
 // ended. Other requests need to know sooner than the trace does.
-func (c *call) broke(f func(BreakEvent), p *Peer, err error, v verdict, retry bool) {
+func (c *call) broke(f func(BreakEvent), p *Peer, err error, v verdict, attemptsLeft int) {
 	var d Down
 	isNew := false
 	if v.report {
 		d, isNew = c.r.reportDown(p, err, v.share)
 	}
-	tell(f, BreakEvent{Attempt: c.attempt, Instance: p.Instance, Err: err, Reported: v.report, Retry: retry, Time: time.Now()})
+	tell(f, BreakEvent{Attempt: c.attempt, Instance: p.Instance, Err: err, Reported: v.report, AttemptsLeft: attemptsLeft, Time: time.Now()})
 	if isNew {
 		tell(c.trace.Down, d)
 	}
@@ -327,7 +327,7 @@ func (c *call) ended(p *Peer, err error) error {
 	if kindOf(err) == "" {
 		return err
 	}
-	c.broke(c.trace.Break, p, err, verdict{}, false)
+	c.broke(c.trace.Break, p, err, verdict{}, 0)
 	return &AttemptError{Attempt: c.attempt, Instance: p.Instance, Err: err}
 }
 

@@ -64,10 +64,11 @@ func (e *NoInstancesError) why() string {
 	switch {
 	case e.Wanted != "":
 		add("none is called %q, %s", e.Wanted, e.known())
-	case e.Source == 0 && e.Where != "":
-		add("0 in source, which is %s", e.Where)
 	default:
 		add("%d in source", e.Source)
+	}
+	if e.Source == 0 && e.Where != "" {
+		add("looked in %s", e.Where)
 	}
 	if e.Down > 0 {
 		add("%d down, the next returns in %v", e.Down, e.Next.Round(100*time.Millisecond))

@@ -109,7 +109,7 @@ func TestDrainingMidway(t *testing.T) {
 		if got != "h|e|l|lo" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
-		if len(breaks) != 3 || breaks[0].Kind() != stream.Draining || breaks[0].Reported || !breaks[0].Retry || !breaks[2].Reported {
+		if len(breaks) != 3 || breaks[0].Kind() != stream.Draining || breaks[0].Reported || breaks[0].AttemptsLeft == 0 || !breaks[2].Reported {
 			t.Errorf("breaks: %+v", breaks)
 		}
 		wantAvail(t, r, "server1 server2 server4")

@@ -61,8 +61,10 @@ type BreakEvent struct {
 	Instance discovery.Instance
 	Err      error
 	Reported bool // the instance is blamed
-	Retry    bool // another attempt follows, if there is an instance for it
-	Time     time.Time
+	// AttemptsLeft is how many attempts the request has left, for which there
+	// need not be an instance; 0 if it goes no further.
+	AttemptsLeft int
+	Time         time.Time
 }
 
 // Kind returns the kind of the break.

@@ -19,10 +19,10 @@ func follow(lines *[]string) *Trace {
 		Chosen:  func(e ChosenEvent) { add("chosen %s for attempt %d", e.Instance.Name, e.Attempt) },
 		Item:    func(i Item) { add("item %d %s of attempt %d at %s", i.Index, i.Data, i.Attempt, i.Peer.Name) },
 		Refused: func(e BreakEvent) {
-			add("refused %s at %s, attempt %d, reported %v, retry %v", e.Kind(), e.Instance.Name, e.Attempt, e.Reported, e.Retry)
+			add("refused %s at %s, attempt %d, reported %v, left %d", e.Kind(), e.Instance.Name, e.Attempt, e.Reported, e.AttemptsLeft)
 		},
 		Break: func(e BreakEvent) {
-			add("break %s at %s, attempt %d, reported %v, retry %v", e.Kind(), e.Instance.Name, e.Attempt, e.Reported, e.Retry)
+			add("break %s at %s, attempt %d, reported %v, left %d", e.Kind(), e.Instance.Name, e.Attempt, e.Reported, e.AttemptsLeft)
 		},
 		Down: func(d Down) { add("down %s for %v: %v", d.Instance.Name, d.Until.Sub(d.Since), d.Cause) },
 		Done: func(e DoneEvent) { add("done: %v", e.Err) },
@@ -42,11 +42,11 @@ func TestTrace(t *testing.T) {
 			"chosen server1 for attempt 1",
 			`item 0 "h" of attempt 1 at server1`,
 			"yield 0",
-			"break truncated at server1, attempt 1, reported true, retry true",
+			"break truncated at server1, attempt 1, reported true, left 1",
 			"down server1 for 5s: truncated: as told",
 			"attempt 2 of r1 from 1",
 			"chosen server2 for attempt 2",
-			"refused overloaded at server2, attempt 2, reported false, retry true",
+			"refused overloaded at server2, attempt 2, reported false, left 1",
 			"chosen server3 for attempt 2",
 			`item 1 "i" of attempt 2 at server3`,
 			"yield 1",
@@ -57,18 +57,18 @@ func TestTrace(t *testing.T) {
 		}, []string{
 			"attempt 1 of r1 from 0",
 			"chosen server1 for attempt 1",
-			"break truncated at server1, attempt 1, reported true, retry true",
+			"break truncated at server1, attempt 1, reported true, left 1",
 			"down server1 for 5s: truncated: as told",
 			"attempt 2 of r1 from 0",
 			"chosen server2 for attempt 2",
-			"break failed at server2, attempt 2, reported true, retry false",
+			"break failed at server2, attempt 2, reported true, left 0",
 			"down server2 for 5s: failed: as told",
 			"done: Failed after 2 attempts: attempt 1 at server1 (1): truncated: as told; attempt 2 at server2 (2): failed: as told",
 		}},
 		{"application error", map[string]server{"server1": breaking(stream.Application, 0)}, []string{
 			"attempt 1 of r1 from 0",
 			"chosen server1 for attempt 1",
-			"break application at server1, attempt 1, reported false, retry false",
+			"break application at server1, attempt 1, reported false, left 0",
 			"done: attempt 1 at server1 (1): application: as told",
 		}},
 	} {
