@@ -251,7 +251,7 @@ func TestEtcdOfDynamo(t *testing.T) {
 	}
 	for code, command := range map[int]string{0: "instances", 3: "request hello --wait 0s"} {
 		_, stderr := w.run(t, code, nil, append([]string{"migrate", "--endpoint", "no/body/here"}, strings.Fields(command)...)...)
-		if !strings.Contains(stderr, "in etcd at "+server.Endpoint()+"\n") {
+		if !strings.Contains(stderr, "in etcd at "+server.Endpoint()) {
 			t.Errorf("%s says %q of an empty etcd, want where it is", command, stderr)
 		}
 	}

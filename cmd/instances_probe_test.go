@@ -40,9 +40,9 @@ func listenFor(t *testing.T) net.Listener {
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
-	counting := func(context.Context, stream.Request, func(stream.Annotated) error) error {
+	counting := func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
 		asked.Add(1)
-		return nil
+		return send(stream.Annotated{Data: req.Data})
 	}
 	named := func(name string) *stream.Server {
 		s := &stream.Server{Handler: counting, Admit: func(stream.Request) error { asked.Add(1); return nil }}

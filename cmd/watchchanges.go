@@ -113,7 +113,7 @@ func isLonger(was, is *reportRow) bool {
 
 // sameServer reports whether r and other are of one server, not of two that had
 // the same id one after the other.
-func (r instanceRow) sameServer(other instanceRow) bool {
+func (r *instanceRow) sameServer(other instanceRow) bool {
 	return r.Name == other.Name && r.Address == other.Address && r.Transport == other.Transport && r.incarnation == other.incarnation
 }
 

@@ -249,6 +249,10 @@ func (c *serverConn) handBack() int {
 // tells the handlers why.
 func (c *serverConn) close(flush bool, why error) {
 	c.w.stop(flush)
+	if !flush {
+		// A write that is under way may be to a client that takes nothing.
+		_ = c.conn.SetWriteDeadline(time.Now()) // best effort: without it the close takes longer
+	}
 	c.cancel(why)
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()

@@ -181,3 +181,28 @@ func TestCloseDuringShutdown(t *testing.T) {
 		both.Wait()
 	})
 }
+
+// Close does not wait for a peer that takes nothing.
+func TestCloseDoesNotWaitForThePeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stream.Server{Handler: func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+			for {
+				if err := send(stream.Annotated{Data: stream.String("x")}); err != nil {
+					return err
+				}
+			}
+		}}
+		pipePeer(t, s).say(`{"data":"x"}`)
+		synctest.Wait() // the first write is under way, and nobody reads
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			s.Close()
+		}()
+		began := time.Now()
+		await(t, closed, "the server to be closed")
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
