@@ -66,7 +66,7 @@ func TestNetworkBreaks(t *testing.T) {
 			b := newBed(t)
 			client, first, second := b.host(t), b.host(t), b.host(t)
 			sent := make(chan struct{})
-			first.handle(t, "first", first.at(port), func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+			first.handle(t, "first", first.at(port), func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 				return stream.Echo("first", 50*time.Millisecond)(ctx, req, func(item stream.Annotated) error {
 					select {
 					case sent <- struct{}{}:
@@ -127,7 +127,7 @@ func TestNetworkDropsLargeItem(t *testing.T) {
 	b := newBed(t)
 	client, first, second := b.host(t), b.host(t), b.host(t)
 	arrived := make(chan struct{})
-	first.handle(t, "first", first.at(port), func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	first.handle(t, "first", first.at(port), func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		return sized(ctx, req, func(item stream.Annotated) error {
 			if len(item.Data) > 1000 {
 				select {

@@ -67,7 +67,7 @@ func TestNetworkLosesClient(t *testing.T) {
 			b := newBed(t)
 			client, server := b.host(t), b.host(t)
 			ended := make(chan struct{})
-			server.handle(t, "server", server.at(port), func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+			server.handle(t, "server", server.at(port), func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 				defer close(ended)
 				return stream.Echo("server", tt.pause)(ctx, req, send)
 			})

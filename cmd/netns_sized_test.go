@@ -23,7 +23,7 @@ import (
 
 // sized answers a request such as "[3, 1000000]" with items of so many
 // characters. Any space after it makes the request larger.
-func sized(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+func sized(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 	text, _ := req.Text()
 	var sizes []int
 	if err := json.Unmarshal([]byte(text), &sizes); err != nil {

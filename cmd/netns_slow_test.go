@@ -39,7 +39,7 @@ func TestNetworkSlowItem(t *testing.T) {
 	const large = 1_000_000
 	begun := make(chan struct{})
 	begins := sync.OnceFunc(func() { close(begun) })
-	server.handle(t, "server", server.at(port), func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	server.handle(t, "server", server.at(port), func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		return sized(ctx, req, func(item stream.Annotated) error {
 			err := send(item)
 			if len(item.Data) > large {

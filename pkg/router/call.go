@@ -79,6 +79,7 @@ func (r *Router) Do(ctx context.Context, req Request) iter.Seq2[Item, error] {
 		if c.req.ID == "" {
 			c.req.ID = fmt.Sprintf("%016x", rand.Uint64())
 		}
+		c.hooks = stream.Hooks{Started: c.started, Stale: c.stale}
 		defer c.panicking.end()
 		err := c.run(ctx)
 		if errors.Is(err, errLeft) {
@@ -110,6 +111,8 @@ type call struct {
 	overloads       int  // refusals as overloaded since the last item
 	askedBackingOff bool // one that was backing off
 	panicking       panicking
+
+	hooks stream.Hooks
 
 	// Of the current choice.
 	step  Step
@@ -217,10 +220,7 @@ func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 	defer c.leave()
 	req := stream.Request{
 		ID: c.req.ID, To: p.to, Data: c.req.Data, From: c.from, Attempt: c.attempt,
-		Timeout: c.req.Timeout, Headers: c.req.Headers, MaxSize: p.MaxRequest, OnStart: c.started,
-	}
-	if c.trace.Stale != nil {
-		req.OnStale = func() { c.trace.Stale(StaleEvent{Attempt: c.attempt, Instance: p.Instance}) }
+		Timeout: c.req.Timeout, Headers: c.req.Headers, MaxSize: p.MaxRequest, Hooks: &c.hooks,
 	}
 	item := Item{Index: c.from, Attempt: c.attempt, Peer: p}
 	for a, err := range c.r.cfg.Client.Stream(ctx, p.Address, req) {
@@ -265,6 +265,11 @@ func (c *call) started() {
 			c.peer.alive(c.r.tiers.clock())
 		}
 	}
+}
+
+// stale tells that a kept connection was replaced.
+func (c *call) stale() {
+	tell(c.trace.Stale, StaleEvent{Attempt: c.attempt, Instance: c.peer.Instance})
 }
 
 // served notes that the instance has answered as only one does that works.

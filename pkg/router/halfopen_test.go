@@ -75,7 +75,7 @@ func TestTrialsAreToldApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{
 			"server1": func(ctx context.Context, req stream.Request, send func(string) bool) error {
-				req.OnStart()
+				req.Hooks.Started()
 				return after(20*time.Second, breaking(stream.Unresumable, 0))(ctx, req, send)
 			},
 			"server2": whole,
@@ -174,7 +174,7 @@ func TestSlowFirstItemIsNoDebt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{
 			"server1": func(ctx context.Context, req stream.Request, send func(string) bool) error {
-				req.OnStart()
+				req.Hooks.Started()
 				return after(10*time.Second, whole)(ctx, req, send)
 			},
 			"server2": whole,

@@ -133,7 +133,7 @@ type halfway struct {
 func (h *halfway) server(name string) *stream.Server {
 	h.goOn, h.streams = make(chan struct{}), make(map[string]int)
 	echo := stream.Echo(name, 0)
-	return &stream.Server{Resumes: true, Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	return &stream.Server{Resumes: true, Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		h.mu.Lock()
 		h.streams[req.ID]++
 		h.mu.Unlock()

@@ -33,7 +33,7 @@ const (
 // A Client opens the stream of one attempt; [*stream.Client] is one. The
 // sequence ends without an error if the answer is complete. Its last pair may
 // be an error: a [*stream.Break] is judged, any other is the request's end. It
-// calls the request's OnStart, or else the first item tells that it was taken.
+// calls the request's Started hook, or else the first item tells that it was taken.
 //
 // A Client that also has a method SaidDraining(addr string) bool tells whether a
 // server has said on any connection that it leaves: such a server is not missed

@@ -54,13 +54,15 @@ func (s *sim) Stream(ctx context.Context, addr string, req stream.Request) iter.
 			return
 		}
 		defer v.closed()
-		onStart := req.OnStart
-		req.OnStart = func() {
+		hooks := *req.Hooks
+		started := hooks.Started
+		hooks.Started = func() {
 			s.mu.Lock()
 			v.answered()
 			s.mu.Unlock()
-			onStart()
+			started()
 		}
+		req.Hooks = &hooks
 		answer := v.direct(ctx, req)
 		if s.wire != nil {
 			answer = v.onTheWire(ctx, req)

@@ -96,8 +96,8 @@ func TestTrace(t *testing.T) {
 func TestStaleConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": func(ctx context.Context, req stream.Request, send func(string) bool) error {
-			if req.OnStale != nil {
-				req.OnStale()
+			if req.Hooks != nil && req.Hooks.Stale != nil {
+				req.Hooks.Stale()
 			}
 			return whole(ctx, req, send)
 		}}}

@@ -93,8 +93,8 @@ func (st *clientStream) event(a Annotated) (complete bool, err error) {
 			return broken("server starts at item %d, not at %d", n, st.req.From)
 		}
 		st.started = true
-		if st.req.OnStart != nil {
-			st.req.OnStart()
+		if hooks := st.req.Hooks; hooks != nil && hooks.Started != nil {
+			hooks.Started()
 		}
 		return false, nil
 	case eventEnd:

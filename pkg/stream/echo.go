@@ -17,7 +17,7 @@ import (
 func Echo(name string, delay time.Duration) Handler {
 	begin := appendString(nil, "from server: "+name+", data: ")
 	begin = begin[:len(begin)-1] // the string goes on
-	return func(ctx context.Context, req Request, send func(Annotated) error) error {
+	return func(ctx context.Context, req *Request, send func(Annotated) error) error {
 		s, err := echoed(req)
 		if err != nil {
 			return err
@@ -40,7 +40,7 @@ func Echo(name string, delay time.Duration) Handler {
 }
 
 // echoed returns the part of the request's string that the answer is to have.
-func echoed(req Request) (string, error) {
+func echoed(req *Request) (string, error) {
 	s, ok := req.Text()
 	if !ok {
 		return "", errors.New("data is not a string, which is what this server echoes")

@@ -39,7 +39,7 @@ func Example() {
 
 // A handler of one's own answers a question word by word.
 func ExampleHandler() {
-	words := func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	words := func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		s, ok := req.Text()
 		if !ok {
 			return errors.New("want a string") // the request's own fault: nobody retries
@@ -125,7 +125,7 @@ func ExampleInject() {
 	faulty := stream.Inject(stream.Echo("server1", 0), stream.Fault{Mode: mode, After: 2})
 	for n := range 4 {
 		items := 0
-		err := faulty.Handle(context.Background(), stream.Request{Data: stream.String("hello")}, func(stream.Annotated) error {
+		err := faulty.Handle(context.Background(), &stream.Request{Data: stream.String("hello")}, func(stream.Annotated) error {
 			items++
 			return nil
 		})

@@ -163,7 +163,7 @@ func (i *Injector) Admit(Request) error {
 
 // Handle answers a request through the wrapped handler, and breaks the answer
 // where the fault does.
-func (i *Injector) Handle(ctx context.Context, req Request, send func(Annotated) error) error {
+func (i *Injector) Handle(ctx context.Context, req *Request, send func(Annotated) error) error {
 	if i.refuses() || !i.fault.Mode.hits(i.requests.Add(1)) {
 		return i.handler(ctx, req, send)
 	}

@@ -142,7 +142,7 @@ func TestFaultAfter(t *testing.T) {
 
 // A handler that pays no heed to the error of send gets no complete answer out.
 func TestFaultOfStubbornHandler(t *testing.T) {
-	i := stream.Inject(func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+	i := stream.Inject(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 		for range 5 {
 			_ = send(stream.Annotated{Data: stream.String("x")}) // what is tested
 		}

@@ -39,16 +39,22 @@ type Request struct {
 	// MaxSize is how many bytes the server takes in a request's line, by its
 	// record. It is not sent. 0 means [MaxLine].
 	MaxSize int
-	// OnStale, if set, is called by [Client.Stream], in its caller's goroutine,
-	// when a kept connection turned out to be dead and a fresh one to the same
-	// server takes its place. It is not sent.
-	OnStale func()
 	// Peer says who asks. A [Server] sets it; it is not sent.
-	Peer Peer
-	// OnStart, if set, is called once when the server has taken the request, by
-	// the goroutine that ranges over [Client.Stream]'s sequence and before its
-	// first item. It is not sent.
-	OnStart func()
+	Peer *Peer
+	// Hooks, if set, is what a [Client] calls on the request's way. It is not
+	// sent.
+	Hooks *Hooks
+}
+
+// Hooks are functions that a [Client] calls in the goroutine that ranges over
+// [Client.Stream]'s sequence. Any may be nil.
+type Hooks struct {
+	// Started is called once when the server has taken the request, before the
+	// first item.
+	Started func()
+	// Stale is called when a kept connection turned out to be dead and a fresh
+	// one to the same server takes its place.
+	Stale func()
 }
 
 // MaxHeaders is how many bytes the names and values of [Request.Headers] have
@@ -62,7 +68,7 @@ type Peer struct {
 }
 
 // Text returns the string that Data holds, and whether it is a string.
-func (r Request) Text() (string, bool) { return text(r.Data) }
+func (r *Request) Text() (string, bool) { return text(r.Data) }
 
 // Annotated is one line of an answer. The type, its field names and their
 // order are NVIDIA Dynamo's. A field that is absent is zero.

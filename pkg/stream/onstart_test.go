@@ -9,7 +9,7 @@ import (
 )
 
 // The caller hears that the server has taken its request, once, before the items.
-func TestOnStart(t *testing.T) {
+func TestStartedHook(t *testing.T) {
 	for name, tt := range map[string]struct {
 		script []string
 		want   string
@@ -23,7 +23,7 @@ func TestOnStart(t *testing.T) {
 				c := newClient(t, &stream.Client{Dial: scripted(t, answer(tt.script...))})
 				var got []string
 				req := text("x")
-				req.OnStart = func() { got = append(got, "started") }
+				req.Hooks = &stream.Hooks{Started: func() { got = append(got, "started") }}
 				for _, err := range c.Stream(t.Context(), "peer", req) {
 					if err == nil {
 						got = append(got, "item")

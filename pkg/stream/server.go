@@ -13,16 +13,17 @@ import (
 )
 
 // A Handler answers one request: it calls send for each item and returns when
-// the answer is complete.
+// the answer is complete. The request is its own to read, and comes by reference
+// so that idle streams hold little stack.
 //
 // It must return soon after ctx ends: the client has gone, or the server is
 // leaving and has handed the stream back. send blocks while the client is slow;
 // its error means that nothing more can be sent, and the handler should return
 // it; it is [context.Canceled] if the stream is over. An item has data; its
 // event, if any, is none of the wire's own (start, end, error, overloaded,
-// draining, misdirected, unresumable, ping). send takes a copy: the handler may use the item's memory
-// again. A handler may be called for many requests at once; one call's send is
-// for one goroutine at a time.
+// draining, misdirected, unresumable, ping). send takes a copy: the handler may
+// use the item's memory again. A handler may be called for many requests at once;
+// one call's send is for one goroutine at a time.
 //
 // A nil error ends the stream with the count of its items. [ErrBroken] breaks it
 // so that the client carries on elsewhere, and [ErrBrokenUnreported] does so
@@ -33,7 +34,7 @@ import (
 //
 // A handler that panics, or calls [runtime.Goexit], ends its own stream as the
 // request's own error and nothing else: the text and the stack go to the log.
-type Handler func(ctx context.Context, req Request, send func(Annotated) error) error
+type Handler func(ctx context.Context, req *Request, send func(Annotated) error) error
 
 // The defaults of a [Server]'s bounds.
 const (

@@ -34,6 +34,7 @@ var errOver = fmt.Errorf("stream is over, nobody reads it any more: %w", context
 // writes, and one for each stream's handler.
 type serverConn struct {
 	srv      *Server
+	peer     Peer
 	conn     net.Conn
 	host     netip.Addr      // whom the connection counts for; invalid for nobody
 	ctx      context.Context // of all handlers
@@ -79,7 +80,7 @@ const (
 )
 
 func newServerConn(s *Server, conn net.Conn, host netip.Addr) *serverConn {
-	c := &serverConn{srv: s, conn: conn, host: host, streams: make(map[int64]*serverStream), quiet: time.Now()}
+	c := &serverConn{srv: s, conn: conn, peer: Peer{Addr: conn.RemoteAddr()}, host: host, streams: make(map[int64]*serverStream), quiet: time.Now()}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.lines = lineReader{r: (*connReader)(c), max: cmpOr(s.MaxRequest, MaxLine), afford: s.afford}
 	c.w.init(conn)
@@ -130,7 +131,7 @@ func closeWrite(conn net.Conn) error {
 
 // request begins a request, or queues one that has no number.
 func (c *serverConn) request(number int64, req Request) error {
-	req.Peer = Peer{Addr: c.conn.RemoteAddr()}
+	req.Peer = &c.peer
 	var came time.Time
 	if req.Timeout > 0 {
 		came = time.Now()
@@ -143,7 +144,9 @@ func (c *serverConn) request(number int64, req Request) error {
 			return errors.New("stream number is in use")
 		}
 		if st := c.begin(number, req, came); st != nil {
-			c.handlers.Go(st.run)
+			st.alone = true
+			c.handlers.Add(1) // not Go, whose frames would be on each stack
+			go st.run()
 		}
 		return nil
 	}
@@ -191,12 +194,13 @@ func (c *serverConn) runQueue() {
 	over = true
 }
 
-// waitRoom waits until the client has read enough to be sent more. Who asks
-// faster than it reads stops being read. The caller holds w.mu.
+// waitRoom waits until the client has read enough to be sent more lines that need
+// no turn: starts, ends and refusals, of which a few may overfill the buffer. Who
+// asks faster than it reads stops being read. The caller holds w.mu.
 func (c *serverConn) waitRoom(q *waiter) {
-	for c.w.open() && !c.w.mayAdd(q) {
+	for c.w.open() && c.w.over >= turnBytes {
 		c.startTicks() // they see whether it reads at all
-		c.w.waitRoom(q)
+		c.w.turns.wait(q)
 	}
 }
 
@@ -204,14 +208,14 @@ func (c *serverConn) waitRoom(q *waiter) {
 func (c *serverConn) say(number int64, event, comment string) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	q := waiter{reader: true}
+	var q waiter
 	q.init(&c.w.mu)
 	c.waitRoom(&q)
 	if c.w.open() {
 		buf := appendEvent(c.w.buf, appendPrefix(nil, number), event, comment)
-		c.w.turns.charge(&q, len(buf)-len(c.w.buf), c.w.full())
+		n := len(buf) - len(c.w.buf)
 		c.w.buf = buf
-		c.w.added()
+		c.w.addedBy(&q, n)
 	}
 	c.w.passOn(&q)
 }

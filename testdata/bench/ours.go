@@ -21,7 +21,7 @@ func newOursServer(b *backend, l net.Listener) *oursServer {
 	made := stream.String(text(b.name))
 	s := &oursServer{l: l}
 	s.Resumes = true
-	s.Handler = func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	s.Handler = func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		a, err := oursAsk(req)
 		if err != nil {
 			return err
@@ -32,7 +32,7 @@ func newOursServer(b *backend, l net.Listener) *oursServer {
 }
 
 // oursAsk is apart from the handler, which then needs little stack.
-func oursAsk(req stream.Request) (ask, error) {
+func oursAsk(req *stream.Request) (ask, error) {
 	question, _ := req.Text()
 	a, err := parseAsk(question)
 	a.from = req.From
