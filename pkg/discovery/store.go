@@ -1,10 +1,17 @@
 package discovery
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // MaxValue is the size in bytes of the largest value that a [Store] takes: 1 MiB,
@@ -69,4 +76,120 @@ type Lease interface {
 	// time instead. Releasing again does nothing, nor does releasing after the
 	// record was replaced or the store closed.
 	Release(ctx context.Context) error
+}
+
+// Snapshot is the complete set of records under a prefix at one moment.
+// It may be shared: readers must not change it.
+type Snapshot struct {
+	Records []Record // sorted by key
+	// Stale is nil while the set is current. Otherwise Records is the last
+	// known set and Stale says why the store can't be read now.
+	Stale error
+}
+
+// Record is one key and its value.
+type Record struct {
+	Key   string
+	Value []byte
+}
+
+// Under returns the part of s whose keys begin with prefix. It copies nothing.
+func (s Snapshot) Under(prefix string) Snapshot {
+	from, _ := slices.BinarySearchFunc(s.Records, prefix, func(r Record, prefix string) int {
+		return cmp.Compare(r.Key, prefix)
+	})
+	// In sorted order the keys with one prefix stand together.
+	under := s.Records[from:]
+	to, _ := slices.BinarySearchFunc(under, prefix, func(r Record, prefix string) int {
+		if strings.HasPrefix(r.Key, prefix) {
+			return -1
+		}
+		return 1
+	})
+	return Snapshot{Records: under[:to:to], Stale: s.Stale}
+}
+
+// Equal reports whether a reader of s would learn nothing new from t: the same
+// records, and the same reason (by its text) for being stale, if any.
+func (s Snapshot) Equal(t Snapshot) bool {
+	if (s.Stale == nil) != (t.Stale == nil) {
+		return false
+	}
+	if s.Stale != nil && s.Stale.Error() != t.Stale.Error() {
+		return false
+	}
+	return slices.EqualFunc(s.Records, t.Records, func(a, b Record) bool {
+		return a.Key == b.Key && bytes.Equal(a.Value, b.Value)
+	})
+}
+
+// leading is how many segments of a key name what is stored ("v1/instances/").
+const leading = 2
+
+// CheckRecord says what keeps a record out of any [Store], or returns nil.
+//
+// A key is slash-separated, valid UTF-8, and has three segments or more. None
+// is empty, "." or "..", or has a control character; the first two are made of
+// ASCII letters, digits, "-" and "_", so that they can name directories. A
+// value has 1 to [MaxValue] bytes. A ttl is not negative.
+func CheckRecord(key string, value []byte, ttl time.Duration) error {
+	if err := checkKey(key); err != nil {
+		return fmt.Errorf("key %q: %w", key, err)
+	}
+	switch {
+	case len(value) == 0:
+		return fmt.Errorf("value of %s is empty", key)
+	case len(value) > MaxValue:
+		return fmt.Errorf("value of %s has %d bytes, more than %d", key, len(value), MaxValue)
+	case ttl < 0:
+		return fmt.Errorf("ttl of %s is negative: %v", key, ttl)
+	}
+	return nil
+}
+
+// CheckPrefix says why prefix can't be watched, or returns nil: it must be two
+// segments of a key or more, as [CheckRecord] has them, each ended by a slash.
+func CheckPrefix(prefix string) error {
+	segments, ended := strings.CutSuffix(prefix, "/")
+	if !ended {
+		return fmt.Errorf("prefix %q: does not end in a slash", prefix)
+	}
+	if err := checkSegments(segments, leading); err != nil {
+		return fmt.Errorf("prefix %q: %w", prefix, err)
+	}
+	return nil
+}
+
+func checkKey(key string) error { return checkSegments(key, leading+1) }
+
+func checkSegments(s string, atLeast int) error {
+	if !utf8.ValidString(s) {
+		return errors.New("not valid UTF-8")
+	}
+	n := 0
+	for segment := range strings.SplitSeq(s, "/") {
+		n++
+		switch {
+		case segment == "":
+			return errors.New("a segment is empty")
+		case segment == "." || segment == "..":
+			return fmt.Errorf("%q is no segment", segment)
+		case strings.ContainsFunc(segment, unicode.IsControl):
+			return errors.New("a segment has a control character")
+		case n <= leading && strings.ContainsFunc(segment, notPlain):
+			return fmt.Errorf("segment %q has more than ASCII letters, digits, - and _", segment)
+		}
+	}
+	if n < atLeast {
+		return fmt.Errorf("%d segments are needed, not %d", atLeast, n)
+	}
+	return nil
+}
+
+func notPlain(r rune) bool {
+	switch {
+	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '-', r == '_':
+		return false
+	}
+	return true
 }

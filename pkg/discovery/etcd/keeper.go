@@ -4,17 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/request-migration/migrate/pkg/discovery"
-	"github.com/request-migration/migrate/pkg/discovery/internal/owner"
 )
 
 // keeper holds the one lease of a store's kept records, and knows what etcd
@@ -41,20 +39,6 @@ type keeper struct {
 	writing chan struct{} // closed when the rewriting under way has ended; nil if none is
 }
 
-// keptRecord is a kept record and its [discovery.Lease].
-type keptRecord struct {
-	keeper   *keeper
-	key      string
-	value    []byte
-	replaced bool // the key is another owner's for now; guarded by keeper.mu
-}
-
-// puts are the Puts of one key that are under way at the same time.
-type puts struct {
-	n   int
-	rev int64 // of the latest of them that has ended
-}
-
 func newKeeper(s *Store) *keeper {
 	ttl := wholeSeconds(s.cfg.LeaseTTL)
 	return &keeper{
@@ -78,112 +62,106 @@ func wholeSeconds(d time.Duration) int64 { return int64((d + time.Second - 1) / 
 // can be asked for again and is still the one lease.
 func newLeaseID() clientv3.LeaseID { return clientv3.LeaseID(1 + rand.Int64N(1<<62)) }
 
-// put publishes a record and keeps it.
-func (k *keeper) put(ctx context.Context, key string, value []byte, _ time.Duration) (discovery.Lease, error) {
-	r := &keptRecord{keeper: k, key: key, value: append([]byte(nil), value...)}
-	k.begin(key)
-	var rev int64
-	err := k.store.insist(ctx, func(ctx context.Context) error {
-		id, err := k.grant(ctx)
-		if err != nil {
+// run renews the lease and sees to what stands under it, until Close.
+func (k *keeper) run() {
+	ctx := k.store.ctx
+	defer k.renewals.drop()
+	out := outage{log: k.store.log}
+	for {
+		pause := k.interval - rand.N(k.interval/10) // a fleet started at once spreads out
+		if err := k.renew(ctx, &out); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			k.doubts()
+			pause = out.failed(err)
+		} else {
+			out.ended(k.stand())
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-k.kick:
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// renewSoon asks for a renewal now. It never blocks.
+func (k *keeper) renewSoon() {
+	select {
+	case k.kick <- struct{}{}:
+	default: // one is due already
+	}
+}
+
+// lookEvery is how many renewals there are to one look at what stands under the
+// lease, which finds records that were deleted or replaced within about one and
+// a half lease times. What the store itself has reason to doubt is looked at with
+// the next renewal.
+const lookEvery = 5
+
+// renew prolongs the lease, or takes a new one, and puts right what stands
+// under it.
+func (k *keeper) renew(ctx context.Context, out *outage) error {
+	// A lease that turns out to be lost is replaced at once, but not for ever.
+	for range 3 {
+		id, err := k.prolong(ctx, out)
+		if err == nil {
+			err = k.look(ctx, id)
+		}
+		if !errors.Is(err, errLeaseLost) {
 			return err
 		}
-		resp, err := k.store.client.Put(ctx, key, string(value), clientv3.WithLease(id))
-		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			k.lost(id)
-			k.renewSoon()
-			return errLeaseLost
+		if err := k.store.leaseLost(ctx); !errors.Is(err, errLeaseLost) {
+			return err
 		}
-		if err == nil {
-			rev = resp.Header.Revision
+		k.lost(id)
+	}
+	return errLeaseLost
+}
+
+// look sees to what stands under the lease: all of it from time to time, and at
+// each turn what another owner has replaced, whose key may be free again.
+func (k *keeper) look(ctx context.Context, id clientv3.LeaseID) error {
+	k.unlooked++
+	k.mu.Lock()
+	all := k.doubt || k.unlooked >= lookEvery
+	var replaced []*keptRecord
+	for _, r := range k.kept {
+		if r.replaced {
+			replaced = append(replaced, r)
 		}
-		return err
-	})
-	k.end(key, rev, r, err)
-	if errors.Is(err, errLeaseLost) {
-		err = k.store.leaseLost(ctx)
 	}
-	if err != nil {
-		return nil, err
+	if !all && len(replaced) > 0 {
+		defer k.beginWriting()()
 	}
-	k.start.Do(func() { k.store.wg.Go(k.run) })
-	return r, nil
-}
-
-// begin and end stand round every write of a key. The latest write in etcd's
-// order decides what is kept, even if its answer comes first.
-func (k *keeper) begin(key string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.putting[key] == nil {
-		k.putting[key] = &puts{}
-	}
-	k.putting[key].n++
-}
-
-// end takes the revision of the write and what is to be kept since: nil for a
-// record that is not.
-func (k *keeper) end(key string, rev int64, r *keptRecord, err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	p := k.putting[key]
-	if p.n--; p.n == 0 {
-		delete(k.putting, key)
-	}
-	if err != nil {
-		k.doubt = true // etcd may have it all the same
-		return
-	}
-	if rev < p.rev {
-		return
-	}
-	p.rev = rev
-	if r != nil {
-		k.kept[key] = r
-	} else {
-		delete(k.kept, key)
-	}
-}
-
-// Release implements [discovery.Lease]. It takes 2 seconds at most. If it fails,
-// the record goes with the next renewal of the lease that succeeds, or with the
-// lease.
-func (r *keptRecord) Release(ctx context.Context) error {
-	k := r.keeper
-	k.mu.Lock()
-	if k.kept[r.key] != r {
-		k.mu.Unlock()
-		return nil // put again, or released
-	}
-	delete(k.kept, r.key)
-	writing := k.writing
+	k.doubt = k.doubt && !all
 	k.mu.Unlock()
-
-	ctx, leave, err := k.store.enter(ctx)
-	if err != nil {
-		return nil // closed, and so released
+	if !all {
+		return k.rewrite(ctx, id, replaced)
 	}
-	defer leave()
-	err = k.store.call(ctx, func(ctx context.Context) error {
-		if writing != nil {
-			// It may write this record once more.
-			select {
-			case <-writing:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return k.remove(ctx, r)
-	})
-	if errors.Is(err, discovery.ErrClosed) {
-		return nil
-	}
-	if err != nil {
+	if err := k.restore(ctx, id); err != nil {
 		k.doubts()
-		return fmt.Errorf("releasing %s (it expires within %ds): %w", r.key, k.ttl, err)
+		return err
 	}
-	k.store.log.Debug("released", "key", r.key)
+	k.unlooked = 0
 	return nil
+}
+
+// stand reports whether any kept record stands, as far as is known.
+func (k *keeper) stand() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range k.kept {
+		if !r.replaced {
+			return true
+		}
+	}
+	return false
 }
 
 // doubts makes the next renewal look at what stands under the lease.
@@ -193,36 +171,28 @@ func (k *keeper) doubts() {
 	k.doubt = true
 }
 
-// remove deletes a record unless somebody else has put its key since.
-func (k *keeper) remove(ctx context.Context, r *keptRecord) error {
-	k.mu.Lock()
-	lease := k.lease
-	k.mu.Unlock()
-	removed, err := k.store.client.Txn(ctx).
-		If(clientv3.Compare(clientv3.LeaseValue(r.key), "=", lease)).
-		Then(clientv3.OpDelete(r.key)).
-		Else(clientv3.OpGet(r.key)).
-		Commit()
-	if err != nil || removed.Succeeded {
+// prolong takes a lease if there is none, and renews it.
+func (k *keeper) prolong(ctx context.Context, out *outage) (clientv3.LeaseID, error) {
+	var id clientv3.LeaseID
+	err := k.store.call(ctx, func(ctx context.Context) (err error) {
+		id, err = k.grant(ctx)
 		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("taking a lease: %w", err)
 	}
-	for _, found := range removed.Responses[0].GetResponseRange().Kvs {
-		if r.owns(found) {
-			_, err = k.store.client.Txn(ctx).
-				If(clientv3.Compare(clientv3.ModRevision(r.key), "=", found.ModRevision)).
-				Then(clientv3.OpDelete(r.key)).
-				Commit()
-		}
+	if k.prolonged != 0 && k.prolonged != id {
+		out.lost() // found out here, or by a Put
 	}
-	return err
-}
-
-// owns reports whether what was found under the record's key, and not under its
-// lease, is the record all the same: somebody has written it again or damaged it,
-// without a lease, so that it would stay for ever. What has a lease has an owner
-// or an end.
-func (r *keptRecord) owns(found *mvccpb.KeyValue) bool {
-	return found.Lease == 0 && (owner.Same(r.value, found.Value) || owner.Damaged(r.value, found.Value))
+	k.prolonged = id
+	left, err := k.renewals.renew(ctx, k, id)
+	if err != nil {
+		return 0, fmt.Errorf("renewing the lease: %w", err)
+	}
+	if left <= 0 {
+		return id, errLeaseLost
+	}
+	return id, nil
 }
 
 // grant makes sure, as far as can be known, that etcd has the lease.
@@ -259,6 +229,17 @@ func (k *keeper) lost(id clientv3.LeaseID) {
 	}
 }
 
+// leaseLost returns why a lease was lost: errLeaseLost, unless it stands in
+// another cluster.
+func (s *Store) leaseLost(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if err := oneCluster(ctx, s.client, s.cfg.Endpoints); err != nil {
+		return err
+	}
+	return errLeaseLost
+}
+
 // close ends the lease and every record under it, in bounded time.
 func (k *keeper) close() error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTimeout, noAnswer(closeTimeout))
@@ -286,18 +267,104 @@ func (k *keeper) close() error {
 	return nil
 }
 
-// removeStrays removes the kept records that are in etcd, but not under the lease.
-func (k *keeper) removeStrays(ctx context.Context, id clientv3.LeaseID) error {
-	attached, err := k.store.client.TimeToLive(ctx, id, clientv3.WithAttachedKeys())
+// renewals is the stream on which a lease is renewed. It stays open, for
+// opening one makes etcd check the password again, at great cost. The zero
+// renewals has none open yet.
+type renewals struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	stream etcdserverpb.Lease_LeaseKeepAliveClient
+}
+
+// renew returns the seconds that the lease has now; 0 if there is no such lease.
+func (r *renewals) renew(ctx context.Context, k *keeper, id clientv3.LeaseID) (left int64, err error) {
+	if r.cancel == nil {
+		// A member that has lost its leader then says so, and another is asked.
+		r.ctx, r.cancel = context.WithCancelCause(clientv3.WithRequireLeader(ctx))
+	}
+	// A short lease leaves less time for a second try.
+	timeout := max(k.interval, 500*time.Millisecond)
+	timer := time.AfterFunc(timeout, func() { r.cancel(noAnswer(timeout)) })
+	resp, err := r.exchange(k.grants, id)
+	timer.Stop()
 	if err != nil {
-		return err
+		err = explain(r.ctx, err)
+		r.drop()
+		return 0, diagnose(ctx, k.store.cfg, err)
 	}
-	missing, _, done := k.compare(attached.Keys)
-	defer done()
-	for _, r := range missing {
-		if err := k.remove(ctx, r); err != nil {
-			return err
+	return resp.TTL, nil
+}
+
+func (r *renewals) exchange(client etcdserverpb.LeaseClient, id clientv3.LeaseID) (*etcdserverpb.LeaseKeepAliveResponse, error) {
+	if r.stream == nil {
+		stream, err := client.LeaseKeepAlive(r.ctx)
+		if err != nil {
+			return nil, err
 		}
+		r.stream = stream
 	}
-	return nil
+	err := r.stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(id)})
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return r.stream.Recv() // also says why the stream has ended
+}
+
+// drop closes the stream; the next renewal opens another, perhaps elsewhere.
+func (r *renewals) drop() {
+	if r.cancel != nil {
+		r.cancel(nil)
+	}
+	*r = renewals{}
+}
+
+// outage turns renewals that fail into one warning for each kind of cause, and
+// one line at its end.
+type outage struct {
+	log    *slog.Logger
+	since  time.Time // zero while all is well
+	tries  int
+	warned bool
+	told   causes
+	pause  backoff
+}
+
+// failed takes note of a renewal that failed and returns how long to pause.
+func (o *outage) failed(err error) time.Duration {
+	if o.tries++; o.since.IsZero() {
+		o.since = time.Now()
+	}
+	switch {
+	case o.tries == 1:
+		// One failure may be an election, or one member of several.
+		o.log.Debug("renewal failed, trying again", "error", err)
+	case o.told.add(err):
+		o.warned = true
+		o.log.Warn("can't keep the registration in etcd, trying until it is back", "error", err)
+	default:
+		o.log.Debug("renewal failed again", "error", err, "tries", o.tries)
+	}
+	return o.pause.next()
+}
+
+// lost takes note that etcd has dropped the records.
+func (o *outage) lost() {
+	if o.since.IsZero() {
+		o.since = time.Now()
+	}
+	if o.warned {
+		o.log.Debug("lease lost, registering again")
+		return
+	}
+	o.warned = true
+	o.told.add(errLeaseLost)
+	o.log.Warn("etcd has lost the lease, registering again")
+}
+
+// ended takes note of a renewal that succeeded, and of whether a record stands.
+func (o *outage) ended(stands bool) {
+	if o.warned && stands {
+		o.log.Info("registered in etcd again", "after", time.Since(o.since).Round(time.Millisecond))
+	}
+	*o = outage{log: o.log}
 }

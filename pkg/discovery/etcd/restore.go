@@ -203,3 +203,19 @@ func (k *keeper) superseded(r *keptRecord, found *mvccpb.KeyValue) {
 	}
 	k.store.log.Warn("replaced by another owner, registering again when the key is free", "key", r.key)
 }
+
+// removeStrays removes the kept records that are in etcd, but not under the lease.
+func (k *keeper) removeStrays(ctx context.Context, id clientv3.LeaseID) error {
+	attached, err := k.store.client.TimeToLive(ctx, id, clientv3.WithAttachedKeys())
+	if err != nil {
+		return err
+	}
+	missing, _, done := k.compare(attached.Keys)
+	defer done()
+	for _, r := range missing {
+		if err := k.remove(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}

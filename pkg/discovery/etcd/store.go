@@ -88,6 +88,42 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Dura
 	return lease, nil
 }
 
+// Left returns how long the record under key stands unless its owner renews its
+// lease, to half a second: 0 if it isn't there, or has no lease. It takes one
+// request for a record that a watch of this store has, and else two.
+func (s *Store) Left(ctx context.Context, key string) (time.Duration, error) {
+	ctx, leave, err := s.enter(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	var left time.Duration
+	err = s.call(ctx, func(ctx context.Context) error {
+		id, known := s.leaseOf(key)
+		if !known {
+			record, err := s.client.Get(ctx, key) // without its value etcd leaves out the lease
+			if err != nil || len(record.Kvs) == 0 {
+				return err
+			}
+			id = clientv3.LeaseID(record.Kvs[0].Lease)
+		}
+		if id == 0 {
+			return nil
+		}
+		lease, err := s.client.TimeToLive(ctx, id)
+		if err != nil {
+			return err
+		}
+		// etcd rounds down; -1 stands for a lease that has expired meanwhile.
+		left = time.Duration(lease.TTL)*time.Second + time.Second/2
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("asking how long %s stands: %w", key, err)
+	}
+	return max(left, 0), nil
+}
+
 // Close implements [discovery.Store]. It takes two seconds at most, even if
 // etcd is away: then the error says which records it leaves there, until their
 // lease ends.

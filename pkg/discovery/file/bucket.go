@@ -1,12 +1,14 @@
 package file
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
-	"path/filepath"
-	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,7 +128,8 @@ func (b *bucket) wait() time.Duration {
 	return max(d, time.Millisecond)
 }
 
-func (b *bucket) poke()   { signal(b.poked) }
+func (b *bucket) poke() { signal(b.poked) }
+
 func (b *bucket) retime() { signal(b.retimed) }
 
 func signal(c chan<- struct{}) {
@@ -136,169 +139,196 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// changes is what the system has told of a directory since the last scan.
-type changes struct {
-	mu    sync.Mutex  // guards what follows
-	path  string      // that notices are asked of: the bucket's, or one above; empty if none are
-	info  fs.FileInfo // of what path was; nil if it is gone
-	names map[string]bool
-	all   bool // more than names
+// An entry is what a scan has found under one name.
+type entry struct {
+	info    fs.FileInfo
+	read    time.Time // when record was read from it, by the file system's clock
+	record  discovery.Record
+	ttl     time.Duration // 0 for a record that is kept alive
+	problem string        // why there is no record
 }
 
-// maxNames bounds what is remembered between two scans.
-const maxNames = 10_000
-
-// heed takes a notice, of whichever directory.
-func (b *bucket) heed(n notice) {
-	c := &b.changes
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case n.lost:
-		c.names, c.all = nil, true
-	case n.dir != c.path:
-		return
-	case n.name == "":
-		c.info = nil
-	case c.path != b.path:
-		if !leadsTo(c.path, n.name, b.path) {
-			return
+// scan finds out what is in the bucket, removes what is dead, and hands the set
+// to the watches. If it fails they get the last set, as stale. An exact scan
+// goes by what is there alone, and not by what the system has told of changes,
+// which may come a moment later.
+func (b *bucket) scan(exact bool) error {
+	b.scanMu.Lock()
+	defer b.scanMu.Unlock()
+	last, _ := b.set.Get()
+	next := discovery.Snapshot{Records: last.Records}
+	records, clockErr, err := b.list(exact)
+	if err != nil {
+		b.changes.addAll() // what had been told is lost
+		err = fmt.Errorf("scanning %s: %w", b.path, err)
+		next.Stale = err
+	} else {
+		next.Records = records
+		if clockErr != nil {
+			next.Stale = fmt.Errorf("scanning %s, whose records may be too old: %w", b.path, clockErr)
 		}
-	case len(c.names) >= maxNames:
-		c.names, c.all = nil, true
-	default:
-		if c.names == nil {
-			c.names = make(map[string]bool)
-		}
-		c.names[n.name] = true
 	}
-	b.poke()
-}
-
-func (c *changes) addAll() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.names, c.all = nil, true
-}
-
-// dirtyNames says which files may not be what the last scan saw.
-type dirtyNames struct {
-	names map[string]bool
-	all   bool
-}
-
-// untold reports whether there was no notice of a change of name.
-func (d dirtyNames) untold(name string) bool { return !d.all && !d.names[name] }
-
-// unchanged reports whether the file under name has the content that was read
-// when it was old. Files are not rewritten but replaced, which gives the name
-// another file: one with another number, or later on with the number of one that
-// was there before. Only notice of the change tells then, or the time of change,
-// which tells too much, as touching sets it.
-func (d dirtyNames) unchanged(name string, old entry, file fs.FileInfo) bool {
-	if d.names[name] || !os.SameFile(old.info, file) || old.info.Size() != file.Size() {
-		return false
+	if !next.Equal(last) {
+		b.set.Set(next)
 	}
-	if d.untold(name) {
-		return true
-	}
-	// A file that was read right after it was changed may have been replaced
-	// since within one tick of a coarse clock.
-	return old.info.ModTime().Equal(file.ModTime()) && old.read.Sub(file.ModTime()) > tick
+	return err
 }
 
-// tick is the coarsest clock by which file systems stamp files, FAT's.
-const tick = 2 * time.Second
-
-// open opens the bucket's directory, nil if it isn't there. It makes sure that
-// the store hears of what changes from now on, and returns what has changed
-// since it was called last.
-func (b *bucket) open() (*os.Root, dirtyNames, error) {
-	c := &b.changes
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// What isn't there may come while nobody listens yet: look again then. No
-	// path is that deep.
-	for range 10 {
-		dir, err := b.store.dir.bucket(b.name)
-		if err != nil {
-			return nil, dirtyNames{}, err
-		}
-		heard := b.hear(dir)
-		if dir == nil && !heard && c.path != "" {
+// list returns the records that stand now, sorted. Where the file system's clock
+// can't be read, as its disk is full or it may not be written, it goes by this
+// machine's, removes nothing, and returns the reason too. b.scanMu is held.
+func (b *bucket) list(exact bool) (records []discovery.Record, clockErr, err error) {
+	// First, so that what changes while the directory is read is told later.
+	dir, dirty, err := b.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	b.expires = time.Time{}
+	if dir == nil {
+		b.seen = nil
+		return nil, nil, nil
+	}
+	defer shut(dir)
+	dirty.all = dirty.all || exact
+	began := time.Now()
+	now, clockErr := b.store.clock.now()
+	names, err := readNames(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if clockErr == nil {
+		b.store.dir.sweepStrays(dir, names, now, b.store.timing.stray)
+	}
+	seen, problems := make(map[string]entry, len(names)), make(told)
+	records = make([]discovery.Record, 0, len(names))
+	for _, name := range names {
+		if _, twice := seen[name]; twice || isTemp(name) {
 			continue
 		}
-		if !heard || runtime.GOOS != "linux" { // the others don't tell of every replacement
-			c.all = true
+		e, ok := b.inspect(dir, name, now, dirty)
+		if !ok {
+			continue
 		}
-		taken := dirtyNames{names: c.names, all: c.all}
-		c.names, c.all = nil, false
-		return dir, taken, nil
+		var err error
+		if e.info != nil && b.isDead(name, e, now) {
+			if clockErr == nil {
+				err = removeDead(dir, name, e.info)
+			}
+			if err == nil {
+				b.store.log.Debug("left out a dead record", "dir", b.path, "file", name, "age", now.since(e.info.ModTime()))
+				continue
+			}
+			e = entry{problem: "it is dead and can't be removed: " + err.Error()}
+		}
+		seen[name] = e
+		if e.problem != "" {
+			problems[name] = e.problem
+			continue
+		}
+		records = append(records, e.record)
+		b.expire(began.Add(b.store.timing.life(e.ttl) - now.since(e.info.ModTime())))
 	}
-	return nil, dirtyNames{}, nil
+	b.seen = seen
+	b.tell(problems)
+	slices.SortFunc(records, func(a, b discovery.Record) int { return cmp.Compare(a.Key, b.Key) })
+	return records, clockErr, nil
 }
 
-// hear reports whether there have been notices all the while of what may change
-// in the bucket; if not, there are from now on, if they can be had. They are of
-// dir, or if that isn't there of the nearest directory above it that is.
-// b.changes.mu is held.
-func (b *bucket) hear(dir *os.Root) bool {
-	c := &b.changes
-	path, info, err := b.target(dir)
-	if err == nil && path == c.path && c.info != nil && os.SameFile(c.info, info) {
-		return true
-	}
-	b.stopHearing()
-	n, openErr := b.store.hear()
-	if err = errors.Join(err, openErr); err == nil && n != nil && path != "" {
-		if err = n.add(path); err == nil {
-			c.path, c.info = path, info
-		}
-	}
-	if err != nil && b.store.ended(context.Background()) == nil {
-		b.store.deaf.Do(func() {
-			b.store.log.Warn("no notice of changes in the file store, scanning it instead", "dir", b.store.dir.path, "err", err)
-		})
-	}
-	return false
+func (b *bucket) isDead(name string, e entry, now moment) bool {
+	// We are alive, and touch ours when we can.
+	return b.store.timing.isDead(now.since(e.info.ModTime()), e.ttl) && !b.store.keeper.keeps(b.name, name)
 }
 
-// target returns what notices are to be asked of.
-func (b *bucket) target(dir *os.Root) (path string, info fs.FileInfo, err error) {
-	if dir != nil {
-		info, err = dir.Stat(".")
-		return b.path, info, err
+// expire notes that a record dies at t unless it is touched.
+func (b *bucket) expire(t time.Time) {
+	if b.expires.IsZero() || t.Before(b.expires) {
+		b.expires = t
 	}
-	if runtime.GOOS != "linux" {
-		return "", nil, nil // the others open each file that lies there
-	}
-	above := filepath.Dir(b.store.dir.path)
-	for path = filepath.Dir(b.path); len(path) >= len(above); path = filepath.Dir(path) {
-		if info, err = os.Stat(path); err == nil && info.IsDir() {
-			return path, info, nil
-		}
-		if path == filepath.Dir(path) {
-			break
-		}
-	}
-	return "", nil, nil // scanning will find it
 }
 
-// stopHearing ends the notices. b.changes.mu is held.
-func (b *bucket) stopHearing() {
-	c := &b.changes
-	if c.path == "" {
-		return
+// told is, by file name, why files are no records.
+type told map[string]string
+
+// tell logs what no scan of the store has told before.
+func (b *bucket) tell(problems told) {
+	b.store.mu.Lock()
+	before := b.store.told[b.name]
+	b.store.told[b.name] = problems
+	b.store.mu.Unlock()
+	for name, problem := range problems {
+		if problem == before[name] {
+			continue
+		}
+		level := slog.LevelWarn
+		if foreign(name) {
+			level = slog.LevelDebug
+		}
+		b.store.log.Log(context.Background(), level, "skipping a file that is no record", "dir", b.path, "file", name, "problem", problem)
 	}
-	if n, err := b.store.hear(); err == nil && n != nil {
-		n.remove(c.path)
-	}
-	c.path, c.info = "", nil
 }
 
-// unhear ends the notices as the loop ends.
-func (b *bucket) unhear() {
-	b.changes.mu.Lock()
-	defer b.changes.mu.Unlock()
-	b.stopHearing()
+// inspect returns what is under name, false if nothing is. Of a regular file with
+// a record's name the entry has its info, so that it can be judged by age even
+// where it is no record.
+func (b *bucket) inspect(dir *os.Root, name string, now moment, dirty dirtyNames) (e entry, ok bool) {
+	if _, ok := keyOf(b.name, name); !ok && !hashed(name) {
+		return entry{problem: "its name is not that of a record"}, true
+	}
+	old := b.seen[name]
+	if old.record.Key != "" && dirty.untold(name) && b.lives(old, now) {
+		return old, true // a look at each of very many takes long
+	}
+	// More than once, as it may be replaced between a look at it and reading it.
+	for range 3 {
+		info, err := dir.Lstat(name)
+		switch {
+		case gone(err):
+			return entry{}, false
+		case err != nil:
+			return entry{problem: err.Error()}, true
+		case !info.Mode().IsRegular():
+			return entry{problem: "it is not a regular file"}, true
+		case old.record.Key != "" && dirty.unchanged(name, old, info):
+			old.info = info
+			return old, true
+		}
+		e, err := b.read(dir, name, info)
+		switch {
+		case errors.Is(err, errReplaced):
+			continue
+		case gone(err):
+			return entry{}, false
+		case err != nil:
+			e.problem = err.Error()
+		}
+		e.info, e.read = info, now.time
+		return e, true
+	}
+	return old, old.info != nil // for now: whoever replaces it that often will be told of again
+}
+
+// lives reports whether what was seen can't be dead yet. A record that is kept
+// alive is looked at twice in its lease time.
+func (b *bucket) lives(e entry, now moment) bool {
+	age := now.since(e.info.ModTime())
+	if e.ttl == 0 && age >= b.store.timing.dead/2 {
+		return false
+	}
+	return !b.store.timing.isDead(age, e.ttl)
+}
+
+// read returns what the file with that info has as its content.
+func (b *bucket) read(dir *os.Root, name string, info fs.FileInfo) (entry, error) {
+	switch {
+	case info.Size() > maxFile:
+		return entry{}, fmt.Errorf("it has more than %d bytes", discovery.MaxValue)
+	case info.Size() == 0:
+		return entry{}, errors.New("it is empty")
+	}
+	content, err := readFile(dir, name, info)
+	if err != nil {
+		return entry{}, err
+	}
+	record, ttl, err := recordIn(b.name, name, content)
+	return entry{record: record, ttl: ttl}, err
 }

@@ -162,16 +162,3 @@ func (c *clock) drop() {
 	}
 	c.probe = nil
 }
-
-// createFile makes a file that its user alone may use.
-func createFile(dir *os.Root, name string) (*os.File, error) {
-	return dir.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-}
-
-func writeFirst(f *os.File, first byte) error {
-	n, err := f.WriteAt([]byte{first}, 0)
-	if err == nil && n != 1 {
-		return errors.New("nothing was written")
-	}
-	return err
-}

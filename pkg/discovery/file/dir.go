@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -204,6 +205,22 @@ func (d *directory) sweepStrays(dir *os.Root, names []string, now moment, age ti
 	}
 }
 
+// removeDead removes the file if it is still as info says. Its owner may come
+// back to life between the two: then it misses the record and puts it again.
+func removeDead(dir *os.Root, name string, info fs.FileInfo) error {
+	now, err := dir.Lstat(name)
+	if gone(err) || err == nil && !unchanged(now, info) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := dir.Remove(name); !gone(err) {
+		return err
+	}
+	return nil
+}
+
 // readNames returns the names in dir, in no order.
 func readNames(dir *os.Root) ([]string, error) {
 	f, err := dir.Open(".")
@@ -212,6 +229,49 @@ func readNames(dir *os.Root) ([]string, error) {
 	}
 	defer shut(f)
 	return f.Readdirnames(-1)
+}
+
+// errReplaced says that a name has been given to another file.
+var errReplaced = errors.New("the file was replaced")
+
+// readFile returns the content of the file under name that has that info. If
+// there is another by now, a symlink's target for one, the error is errReplaced.
+// What is longer than a record can be is cut.
+func readFile(dir *os.Root, name string, info fs.FileInfo) ([]byte, error) {
+	f, err := dir.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer shut(f)
+	opened, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !os.SameFile(opened, info) {
+		return nil, errReplaced
+	}
+	content := bytes.NewBuffer(make([]byte, 0, min(info.Size(), maxFile)+bytes.MinRead))
+	_, err = content.ReadFrom(io.LimitReader(f, maxFile+1))
+	return content.Bytes(), err
+}
+
+// createFile makes a file that its user alone may use.
+func createFile(dir *os.Root, name string) (*os.File, error) {
+	return dir.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+}
+
+func writeFirst(f *os.File, first byte) error {
+	n, err := f.WriteAt([]byte{first}, 0)
+	if err == nil && n != 1 {
+		return errors.New("nothing was written")
+	}
+	return err
+}
+
+// unchanged reports whether a file is the one that it was, and nobody has written
+// to it since.
+func unchanged(info, was fs.FileInfo) bool {
+	return os.SameFile(info, was) && info.Size() == was.Size() && info.ModTime().Equal(was.ModTime())
 }
 
 // shut closes what was only read, or is of no use any more.

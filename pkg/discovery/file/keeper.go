@@ -1,7 +1,6 @@
 package file
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -135,32 +133,6 @@ func (k *keeper) release(l *lease) error {
 	return k.remove(l)
 }
 
-// remove removes the file of l, if its record is still l's own.
-func (k *keeper) remove(l *lease) error {
-	dir, err := k.dir.bucket(l.bucket)
-	if dir == nil {
-		return err
-	}
-	defer shut(dir)
-	info, err := dir.Lstat(l.file)
-	if gone(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if !l.left(info) {
-		found, err := l.find(dir, info)
-		if err != nil || !l.owns(found) {
-			return err
-		}
-	}
-	if err := dir.Remove(l.file); !gone(err) {
-		return err
-	}
-	return nil
-}
-
 // releaseAll removes the records that were kept. run has ended.
 func (k *keeper) releaseAll() error {
 	var errs []error
@@ -249,195 +221,71 @@ func (k *keeper) tell(lost int, errs []error) {
 	k.outage = !well
 }
 
-// renew touches the file of l, which takes no reading as long as it is as this
-// store has left it. It returns true if the record was lost and is put again.
-func (k *keeper) renew(dir *os.Root, l *lease) (lost bool, err error) {
-	info, err := dir.Lstat(l.file)
-	if err == nil && l.left(info) {
-		if err = k.touch(dir, l, info); !errors.Is(err, errReplaced) {
-			return false, err
+// sweep removes the dead from where nobody may be watching who would: from the
+// buckets in which this store keeps records once, as there are as many owners as
+// records; from the others, where owners come and go, every minute or so.
+// dirs are the former.
+func (k *keeper) sweep(dirs map[string]*os.Root) {
+	for bucket, dir := range dirs {
+		if !k.swept[bucket] {
+			k.swept[bucket] = true
+			k.sweepBucket(bucket, dir)
 		}
-		info, err = dir.Lstat(l.file)
 	}
-	if gone(err) {
-		return !l.replaced, k.putAgain(l)
+	now := time.Now()
+	if len(dirs) == 0 || now.Before(k.sweepAt) {
+		return
 	}
+	k.sweepAt = now.Add(k.timing.sweep/2 + rand.N(k.timing.sweep))
+	buckets, err := k.dir.buckets()
 	if err != nil {
-		return false, err
+		return // touching has the same trouble, and tells of it
 	}
-	l.free = false
-	found, err := l.find(dir, info)
-	switch {
-	case errors.Is(err, errReplaced):
-		return false, nil // at this very moment: the next round sees by what
-	case err != nil:
-		return false, err
-	case l.owns(found):
-		return false, k.takeBack(dir, l, info, found)
-	}
-	return false, k.yield(dir, l, info, found)
-}
-
-// touch sets the time of change of the file that info is of to the present. It
-// does so by writing the first byte over itself: then it is the file system that
-// says what the present is. What may not be written is put anew.
-func (k *keeper) touch(dir *os.Root, l *lease, info fs.FileInfo) error {
-	f, err := dir.OpenFile(l.file, os.O_WRONLY, 0)
-	switch {
-	case gone(err):
-		return errReplaced
-	case errors.Is(err, fs.ErrPermission):
-		return k.publish(l, false)
-	case err != nil:
-		return err
-	}
-	opened, err := f.Stat()
-	if err == nil && !unchanged(opened, info) {
-		err = errReplaced
-	}
-	if err == nil {
-		err = writeFirst(f, l.content[0])
-	}
-	var written fs.FileInfo
-	if err == nil {
-		written, err = f.Stat()
-	}
-	if err == nil && written.Size() == int64(len(l.content)) { // else the next round looks into it
-		l.info = written
-	}
-	return errors.Join(err, f.Close())
-}
-
-// putAgain puts a record whose key is free. One that another owner had taken
-// waits for a round more, as that owner may be about to put it again itself.
-func (k *keeper) putAgain(l *lease) error {
-	if l.replaced && !l.free {
-		l.free = true
-		return nil
-	}
-	err := k.publish(l, true)
-	if errors.Is(err, fs.ErrExist) {
-		return nil // the next round sees whose it is
-	}
-	if err == nil {
-		k.returned(l)
-	}
-	return err
-}
-
-// takeBack makes a record that another hand has changed or copied l's own again.
-func (k *keeper) takeBack(dir *os.Root, l *lease, info fs.FileInfo, found found) error {
-	if bytes.Equal(found.content, l.content) {
-		err := k.touch(dir, l, info)
-		if errors.Is(err, errReplaced) {
-			return nil
+	for _, bucket := range buckets {
+		if dirs[bucket] != nil {
+			continue
 		}
-		if err == nil {
-			k.returned(l)
+		dir, err := k.dir.bucket(bucket)
+		if dir == nil || err != nil {
+			continue // not one, or gone
 		}
-		return err
+		k.sweepBucket(bucket, dir)
+		shut(dir)
 	}
-	if err := k.publish(l, false); err != nil {
-		return err
-	}
-	k.returned(l)
-	k.log.Warn("a record of ours was changed by another hand, and is written again as it was", "dir", k.dir.join(l.bucket), "key", l.key)
-	return nil
 }
 
-// yield leaves the key to another owner's record for as long as that is alive.
-func (k *keeper) yield(dir *os.Root, l *lease, info fs.FileInfo, found found) error {
+// sweepBucket removes what is dead in a bucket. What fails is left to who
+// watches, who has to tell of it.
+func (k *keeper) sweepBucket(bucket string, dir *os.Root) {
+	names, err := readNames(dir)
+	if err != nil || len(names) == 0 {
+		return
+	}
 	now, err := k.clock.now()
 	if err != nil {
-		return err
+		return
 	}
-	if info.Mode().IsRegular() && k.timing.isDead(now.since(info.ModTime()), found.ttl) {
-		if err := removeDead(dir, l.file, info); err != nil {
-			return err
+	k.dir.sweepStrays(dir, names, now, k.timing.stray)
+	removed := 0
+	for _, name := range names {
+		if _, ok := keyOf(bucket, name); !ok && !hashed(name) || k.keeps(bucket, name) {
+			continue
 		}
-		l.free = true // its owner had time enough
-		return k.putAgain(l)
-	}
-	if !l.replaced {
-		l.replaced = true
-		k.setOurs(l, false)
-		k.log.Warn("another owner has put a record of ours anew: theirs stands, ours comes back when the key is free", "dir", k.dir.join(l.bucket), "key", l.key)
-	}
-	return nil
-}
-
-// returned notes that the record that stands is l's.
-func (k *keeper) returned(l *lease) {
-	if l.replaced {
-		k.log.Info("a record of ours stands again", "dir", k.dir.join(l.bucket), "key", l.key)
-	}
-	l.replaced, l.free = false, false
-	k.setOurs(l, true)
-}
-
-// publish writes the file of l. If it is to be new, the error is [fs.ErrExist]
-// where there is one.
-func (k *keeper) publish(l *lease, isNew bool) (err error) {
-	for range 3 {
-		// Should the directory be deleted under our feet, it is made again.
-		if err = k.write(l, isNew); !gone(err) {
-			break
+		info, err := dir.Lstat(name)
+		if err != nil || !info.Mode().IsRegular() || !k.timing.isDead(now.since(info.ModTime()), 0) {
+			continue
+		}
+		// It is, unless it says that it stands for longer.
+		content, err := readFile(dir, name, info)
+		if gone(err) || errors.Is(err, errReplaced) {
+			continue
+		}
+		h, _, _ := decode(content)
+		if k.timing.isDead(now.since(info.ModTime()), h.ttl()) && removeDead(dir, name, info) == nil {
+			removed++
 		}
 	}
-	return err
+	if removed > 0 {
+		k.log.Debug("removed dead records", "dir", dir.Name(), "removed", removed)
+	}
 }
-
-// write makes the file under a temporary name and moves it into its place, so
-// that nobody ever reads half of one. It is not synced to the disk: after a
-// crash of the machine its owner is dead too.
-func (k *keeper) write(l *lease, isNew bool) (err error) {
-	dir, err := k.dir.makeBucket(l.bucket)
-	if err != nil {
-		return err
-	}
-	defer shut(dir)
-	temp := tempName()
-	f, err := createFile(dir, temp)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = dir.Remove(temp) // what is left is swept as a stray
-		}
-	}()
-	_, err = f.Write(l.content)
-	info, statErr := f.Stat()
-	if err := errors.Join(err, statErr, f.Close()); err != nil {
-		return err
-	}
-	if err := k.dir.giveAway(dir, temp); err != nil {
-		return err
-	}
-	if err := move(dir, temp, l.file, isNew); err != nil {
-		return err
-	}
-	l.info = info
-	if l.ttl > 0 {
-		l.end = time.Now().Add(l.ttl)
-	}
-	return nil
-}
-
-// move gives the file temp its name. If that is to be new, another's file is not
-// replaced.
-func move(dir *os.Root, temp, name string, isNew bool) error {
-	if isNew {
-		err := dir.Link(temp, name)
-		if err == nil {
-			return dir.Remove(temp)
-		}
-		if errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		// A file system without links: the moment since the look must do.
-	}
-	return dir.Rename(temp, name)
-}
-
-func tempName() string { return tempPrefix + strconv.FormatUint(rand.Uint64(), 16) }

@@ -84,12 +84,6 @@ func (l *lease) Release(ctx context.Context) error {
 // left reports whether info is that of the file as this store has left it.
 func (l *lease) left(info fs.FileInfo) bool { return unchanged(info, l.info) }
 
-// unchanged reports whether a file is the one that it was, and nobody has written
-// to it since.
-func unchanged(info, was fs.FileInfo) bool {
-	return os.SameFile(info, was) && info.Size() == was.Size() && info.ModTime().Equal(was.ModTime())
-}
-
 // found is what stands in the place of a record. What is no record is some
 // other value.
 type found struct {
@@ -119,4 +113,221 @@ func (l *lease) find(dir *os.Root, info fs.FileInfo) (found, error) {
 // owns reports whether what was found is the owner's of l, or what is left of it.
 func (l *lease) owns(f found) bool {
 	return owner.Same(l.value, f.value) || owner.Damaged(l.value, f.value)
+}
+
+// renew touches the file of l, which takes no reading as long as it is as this
+// store has left it. It returns true if the record was lost and is put again.
+func (k *keeper) renew(dir *os.Root, l *lease) (lost bool, err error) {
+	info, err := dir.Lstat(l.file)
+	if err == nil && l.left(info) {
+		if err = k.touch(dir, l, info); !errors.Is(err, errReplaced) {
+			return false, err
+		}
+		info, err = dir.Lstat(l.file)
+	}
+	if gone(err) {
+		return !l.replaced, k.putAgain(l)
+	}
+	if err != nil {
+		return false, err
+	}
+	l.free = false
+	found, err := l.find(dir, info)
+	switch {
+	case errors.Is(err, errReplaced):
+		return false, nil // at this very moment: the next round sees by what
+	case err != nil:
+		return false, err
+	case l.owns(found):
+		return false, k.takeBack(dir, l, info, found)
+	}
+	return false, k.yield(dir, l, info, found)
+}
+
+// touch sets the time of change of the file that info is of to the present. It
+// does so by writing the first byte over itself: then it is the file system that
+// says what the present is. What may not be written is put anew.
+func (k *keeper) touch(dir *os.Root, l *lease, info fs.FileInfo) error {
+	f, err := dir.OpenFile(l.file, os.O_WRONLY, 0)
+	switch {
+	case gone(err):
+		return errReplaced
+	case errors.Is(err, fs.ErrPermission):
+		return k.publish(l, false)
+	case err != nil:
+		return err
+	}
+	opened, err := f.Stat()
+	if err == nil && !unchanged(opened, info) {
+		err = errReplaced
+	}
+	if err == nil {
+		err = writeFirst(f, l.content[0])
+	}
+	var written fs.FileInfo
+	if err == nil {
+		written, err = f.Stat()
+	}
+	if err == nil && written.Size() == int64(len(l.content)) { // else the next round looks into it
+		l.info = written
+	}
+	return errors.Join(err, f.Close())
+}
+
+// putAgain puts a record whose key is free. One that another owner had taken
+// waits for a round more, as that owner may be about to put it again itself.
+func (k *keeper) putAgain(l *lease) error {
+	if l.replaced && !l.free {
+		l.free = true
+		return nil
+	}
+	err := k.publish(l, true)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // the next round sees whose it is
+	}
+	if err == nil {
+		k.returned(l)
+	}
+	return err
+}
+
+// takeBack makes a record that another hand has changed or copied l's own again.
+func (k *keeper) takeBack(dir *os.Root, l *lease, info fs.FileInfo, found found) error {
+	if bytes.Equal(found.content, l.content) {
+		err := k.touch(dir, l, info)
+		if errors.Is(err, errReplaced) {
+			return nil
+		}
+		if err == nil {
+			k.returned(l)
+		}
+		return err
+	}
+	if err := k.publish(l, false); err != nil {
+		return err
+	}
+	k.returned(l)
+	k.log.Warn("a record of ours was changed by another hand, and is written again as it was", "dir", k.dir.join(l.bucket), "key", l.key)
+	return nil
+}
+
+// yield leaves the key to another owner's record for as long as that is alive.
+func (k *keeper) yield(dir *os.Root, l *lease, info fs.FileInfo, found found) error {
+	now, err := k.clock.now()
+	if err != nil {
+		return err
+	}
+	if info.Mode().IsRegular() && k.timing.isDead(now.since(info.ModTime()), found.ttl) {
+		if err := removeDead(dir, l.file, info); err != nil {
+			return err
+		}
+		l.free = true // its owner had time enough
+		return k.putAgain(l)
+	}
+	if !l.replaced {
+		l.replaced = true
+		k.setOurs(l, false)
+		k.log.Warn("another owner has put a record of ours anew: theirs stands, ours comes back when the key is free", "dir", k.dir.join(l.bucket), "key", l.key)
+	}
+	return nil
+}
+
+// returned notes that the record that stands is l's.
+func (k *keeper) returned(l *lease) {
+	if l.replaced {
+		k.log.Info("a record of ours stands again", "dir", k.dir.join(l.bucket), "key", l.key)
+	}
+	l.replaced, l.free = false, false
+	k.setOurs(l, true)
+}
+
+// publish writes the file of l. If it is to be new, the error is [fs.ErrExist]
+// where there is one.
+func (k *keeper) publish(l *lease, isNew bool) (err error) {
+	for range 3 {
+		// Should the directory be deleted under our feet, it is made again.
+		if err = k.write(l, isNew); !gone(err) {
+			break
+		}
+	}
+	return err
+}
+
+// write makes the file under a temporary name and moves it into its place, so
+// that nobody ever reads half of one. It is not synced to the disk: after a
+// crash of the machine its owner is dead too.
+func (k *keeper) write(l *lease, isNew bool) (err error) {
+	dir, err := k.dir.makeBucket(l.bucket)
+	if err != nil {
+		return err
+	}
+	defer shut(dir)
+	temp := tempName()
+	f, err := createFile(dir, temp)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = dir.Remove(temp) // what is left is swept as a stray
+		}
+	}()
+	_, err = f.Write(l.content)
+	info, statErr := f.Stat()
+	if err := errors.Join(err, statErr, f.Close()); err != nil {
+		return err
+	}
+	if err := k.dir.giveAway(dir, temp); err != nil {
+		return err
+	}
+	if err := move(dir, temp, l.file, isNew); err != nil {
+		return err
+	}
+	l.info = info
+	if l.ttl > 0 {
+		l.end = time.Now().Add(l.ttl)
+	}
+	return nil
+}
+
+// move gives the file temp its name. If that is to be new, another's file is not
+// replaced.
+func move(dir *os.Root, temp, name string, isNew bool) error {
+	if isNew {
+		err := dir.Link(temp, name)
+		if err == nil {
+			return dir.Remove(temp)
+		}
+		if errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		// A file system without links: the moment since the look must do.
+	}
+	return dir.Rename(temp, name)
+}
+
+// remove removes the file of l, if its record is still l's own.
+func (k *keeper) remove(l *lease) error {
+	dir, err := k.dir.bucket(l.bucket)
+	if dir == nil {
+		return err
+	}
+	defer shut(dir)
+	info, err := dir.Lstat(l.file)
+	if gone(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !l.left(info) {
+		found, err := l.find(dir, info)
+		if err != nil || !l.owns(found) {
+			return err
+		}
+	}
+	if err := dir.Remove(l.file); !gone(err) {
+		return err
+	}
+	return nil
 }

@@ -7,10 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"math"
-	"os"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -105,6 +104,20 @@ func bucketOf(key string) (bucket, rest string) {
 	return first + "/" + second, rest
 }
 
+func tempName() string { return tempPrefix + strconv.FormatUint(rand.Uint64(), 16) }
+
+func isTemp(name string) bool { return strings.HasPrefix(name, tempPrefix) }
+
+// foreign reports whether a name is of the kind that systems and programs leave
+// in any directory, of which nobody needs to be warned.
+func foreign(name string) bool {
+	switch name {
+	case "lost+found", "Thumbs.db", "desktop.ini":
+		return true
+	}
+	return strings.HasPrefix(name, ".") // .nfs…, .DS_Store, ._…, .snapshot
+}
+
 // A header is the first line of a file whose name and time of change don't say
 // everything about its record. Dynamo's records have none.
 type header struct {
@@ -171,28 +184,4 @@ func recordIn(bucket, name string, content []byte) (discovery.Record, time.Durat
 		return discovery.Record{}, h.ttl(), err
 	}
 	return discovery.Record{Key: key, Value: value}, h.ttl(), nil
-}
-
-// errReplaced says that a name has been given to another file.
-var errReplaced = errors.New("the file was replaced")
-
-// readFile returns the content of the file under name that has that info. If
-// there is another by now, a symlink's target for one, the error is errReplaced.
-// What is longer than a record can be is cut.
-func readFile(dir *os.Root, name string, info fs.FileInfo) ([]byte, error) {
-	f, err := dir.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer shut(f)
-	opened, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !os.SameFile(opened, info) {
-		return nil, errReplaced
-	}
-	content := bytes.NewBuffer(make([]byte, 0, min(info.Size(), maxFile)+bytes.MinRead))
-	_, err = content.ReadFrom(io.LimitReader(f, maxFile+1))
-	return content.Bytes(), err
 }

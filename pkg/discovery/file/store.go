@@ -47,6 +47,21 @@ func standardTiming() timing {
 	}
 }
 
+// isDead reports whether a record's owner is taken for dead: it was put or
+// touched that long ago. A record that is kept alive has no ttl. What was touched
+// far in the future was stamped by a clock that nobody goes by any more.
+func (t timing) isDead(age, ttl time.Duration) bool {
+	return age >= t.life(ttl) || -age > t.dead
+}
+
+// life returns how long a record stands that nobody touches.
+func (t timing) life(ttl time.Duration) time.Duration {
+	if ttl > 0 {
+		return ttl
+	}
+	return t.dead
+}
+
 // A Store is a [discovery.Store] in a directory.
 // It is safe for concurrent use, also by many processes.
 type Store struct {
