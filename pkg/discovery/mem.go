@@ -26,6 +26,11 @@ type Mem struct {
 	changed  chan struct{}        // closed, and made anew, when records change
 }
 
+var _ interface {
+	Store
+	Expirer
+} = (*Mem)(nil)
+
 // NewMem returns an empty store.
 func NewMem() *Mem {
 	return &Mem{
@@ -148,9 +153,8 @@ func (m *Mem) expire(now time.Time) time.Duration {
 	next := time.Hour // when nothing expires any sooner
 	expired := false
 	for key, l := range m.expiring {
-		left := l.end.Sub(now)
-		if left > 0 {
-			next = min(next, left)
+		if d := l.end.Sub(now); d > 0 {
+			next = min(next, d)
 			continue
 		}
 		delete(m.expiring, key)
@@ -184,9 +188,8 @@ func (m *Mem) Close() error {
 	return nil
 }
 
-// Left returns how long the record under key stands if nobody puts it anew: 0
-// if it isn't there, or has no end.
-func (m *Mem) Left(_ context.Context, key string) (time.Duration, error) {
+// Expiry implements [Expirer]: it is 0 for a record that was put without a ttl.
+func (m *Mem) Expiry(_ context.Context, key string) (time.Duration, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l := m.expiring[key]

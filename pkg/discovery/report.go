@@ -229,7 +229,7 @@ func (r *Registry) readReports(ctx context.Context, records []Record, known map[
 		default:
 			free <- struct{}{} // a question ends with ctx, too
 			asking.Go(func() {
-				k.setEnd(time.Now().Add(r.left(ctx, record.Key, cooldown)), cooldown)
+				k.setEnd(time.Now().Add(r.expiry(ctx, record.Key, cooldown)), cooldown)
 				<-free
 			})
 		}
@@ -244,20 +244,18 @@ func (k *readReport) setEnd(until time.Time, cooldown time.Duration) {
 	k.report.Since = until.Add(-cooldown)
 }
 
-// left returns how long the record under key still stands, as far as the store
-// can tell; else it is taken to be new.
-func (r *Registry) left(ctx context.Context, key string, cooldown time.Duration) time.Duration {
-	teller, ok := r.store.(interface {
-		Left(ctx context.Context, key string) (time.Duration, error)
-	})
+// expiry returns how long the record under key still stands. One whose age the
+// store can't tell is taken to be new.
+func (r *Registry) expiry(ctx context.Context, key string, cooldown time.Duration) time.Duration {
+	expirer, ok := r.store.(Expirer)
 	if !ok {
 		return cooldown
 	}
-	left, err := teller.Left(ctx, key)
-	if err != nil || left <= 0 {
+	expiry, err := expirer.Expiry(ctx, key)
+	if err != nil || expiry <= 0 {
 		return cooldown
 	}
-	return min(left, cooldown) // some stores round up
+	return min(expiry, cooldown) // some stores round up
 }
 
 // decodeReport reads what [Registry.Report] writes; the report has no times yet.

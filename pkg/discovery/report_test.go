@@ -153,10 +153,10 @@ type asked struct {
 	n atomic.Int64
 }
 
-func (a *asked) Left(ctx context.Context, key string) (time.Duration, error) {
+func (a *asked) Expiry(ctx context.Context, key string) (time.Duration, error) {
 	a.n.Add(1)
 	time.Sleep(10 * time.Millisecond)
-	return a.Mem.Left(ctx, key)
+	return a.Mem.Expiry(ctx, key)
 }
 
 // TestReportsAreHeededForTheReadersBound: whoever takes an instance out for a

@@ -78,7 +78,18 @@ type Lease interface {
 	Release(ctx context.Context) error
 }
 
-// Snapshot is the complete set of records under a prefix at one moment.
+// An Expirer is a [Store] that can tell how long a record still stands. Every store
+// of this module is one. It is optional: a reader takes the records of any other
+// store to be new when it first sees them.
+type Expirer interface {
+	// Expiry returns how long the record under key still stands if nobody renews
+	// it or puts it again: 0 if there is none, or if it never expires. The store may
+	// round it by up to a second. ctx bounds the call; an error says that the
+	// store can't be read now. It is safe for concurrent use.
+	Expiry(ctx context.Context, key string) (time.Duration, error)
+}
+
+// A Snapshot is the complete set of records under a prefix at one moment.
 // It may be shared: readers must not change it.
 type Snapshot struct {
 	Records []Record // sorted by key
@@ -87,7 +98,7 @@ type Snapshot struct {
 	Stale error
 }
 
-// Record is one key and its value.
+// A Record is one key and its value.
 type Record struct {
 	Key   string
 	Value []byte

@@ -11,8 +11,8 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
 )
 
-// TestLeftIsOneRequest asks how long a record stands that a watch knows.
-func TestLeftIsOneRequest(t *testing.T) {
+// TestExpiryIsOneRequest asks how long a record stands that a watch knows.
+func TestExpiryIsOneRequest(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
 	gateway := etcdtest.StartGateway(t, server)
@@ -22,9 +22,9 @@ func TestLeftIsOneRequest(t *testing.T) {
 	put(t, openStore(t, at(server)), one, "1", time.Hour)
 	watch.untilFresh(one)
 	before := gateway.Counts()
-	left, err := s.Left(t.Context(), one)
-	if err != nil || left < 59*time.Minute || left > time.Hour+time.Second {
-		t.Errorf("%v left, %v, want an hour", left, err)
+	expiry, err := s.Expiry(t.Context(), one)
+	if err != nil || expiry < 59*time.Minute || expiry > time.Hour+time.Second {
+		t.Errorf("Expiry: %v, %v, want an hour", expiry, err)
 	}
 	after := gateway.Counts()
 	for method, want := range map[string]int{

@@ -49,7 +49,10 @@ type Store struct {
 	wg        sync.WaitGroup         // calls under way, and goroutines
 }
 
-var _ discovery.Store = (*Store)(nil)
+var _ interface {
+	discovery.Store
+	discovery.Expirer
+} = (*Store)(nil)
 
 func newStore(cfg Config, client *clientv3.Client, clientCancel context.CancelFunc) *Store {
 	s := &Store{
@@ -88,16 +91,16 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Dura
 	return lease, nil
 }
 
-// Left returns how long the record under key stands unless its owner renews its
-// lease, to half a second: 0 if it isn't there, or has no lease. It takes one
-// request for a record that a watch of this store has, and else two.
-func (s *Store) Left(ctx context.Context, key string) (time.Duration, error) {
+// Expiry implements [discovery.Expirer], to half a second: it is 0 for a record
+// without a lease. It takes one request for a record that a watch of this store
+// has, and two for any other. A request is bounded by 2 s.
+func (s *Store) Expiry(ctx context.Context, key string) (time.Duration, error) {
 	ctx, leave, err := s.enter(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer leave()
-	var left time.Duration
+	var expiry time.Duration
 	err = s.call(ctx, func(ctx context.Context) error {
 		id, known := s.leaseOf(key)
 		if !known {
@@ -115,13 +118,13 @@ func (s *Store) Left(ctx context.Context, key string) (time.Duration, error) {
 			return err
 		}
 		// etcd rounds down; -1 stands for a lease that has expired meanwhile.
-		left = time.Duration(lease.TTL)*time.Second + time.Second/2
+		expiry = time.Duration(lease.TTL)*time.Second + time.Second/2
 		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("asking how long %s stands: %w", key, err)
 	}
-	return max(left, 0), nil
+	return max(expiry, 0), nil
 }
 
 // Close implements [discovery.Store]. It takes two seconds at most, even if

@@ -71,8 +71,8 @@ func TestReadingMakesNothing(t *testing.T) {
 			s := openWith(t, Config{Dir: filepath.Join(base, "store"), timing: never})
 			next := watch(t, s)
 			until(t, next, is(""))
-			if left, err := s.Left(t.Context(), ep+"1"); left != 0 || err != nil {
-				t.Errorf("Left: %v, %v", left, err)
+			if expiry, err := s.Expiry(t.Context(), ep+"1"); expiry != 0 || err != nil {
+				t.Errorf("Expiry: %v, %v", expiry, err)
 			}
 			var made []string
 			if err := filepath.WalkDir(base, func(path string, _ os.DirEntry, err error) error {
@@ -210,8 +210,8 @@ func TestLongKey(t *testing.T) {
 	if string(snap.Records[1].Value) != "x" {
 		t.Errorf("its value is %q", snap.Records[1].Value)
 	}
-	if left, err := reader.Left(t.Context(), long); err != nil || left <= 0 {
-		t.Errorf("Left: %v, %v", left, err)
+	if expiry, err := reader.Expiry(t.Context(), long); err != nil || expiry <= 0 {
+		t.Errorf("Expiry: %v, %v", expiry, err)
 	}
 	if err := lease.Release(t.Context()); err != nil {
 		t.Fatal(err)

@@ -324,8 +324,8 @@ func TestUnwritable(t *testing.T) {
 	if !exists(t, dead) {
 		t.Error("a record was removed by this machine's clock")
 	}
-	if left, err := reader.Left(t.Context(), ep+"1"); err != nil || left <= 0 {
-		t.Errorf("Left: %v, %v", left, err)
+	if expiry, err := reader.Expiry(t.Context(), ep+"1"); err != nil || expiry <= 0 {
+		t.Errorf("Expiry: %v, %v", expiry, err)
 	}
 	reader.clock.mu.Lock()
 	full = false

@@ -69,8 +69,8 @@ func TestTTLIsInTheFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		reader = openWith(t, Config{Dir: s.dir.path})
-		if left, err := reader.Left(t.Context(), ep+id); err != nil || left > ttl || left < ttl-time.Second {
-			t.Errorf("a record with a ttl of %v ends in %v, %v", ttl, left, err)
+		if expiry, err := reader.Expiry(t.Context(), ep+id); err != nil || expiry > ttl || expiry < ttl-time.Second {
+			t.Errorf("a record with a ttl of %v ends in %v, %v", ttl, expiry, err)
 		}
 	}
 	if got := keys(t, reader); got != "1 2" {

@@ -84,6 +84,11 @@ type Store struct {
 	closeErr error
 }
 
+var _ interface {
+	discovery.Store
+	discovery.Expirer
+} = (*Store)(nil)
+
 // Open returns a store in the directory of c. It neither makes nor writes
 // anything, and fails only if what is there can't be a store.
 func Open(c Config) (*Store, error) {
@@ -143,9 +148,9 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Dura
 	return l, nil
 }
 
-// Left returns how long the record under key stands unless its owner touches
-// it, by the file system's clock: 0 if it isn't there.
-func (s *Store) Left(_ context.Context, key string) (time.Duration, error) {
+// Expiry implements [discovery.Expirer], by the file system's clock: it is at most
+// 10 s for a record that its owner keeps alive.
+func (s *Store) Expiry(_ context.Context, key string) (time.Duration, error) {
 	bucket, rest := bucketOf(key)
 	name := fileName(rest)
 	dir, err := s.dir.bucket(bucket)

@@ -26,23 +26,21 @@ func ttlEnds(s *suite) {
 	s.release(lease) // does nothing
 }
 
-// ttlIsTold is for stores that can tell how long a record stands; none need to.
-func ttlIsTold(s *suite) {
+// expiryIsTold is for the stores that are a [discovery.Expirer]; none has to be.
+func expiryIsTold(s *suite) {
 	store := s.open()
-	teller, ok := store.(interface {
-		Left(ctx context.Context, key string) (time.Duration, error)
-	})
+	expirer, ok := store.(discovery.Expirer)
 	if !ok {
 		s.Skip("the store does not tell how long a record stands")
 	}
 	const ttl = 20 * time.Second // far from both ends, and from a backend's own lease time
 	s.putFor(store, ep+"brief", "1", ttl)
-	left, err := teller.Left(s.soon(), ep+"brief")
-	if err != nil || left < ttl-s.Patience || left > ttl+time.Second {
-		s.Errorf("Left of a record just put for %v: %v, %v", ttl, left, err)
+	expiry, err := expirer.Expiry(s.soon(), ep+"brief")
+	if err != nil || expiry < ttl-s.Patience || expiry > ttl+time.Second {
+		s.Errorf("Expiry of a record just put for %v: %v, %v", ttl, expiry, err)
 	}
-	if left, err := teller.Left(s.soon(), ep+"other"); err != nil || left != 0 {
-		s.Errorf("Left of no record: %v, %v", left, err)
+	if expiry, err := expirer.Expiry(s.soon(), ep+"other"); err != nil || expiry != 0 {
+		s.Errorf("Expiry of no record: %v, %v", expiry, err)
 	}
 }
 

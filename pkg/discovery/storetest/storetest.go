@@ -113,7 +113,7 @@ func checks() []check {
 		{"WatchEndsWithBreak", watchEndsWithBreak},
 		{"BadPrefixesRefused", badPrefixes},
 		{"TTLEnds", ttlEnds},
-		{"TTLIsTold", ttlIsTold},
+		{"ExpiryIsTold", expiryIsTold},
 		{"PutChangesLifetime", putChangesLifetime},
 		{"KeptOutlivesLeaseTime", keptOutlives},
 		{"KilledOwnersRecordsGo", killedOwner},
