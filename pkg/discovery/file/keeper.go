@@ -92,14 +92,14 @@ func (k *keeper) do(ctx context.Context, task func()) error {
 func (k *keeper) put(ctx context.Context, l *lease) error {
 	result := make(chan error, 1)
 	err := k.do(ctx, func() {
-		err := k.publish(l, false)
+		err := l.publish(false)
 		switch {
 		case err != nil:
 		case l.state.CompareAndSwap(putting, stands):
 			k.leases[l.key] = l
 			k.setOurs(l, l.ttl == 0)
 		default:
-			_ = k.remove(l) // or it expires
+			_ = l.remove() // or it expires
 		}
 		result <- err
 	})
@@ -130,7 +130,7 @@ func (k *keeper) release(l *lease) error {
 	}
 	delete(k.leases, l.key)
 	k.setOurs(l, false)
-	return k.remove(l)
+	return l.remove()
 }
 
 // releaseAll removes the records that were kept. run has ended.
@@ -192,7 +192,7 @@ func (k *keeper) round() bool {
 			}
 			dirs[l.bucket] = dir
 		}
-		switch again, err := k.renew(dir, l); {
+		switch again, err := l.renew(dir); {
 		case err != nil:
 			errs = append(errs, err)
 		case again:

@@ -29,7 +29,7 @@ type lease struct {
 	released atomic.Bool
 
 	// What follows is the keeper's.
-	info     fs.FileInfo // of the file as this store has left it
+	info     fs.FileInfo // of the file as this store last wrote it
 	replaced bool        // another owner's record stands in its place
 	free     bool        // nobody's did at the last look
 }
@@ -81,8 +81,8 @@ func (l *lease) Release(ctx context.Context) error {
 	return nil
 }
 
-// left reports whether info is that of the file as this store has left it.
-func (l *lease) left(info fs.FileInfo) bool { return unchanged(info, l.info) }
+// asWritten reports whether info is that of the file as this store last wrote it.
+func (l *lease) asWritten(info fs.FileInfo) bool { return unchanged(info, l.info) }
 
 // found is what stands in the place of a record. What is no record is some
 // other value.
@@ -117,16 +117,16 @@ func (l *lease) owns(f found) bool {
 
 // renew touches the file of l, which takes no reading as long as it is as this
 // store has left it. It returns true if the record was lost and is put again.
-func (k *keeper) renew(dir *os.Root, l *lease) (lost bool, err error) {
+func (l *lease) renew(dir *os.Root) (lost bool, err error) {
 	info, err := dir.Lstat(l.file)
-	if err == nil && l.left(info) {
-		if err = k.touch(dir, l, info); !errors.Is(err, errReplaced) {
+	if err == nil && l.asWritten(info) {
+		if err = l.touch(dir, info); !errors.Is(err, errReplaced) {
 			return false, err
 		}
 		info, err = dir.Lstat(l.file)
 	}
 	if gone(err) {
-		return !l.replaced, k.putAgain(l)
+		return !l.replaced, l.putAgain()
 	}
 	if err != nil {
 		return false, err
@@ -139,21 +139,21 @@ func (k *keeper) renew(dir *os.Root, l *lease) (lost bool, err error) {
 	case err != nil:
 		return false, err
 	case l.owns(found):
-		return false, k.takeBack(dir, l, info, found)
+		return false, l.takeBack(dir, info, found)
 	}
-	return false, k.yield(dir, l, info, found)
+	return false, l.yield(dir, info, found)
 }
 
 // touch sets the time of change of the file that info is of to the present. It
 // does so by writing the first byte over itself: then it is the file system that
 // says what the present is. What may not be written is put anew.
-func (k *keeper) touch(dir *os.Root, l *lease, info fs.FileInfo) error {
+func (l *lease) touch(dir *os.Root, info fs.FileInfo) error {
 	f, err := dir.OpenFile(l.file, os.O_WRONLY, 0)
 	switch {
 	case gone(err):
 		return errReplaced
 	case errors.Is(err, fs.ErrPermission):
-		return k.publish(l, false)
+		return l.publish(false)
 	case err != nil:
 		return err
 	}
@@ -176,77 +176,77 @@ func (k *keeper) touch(dir *os.Root, l *lease, info fs.FileInfo) error {
 
 // putAgain puts a record whose key is free. One that another owner had taken
 // waits for a round more, as that owner may be about to put it again itself.
-func (k *keeper) putAgain(l *lease) error {
+func (l *lease) putAgain() error {
 	if l.replaced && !l.free {
 		l.free = true
 		return nil
 	}
-	err := k.publish(l, true)
+	err := l.publish(true)
 	if errors.Is(err, fs.ErrExist) {
 		return nil // the next round sees whose it is
 	}
 	if err == nil {
-		k.returned(l)
+		l.returned()
 	}
 	return err
 }
 
 // takeBack makes a record that another hand has changed or copied l's own again.
-func (k *keeper) takeBack(dir *os.Root, l *lease, info fs.FileInfo, found found) error {
+func (l *lease) takeBack(dir *os.Root, info fs.FileInfo, found found) error {
 	if bytes.Equal(found.content, l.content) {
-		err := k.touch(dir, l, info)
+		err := l.touch(dir, info)
 		if errors.Is(err, errReplaced) {
 			return nil
 		}
 		if err == nil {
-			k.returned(l)
+			l.returned()
 		}
 		return err
 	}
-	if err := k.publish(l, false); err != nil {
+	if err := l.publish(false); err != nil {
 		return err
 	}
-	k.returned(l)
-	k.log.Warn("a record of ours was changed by another hand, and is written again as it was", "dir", k.dir.join(l.bucket), "key", l.key)
+	l.returned()
+	l.keeper.log.Warn("a record of ours was changed by another hand, and is written again as it was", "dir", l.keeper.dir.join(l.bucket), "key", l.key)
 	return nil
 }
 
 // yield leaves the key to another owner's record for as long as that is alive.
-func (k *keeper) yield(dir *os.Root, l *lease, info fs.FileInfo, found found) error {
-	now, err := k.clock.now()
+func (l *lease) yield(dir *os.Root, info fs.FileInfo, found found) error {
+	now, err := l.keeper.clock.now()
 	if err != nil {
 		return err
 	}
-	if info.Mode().IsRegular() && k.timing.isDead(now.since(info.ModTime()), found.ttl) {
+	if info.Mode().IsRegular() && l.keeper.timing.isDead(now.since(info.ModTime()), found.ttl) {
 		if err := removeDead(dir, l.file, info); err != nil {
 			return err
 		}
 		l.free = true // its owner had time enough
-		return k.putAgain(l)
+		return l.putAgain()
 	}
 	if !l.replaced {
 		l.replaced = true
-		k.setOurs(l, false)
-		k.log.Warn("another owner has put a record of ours anew: theirs stands, ours comes back when the key is free", "dir", k.dir.join(l.bucket), "key", l.key)
+		l.keeper.setOurs(l, false)
+		l.keeper.log.Warn("another owner has put a record of ours anew: theirs stands, ours comes back when the key is free", "dir", l.keeper.dir.join(l.bucket), "key", l.key)
 	}
 	return nil
 }
 
 // returned notes that the record that stands is l's.
-func (k *keeper) returned(l *lease) {
+func (l *lease) returned() {
 	if l.replaced {
-		k.log.Info("a record of ours stands again", "dir", k.dir.join(l.bucket), "key", l.key)
+		l.keeper.log.Info("a record of ours stands again", "dir", l.keeper.dir.join(l.bucket), "key", l.key)
 	}
 	l.replaced, l.free = false, false
-	k.setOurs(l, true)
+	l.keeper.setOurs(l, true)
 }
 
 // publish writes the file of l. If it is to be new, the error is [fs.ErrExist]
 // where there is one.
-func (k *keeper) publish(l *lease, isNew bool) (err error) {
+func (l *lease) publish(isNew bool) (err error) {
 	for range 3 {
 		// Should the directory be deleted under our feet, it is made again.
-		if err = k.write(l, isNew); !gone(err) {
+		if err = l.write(isNew); !gone(err) {
 			break
 		}
 	}
@@ -256,8 +256,8 @@ func (k *keeper) publish(l *lease, isNew bool) (err error) {
 // write makes the file under a temporary name and moves it into its place, so
 // that nobody ever reads half of one. It is not synced to the disk: after a
 // crash of the machine its owner is dead too.
-func (k *keeper) write(l *lease, isNew bool) (err error) {
-	dir, err := k.dir.makeBucket(l.bucket)
+func (l *lease) write(isNew bool) (err error) {
+	dir, err := l.keeper.dir.makeBucket(l.bucket)
 	if err != nil {
 		return err
 	}
@@ -277,7 +277,7 @@ func (k *keeper) write(l *lease, isNew bool) (err error) {
 	if err := errors.Join(err, statErr, f.Close()); err != nil {
 		return err
 	}
-	if err := k.dir.giveAway(dir, temp); err != nil {
+	if err := l.keeper.dir.giveAway(dir, temp); err != nil {
 		return err
 	}
 	if err := move(dir, temp, l.file, isNew); err != nil {
@@ -307,8 +307,8 @@ func move(dir *os.Root, temp, name string, isNew bool) error {
 }
 
 // remove removes the file of l, if its record is still l's own.
-func (k *keeper) remove(l *lease) error {
-	dir, err := k.dir.bucket(l.bucket)
+func (l *lease) remove() error {
+	dir, err := l.keeper.dir.bucket(l.bucket)
 	if dir == nil {
 		return err
 	}
@@ -320,7 +320,7 @@ func (k *keeper) remove(l *lease) error {
 	if err != nil {
 		return err
 	}
-	if !l.left(info) {
+	if !l.asWritten(info) {
 		found, err := l.find(dir, info)
 		if err != nil || !l.owns(found) {
 			return err

@@ -195,7 +195,7 @@ func TestCutWhileTouched(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		if err := s.keeper.touch(dir, l, looked); !errors.Is(err, errReplaced) {
+		if err := l.touch(dir, looked); !errors.Is(err, errReplaced) {
 			t.Errorf("touching: %v, want %v", err, errReplaced)
 		}
 	}); err != nil {
