@@ -16,26 +16,26 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/internal/latest"
 )
 
-// A bucket is one directory of records, such as v1/instances, that is watched,
-// with a goroutine that scans it. There is one as long as there are watches.
+// A bucket is one directory of records, such as v1/instances, that is watched. It
+// has a goroutine that scans the directory for as long as there are watches.
 type bucket struct {
 	store *Store
 	name  string // slash-separated, below the store's directory
 	path  string // absolute, in the system's form
 
 	watches int           // running now; guarded by store.mu
-	done    chan struct{} // closed with the last
-	poked   chan struct{} // something has changed: scan
-	retimed chan struct{} // something expires sooner than the loop knows
+	done    chan struct{} // closed when the last watch ends
+	poked   chan struct{} // has a token when something has changed: scan
+	retimed chan struct{} // has a token when expires has changed: set the timer anew
 	set     *latest.Value[discovery.Snapshot]
 	changes changes
 
 	scanMu  sync.Mutex       // guards what follows: one scan at a time
 	seen    map[string]entry // what the last scan found, by file name
-	expires time.Time        // when the next record does; zero if none will
+	expires time.Time        // when the first of the records expires; zero if there is none
 }
 
-// watched returns the bucket of that name for one watch, which leaves it again.
+// watched returns the bucket of that name for one watch, which must call leave.
 func (s *Store) watched(name string) (*bucket, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +89,7 @@ func (b *bucket) loop() {
 		case <-timer.C:
 		}
 		began := time.Now()
-		err := b.scan(false) // the watches tell of it
+		err := b.scan(false) // the watches get the error as a stale set
 		if !b.rest(time.Since(began)) {
 			return
 		}
@@ -101,9 +101,10 @@ func (b *bucket) loop() {
 	}
 }
 
-// rest waits after a scan, so that a burst of changes in a large directory does
-// not turn into scans without end: they take a tenth of the time, but what comes
-// is never unseen for more than a scan's turn. It returns false at the end.
+// rest pauses after a scan that took that long, so that scans of a large directory
+// that keeps changing take a tenth of the time. A pause is never longer than the
+// time between two scans of a directory at rest. It returns false if the bucket
+// ended meanwhile.
 func (b *bucket) rest(scan time.Duration) bool {
 	timer := time.NewTimer(min(max(5*time.Millisecond, 9*scan), b.store.timing.scan))
 	defer timer.Stop()
@@ -117,7 +118,7 @@ func (b *bucket) rest(scan time.Duration) bool {
 	}
 }
 
-// wait returns how long there is nothing to do.
+// wait returns the time until the next scan, unless something changes before.
 func (b *bucket) wait() time.Duration {
 	d := b.store.timing.scan
 	b.scanMu.Lock()
@@ -139,19 +140,18 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// An entry is what a scan has found under one name.
+// An entry is what a scan found under one name.
 type entry struct {
 	info    fs.FileInfo
-	read    time.Time // when record was read from it, by the file system's clock
+	read    time.Time // when record was read, by the file system's clock
 	record  discovery.Record
 	ttl     time.Duration // 0 for a record that is kept alive
 	problem string        // why there is no record
 }
 
-// scan finds out what is in the bucket, removes what is dead, and hands the set
-// to the watches. If it fails they get the last set, as stale. An exact scan
-// goes by what is there alone, and not by what the system has told of changes,
-// which may come a moment later.
+// scan lists the bucket, removes dead records and hands the set to the watches. If
+// it fails they get the last set, marked stale. An exact scan looks at every file;
+// any other relies on the system's notices, which may come a moment late.
 func (b *bucket) scan(exact bool) error {
 	b.scanMu.Lock()
 	defer b.scanMu.Unlock()
@@ -159,7 +159,7 @@ func (b *bucket) scan(exact bool) error {
 	next := discovery.Snapshot{Records: last.Records}
 	records, clockErr, err := b.list(exact)
 	if err != nil {
-		b.changes.addAll() // what had been told is lost
+		b.changes.addAll() // the notices since the last scan are used up
 		err = fmt.Errorf("scanning %s: %w", b.path, err)
 		next.Stale = err
 	} else {
@@ -174,11 +174,11 @@ func (b *bucket) scan(exact bool) error {
 	return err
 }
 
-// list returns the records that stand now, sorted. Where the file system's clock
-// can't be read, as its disk is full or it may not be written, it goes by this
-// machine's, removes nothing, and returns the reason too. b.scanMu is held.
+// list returns the records that stand now, sorted. If the file system's clock can't
+// be read, because the disk is full or read-only, it judges by this machine's
+// clock, removes nothing and returns clockErr besides. b.scanMu is held.
 func (b *bucket) list(exact bool) (records []discovery.Record, clockErr, err error) {
-	// First, so that what changes while the directory is read is told later.
+	// Take the notices first, so that those of changes during the scan remain.
 	dir, dirty, err := b.open()
 	if err != nil {
 		return nil, nil, err
@@ -234,8 +234,9 @@ func (b *bucket) list(exact bool) (records []discovery.Record, clockErr, err err
 	return records, clockErr, nil
 }
 
+// isDead reports whether a file's owner is taken for dead. This process never is,
+// even when it could not renew its records.
 func (b *bucket) isDead(name string, e entry, now moment) bool {
-	// We are alive, and touch ours when we can.
 	return b.store.timing.isDead(now.since(e.info.ModTime()), e.ttl) && !b.store.keeper.keeps(b.name, name)
 }
 
@@ -246,10 +247,10 @@ func (b *bucket) expire(t time.Time) {
 	}
 }
 
-// told is, by file name, why files are no records.
+// told has the reasons why files are no records, by file name.
 type told map[string]string
 
-// tell logs what no scan of the store has told before.
+// tell logs the problems that the last scan did not have.
 func (b *bucket) tell(problems told) {
 	b.store.mu.Lock()
 	before := b.store.told[b.name]
@@ -267,18 +268,18 @@ func (b *bucket) tell(problems told) {
 	}
 }
 
-// inspect returns what is under name, false if nothing is. Of a regular file with
-// a record's name the entry has its info, so that it can be judged by age even
-// where it is no record.
+// inspect returns what is under name, or false if nothing is. The entry of a regular
+// file with a record's name has its info even if there is a problem, so that the
+// file can be removed when it is dead.
 func (b *bucket) inspect(dir *os.Root, name string, now moment, dirty dirtyNames) (e entry, ok bool) {
 	if _, ok := keyOf(b.name, name); !ok && !hashed(name) {
 		return entry{problem: "its name is not that of a record"}, true
 	}
 	old := b.seen[name]
 	if old.record.Key != "" && dirty.untold(name) && b.lives(old, now) {
-		return old, true // a look at each of very many takes long
+		return old, true // looking at each of 10,000 files takes long
 	}
-	// More than once, as it may be replaced between a look at it and reading it.
+	// The file may be replaced between the look at it and reading it.
 	for range 3 {
 		info, err := dir.Lstat(name)
 		switch {
@@ -304,11 +305,11 @@ func (b *bucket) inspect(dir *os.Root, name string, now moment, dirty dirtyNames
 		e.info, e.read = info, now.time
 		return e, true
 	}
-	return old, old.info != nil // for now: whoever replaces it that often will be told of again
+	return old, old.info != nil // for now: there will be notices of the replacements
 }
 
-// lives reports whether what was seen can't be dead yet. A record that is kept
-// alive is looked at twice in its lease time.
+// lives reports whether a record that was seen can't be dead yet. One that is kept
+// alive is looked at again after half of its lease time.
 func (b *bucket) lives(e entry, now moment) bool {
 	age := now.since(e.info.ModTime())
 	if e.ttl == 0 && age >= b.store.timing.dead/2 {
@@ -317,7 +318,7 @@ func (b *bucket) lives(e entry, now moment) bool {
 	return !b.store.timing.isDead(age, e.ttl)
 }
 
-// read returns what the file with that info has as its content.
+// read reads the record from the file with that info.
 func (b *bucket) read(dir *os.Root, name string, info fs.FileInfo) (entry, error) {
 	switch {
 	case info.Size() > maxFile:

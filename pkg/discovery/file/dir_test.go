@@ -122,7 +122,7 @@ func TestDefaultDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := tryOpen(Config{})
-		if refused := err != nil && strings.Contains(err.Error(), "others than its owner can write there"); refused != test.refused {
+		if refused := err != nil && strings.Contains(err.Error(), "other users can write there"); refused != test.refused {
 			t.Errorf("Open with mode %v: %v, want refused: %v", test.mode, err, test.refused)
 		}
 		for _, err := range s.Watch(t.Context(), bucketName+"/") {

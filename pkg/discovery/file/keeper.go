@@ -14,25 +14,25 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// A keeper puts a store's records and keeps them alive, one goroutine for all of
-// them. Its rounds look at these records alone and wait for no scan, so that a
-// record's life does not hang on the number of others.
+// A keeper puts a store's records and keeps them alive, with one goroutine for all.
+// Its rounds look at these records alone and wait for no scan, so that other
+// owners' records, however many, can't delay a renewal.
 type keeper struct {
 	dir    *directory
 	clock  *clock
 	log    *slog.Logger
 	timing timing
-	tasks  chan func()   // what run is to do
+	tasks  chan func()   // for run to do
 	done   chan struct{} // closed when run ends
 
-	// What follows is run's, and after it releaseAll's.
+	// run alone uses what follows, and releaseAll after it has ended.
 	leases  map[string]*lease // by key
-	outage  bool              // not all could be kept
-	sweepAt time.Time
-	swept   map[string]bool // buckets with records of ours, swept once
+	outage  bool              // the last round failed or found records lost
+	sweepAt time.Time         // the next sweep of the buckets without records of this store
+	swept   map[string]bool   // buckets with records of this store that have had their one sweep
 
-	mu   sync.Mutex // guards what follows
-	ours map[string]bool
+	mu   sync.Mutex      // guards what follows
+	ours map[string]bool // the files that this store keeps alive, as bucket/file
 }
 
 func newKeeper(dir *directory, clock *clock, log *slog.Logger, timing timing) *keeper {
@@ -50,7 +50,7 @@ func newKeeper(dir *directory, clock *clock, log *slog.Logger, timing timing) *k
 	}
 }
 
-// run touches, and does what it is asked to, until done is closed.
+// run keeps the records alive and does tasks until done is closed.
 func (k *keeper) run(done <-chan struct{}) {
 	defer close(k.done)
 	timer := time.NewTimer(k.timing.touch)
@@ -72,11 +72,11 @@ func (k *keeper) run(done <-chan struct{}) {
 	}
 }
 
-// jitter returns half of d to d, so that those who have the same trouble don't
-// all come back at once.
+// jitter returns a random time from half of d to d, so that processes that failed
+// together don't retry together.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
-// do has run do the task. If ctx ends before it has begun, it is not done.
+// do has run do the task. A task that has not begun when ctx ends is not done.
 func (k *keeper) do(ctx context.Context, task func()) error {
 	select {
 	case k.tasks <- task:
@@ -88,7 +88,8 @@ func (k *keeper) do(ctx context.Context, task func()) error {
 	}
 }
 
-// put puts the record of l. If ctx ends first, it is as if it had not been put.
+// put puts the record of l. If ctx ends first, the record is not put, or removed
+// again.
 func (k *keeper) put(ctx context.Context, l *lease) error {
 	result := make(chan error, 1)
 	err := k.do(ctx, func() {
@@ -99,7 +100,7 @@ func (k *keeper) put(ctx context.Context, l *lease) error {
 			k.leases[l.key] = l
 			k.setOurs(l, l.ttl == 0)
 		default:
-			_ = l.remove() // or it expires
+			_ = l.remove() // if that fails, it expires
 		}
 		result <- err
 	})
@@ -112,7 +113,7 @@ func (k *keeper) put(ctx context.Context, l *lease) error {
 		if l.state.CompareAndSwap(putting, abandoned) {
 			return ctx.Err()
 		}
-		err = <-result // on its way
+		err = <-result // the record stands: the result comes at once
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("the directory must be one that this user can make or write: %w", err)
@@ -123,7 +124,7 @@ func (k *keeper) put(ctx context.Context, l *lease) error {
 	return nil
 }
 
-// release forgets l and removes its record, unless another has been put since.
+// release forgets l and removes its record, unless the key was put again since.
 func (k *keeper) release(l *lease) error {
 	if k.leases[l.key] != l {
 		return nil
@@ -133,7 +134,7 @@ func (k *keeper) release(l *lease) error {
 	return l.remove()
 }
 
-// releaseAll removes the records that were kept. run has ended.
+// releaseAll removes the records that this store keeps. run has ended.
 func (k *keeper) releaseAll() error {
 	var errs []error
 	for _, l := range k.leases {
@@ -151,6 +152,7 @@ func (k *keeper) keeps(bucket, file string) bool {
 	return k.ours[bucket+"/"+file]
 }
 
+// setOurs notes whether this store keeps the file of l alive.
 func (k *keeper) setOurs(l *lease, ours bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -161,8 +163,8 @@ func (k *keeper) setOurs(l *lease, ours bool) {
 	}
 }
 
-// round shows that the owner of the records that this store keeps is alive, and
-// puts again those that are gone. It returns false if it could not for all.
+// round renews the records that this store keeps, and puts lost ones again. It
+// returns false if that failed for some.
 func (k *keeper) round() bool {
 	dirs := make(map[string]*os.Root)
 	defer func() {
@@ -175,7 +177,7 @@ func (k *keeper) round() bool {
 	for key, l := range k.leases {
 		switch {
 		case l.released.Load():
-			_ = k.release(l) // Release has told its caller how that can fail
+			_ = k.release(l) // Release has returned an error already
 			continue
 		case l.ttl > 0 && time.Now().After(l.end.Add(k.timing.dead)):
 			delete(k.leases, key)
@@ -204,7 +206,7 @@ func (k *keeper) round() bool {
 	return len(errs) == 0
 }
 
-// tell logs how a round went, at warn level once an outage.
+// tell logs how a round went: one warning for each outage.
 func (k *keeper) tell(lost int, errs []error) {
 	well := lost == 0 && len(errs) == 0
 	switch {
@@ -221,10 +223,10 @@ func (k *keeper) tell(lost int, errs []error) {
 	k.outage = !well
 }
 
-// sweep removes the dead from where nobody may be watching who would: from the
-// buckets in which this store keeps records once, as there are as many owners as
-// records; from the others, where owners come and go, every minute or so.
-// dirs are the former.
+// sweep removes dead records and strays, which nobody else does in a bucket that
+// nobody watches. The buckets where this store keeps records, dirs, it sweeps once:
+// each of them has as many owners, and so sweeps, as records. The others, whose
+// owners come and go, it sweeps every minute or so.
 func (k *keeper) sweep(dirs map[string]*os.Root) {
 	for bucket, dir := range dirs {
 		if !k.swept[bucket] {
@@ -239,7 +241,7 @@ func (k *keeper) sweep(dirs map[string]*os.Root) {
 	k.sweepAt = now.Add(k.timing.sweep/2 + rand.N(k.timing.sweep))
 	buckets, err := k.dir.buckets()
 	if err != nil {
-		return // touching has the same trouble, and tells of it
+		return // renewals have the same trouble and report it
 	}
 	for _, bucket := range buckets {
 		if dirs[bucket] != nil {
@@ -247,15 +249,15 @@ func (k *keeper) sweep(dirs map[string]*os.Root) {
 		}
 		dir, err := k.dir.bucket(bucket)
 		if dir == nil || err != nil {
-			continue // not one, or gone
+			continue // it is no directory, or gone
 		}
 		k.sweepBucket(bucket, dir)
 		shut(dir)
 	}
 }
 
-// sweepBucket removes what is dead in a bucket. What fails is left to who
-// watches, who has to tell of it.
+// sweepBucket removes the dead records of a bucket. It ignores failures: a watch of
+// the bucket would report them.
 func (k *keeper) sweepBucket(bucket string, dir *os.Root) {
 	names, err := readNames(dir)
 	if err != nil || len(names) == 0 {
@@ -275,7 +277,7 @@ func (k *keeper) sweepBucket(bucket string, dir *os.Root) {
 		if err != nil || !info.Mode().IsRegular() || !k.timing.isDead(now.since(info.ModTime()), 0) {
 			continue
 		}
-		// It is, unless it says that it stands for longer.
+		// Its header may say that it stands for longer.
 		content, err := readFile(dir, name, info)
 		if gone(err) || errors.Is(err, errReplaced) {
 			continue

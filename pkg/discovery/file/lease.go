@@ -23,18 +23,18 @@ type lease struct {
 	value   []byte
 	content []byte // of the file
 	ttl     time.Duration
-	end     time.Time // when ttl is over, by this machine's clock; roughly
+	end     time.Time // when ttl ends, roughly: by this machine's clock
 
 	state    atomic.Int32 // of the call of Put
 	released atomic.Bool
 
-	// What follows is the keeper's.
+	// The keeper's goroutine alone uses what follows.
 	info     fs.FileInfo // of the file as this store last wrote it
 	replaced bool        // another owner's record stands in its place
-	free     bool        // nobody's did at the last look
+	free     bool        // the key was free at the last look
 }
 
-// States of a call of Put, which may end before its record is there.
+// The states of a Put, which may give up before its record is there.
 const (
 	putting int32 = iota
 	stands
@@ -62,7 +62,7 @@ func (k *keeper) newLease(key string, value []byte, ttl time.Duration) (*lease, 
 // Release implements [discovery.Lease].
 func (l *lease) Release(ctx context.Context) error {
 	k := l.keeper
-	l.released.Store(true) // it expires now, should it not be removed
+	l.released.Store(true) // if removing it fails, it expires
 	result := make(chan error, 1)
 	err := k.do(ctx, func() {
 		err := k.release(l)
@@ -84,14 +84,15 @@ func (l *lease) Release(ctx context.Context) error {
 // asWritten reports whether info is that of the file as this store last wrote it.
 func (l *lease) asWritten(info fs.FileInfo) bool { return unchanged(info, l.info) }
 
-// found is what stands in the place of a record. What is no record is some
-// other value.
+// found is what a lease finds in place of its record.
 type found struct {
 	content []byte
 	value   []byte
 	ttl     time.Duration
 }
 
+// find reads what stands in place of the record. Something that can't be a record
+// counts as another owner's.
 func (l *lease) find(dir *os.Root, info fs.FileInfo) (found, error) {
 	if !info.Mode().IsRegular() || info.Size() > maxFile {
 		return found{value: []byte{0}}, nil
@@ -110,13 +111,13 @@ func (l *lease) find(dir *os.Root, info fs.FileInfo) (found, error) {
 	return found{content: content, value: value, ttl: h.ttl()}, nil
 }
 
-// owns reports whether what was found is the owner's of l, or what is left of it.
+// owns reports whether what was found is the record of l, or damaged remains of it.
 func (l *lease) owns(f found) bool {
 	return owner.Same(l.value, f.value) || owner.Damaged(l.value, f.value)
 }
 
-// renew touches the file of l, which takes no reading as long as it is as this
-// store has left it. It returns true if the record was lost and is put again.
+// renew touches the file of l. It reads the file only if somebody else has written
+// it since this store did. It returns true if the record was lost and is put again.
 func (l *lease) renew(dir *os.Root) (lost bool, err error) {
 	info, err := dir.Lstat(l.file)
 	if err == nil && l.asWritten(info) {
@@ -135,7 +136,7 @@ func (l *lease) renew(dir *os.Root) (lost bool, err error) {
 	found, err := l.find(dir, info)
 	switch {
 	case errors.Is(err, errReplaced):
-		return false, nil // at this very moment: the next round sees by what
+		return false, nil // just now: the next round sees by what
 	case err != nil:
 		return false, err
 	case l.owns(found):
@@ -144,9 +145,9 @@ func (l *lease) renew(dir *os.Root) (lost bool, err error) {
 	return false, l.yield(dir, info, found)
 }
 
-// touch sets the time of change of the file that info is of to the present. It
-// does so by writing the first byte over itself: then it is the file system that
-// says what the present is. What may not be written is put anew.
+// touch sets the modification time of the file that info describes to the present.
+// It overwrites the first byte with itself, so that the time comes from the file
+// system's clock. A file that can't be written is replaced by a new one.
 func (l *lease) touch(dir *os.Root, info fs.FileInfo) error {
 	f, err := dir.OpenFile(l.file, os.O_WRONLY, 0)
 	switch {
@@ -168,14 +169,14 @@ func (l *lease) touch(dir *os.Root, info fs.FileInfo) error {
 	if err == nil {
 		written, err = f.Stat()
 	}
-	if err == nil && written.Size() == int64(len(l.content)) { // else the next round looks into it
+	if err == nil && written.Size() == int64(len(l.content)) { // otherwise the next round reads it
 		l.info = written
 	}
 	return errors.Join(err, f.Close())
 }
 
-// putAgain puts a record whose key is free. One that another owner had taken
-// waits for a round more, as that owner may be about to put it again itself.
+// putAgain puts a record whose key is free. If another owner had taken the key it
+// waits for one more round, because that owner may be about to put its record again.
 func (l *lease) putAgain() error {
 	if l.replaced && !l.free {
 		l.free = true
@@ -191,7 +192,8 @@ func (l *lease) putAgain() error {
 	return err
 }
 
-// takeBack makes a record that another hand has changed or copied l's own again.
+// takeBack takes over a copy of the record, and writes the record again if somebody
+// has edited or damaged it.
 func (l *lease) takeBack(dir *os.Root, info fs.FileInfo, found found) error {
 	if bytes.Equal(found.content, l.content) {
 		err := l.touch(dir, info)
@@ -207,11 +209,11 @@ func (l *lease) takeBack(dir *os.Root, info fs.FileInfo, found found) error {
 		return err
 	}
 	l.returned()
-	l.keeper.log.Warn("a record of ours was changed by another hand, and is written again as it was", "dir", l.keeper.dir.join(l.bucket), "key", l.key)
+	l.keeper.log.Warn("somebody has changed a record of this process, which is written again", "dir", l.keeper.dir.join(l.bucket), "key", l.key)
 	return nil
 }
 
-// yield leaves the key to another owner's record for as long as that is alive.
+// yield leaves the key to another owner for as long as that owner lives.
 func (l *lease) yield(dir *os.Root, info fs.FileInfo, found found) error {
 	now, err := l.keeper.clock.now()
 	if err != nil {
@@ -221,31 +223,31 @@ func (l *lease) yield(dir *os.Root, info fs.FileInfo, found found) error {
 		if err := removeDead(dir, l.file, info); err != nil {
 			return err
 		}
-		l.free = true // its owner had time enough
+		l.free = true // its owner had time to put it again
 		return l.putAgain()
 	}
 	if !l.replaced {
 		l.replaced = true
 		l.keeper.setOurs(l, false)
-		l.keeper.log.Warn("another owner has put a record of ours anew: theirs stands, ours comes back when the key is free", "dir", l.keeper.dir.join(l.bucket), "key", l.key)
+		l.keeper.log.Warn("another owner has replaced a record of this process, which is written again when the key is free", "dir", l.keeper.dir.join(l.bucket), "key", l.key)
 	}
 	return nil
 }
 
-// returned notes that the record that stands is l's.
+// returned notes that the record of l stands.
 func (l *lease) returned() {
 	if l.replaced {
-		l.keeper.log.Info("a record of ours stands again", "dir", l.keeper.dir.join(l.bucket), "key", l.key)
+		l.keeper.log.Info("a record of this process stands again", "dir", l.keeper.dir.join(l.bucket), "key", l.key)
 	}
 	l.replaced, l.free = false, false
 	l.keeper.setOurs(l, true)
 }
 
-// publish writes the file of l. If it is to be new, the error is [fs.ErrExist]
-// where there is one.
+// publish writes the file of l. With isNew the error is [fs.ErrExist] if the file
+// exists.
 func (l *lease) publish(isNew bool) (err error) {
 	for range 3 {
-		// Should the directory be deleted under our feet, it is made again.
+		// Somebody may delete the directory meanwhile: make it again.
 		if err = l.write(isNew); !gone(err) {
 			break
 		}
@@ -253,9 +255,9 @@ func (l *lease) publish(isNew bool) (err error) {
 	return err
 }
 
-// write makes the file under a temporary name and moves it into its place, so
-// that nobody ever reads half of one. It is not synced to the disk: after a
-// crash of the machine its owner is dead too.
+// write writes the file under a temporary name and moves it into place, so that
+// nobody ever reads half of it. It does not sync it to disk: a crash of the machine
+// kills the owner too.
 func (l *lease) write(isNew bool) (err error) {
 	dir, err := l.keeper.dir.makeBucket(l.bucket)
 	if err != nil {
@@ -269,7 +271,7 @@ func (l *lease) write(isNew bool) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = dir.Remove(temp) // what is left is swept as a stray
+			_ = dir.Remove(temp) // if that fails, a sweep removes it
 		}
 	}()
 	_, err = f.Write(l.content)
@@ -290,8 +292,7 @@ func (l *lease) write(isNew bool) (err error) {
 	return nil
 }
 
-// move gives the file temp its name. If that is to be new, another's file is not
-// replaced.
+// move renames the file temp. With isNew it does not replace a file that exists.
 func move(dir *os.Root, temp, name string, isNew bool) error {
 	if isNew {
 		err := dir.Link(temp, name)
@@ -301,12 +302,13 @@ func move(dir *os.Root, temp, name string, isNew bool) error {
 		if errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		// A file system without links: the moment since the look must do.
+		// This file system has no hard links: a file that has come since the last look
+		// is replaced.
 	}
 	return dir.Rename(temp, name)
 }
 
-// remove removes the file of l, if its record is still l's own.
+// remove removes the file of l if it still has the record of l.
 func (l *lease) remove() error {
 	dir, err := l.keeper.dir.bucket(l.bucket)
 	if dir == nil {

@@ -14,19 +14,19 @@ import (
 	"time"
 )
 
-// A notice is what the system tells of a directory that it was asked about.
+// A notice is what the system reports about a directory that is being watched.
 type notice struct {
 	dir  string
-	name string // in dir; empty if dir itself is gone or moved
-	lost bool   // there were more notices than the system keeps; of all directories
+	name string // in dir; empty if dir itself was removed or moved
+	lost bool   // the system dropped notices of all directories: its queue was full
 }
 
-// A notifier tells of files that come to directories and leave them, but not of
-// those that change in place: touching is that, and would wake all that watch at
-// every turn. Its platforms have openNotifier, add, remove and Close.
+// A notifier reports files that are created in directories or removed from them, but
+// not those that change in place: renewals do that, and each would wake all who
+// watch. Each platform has openNotifier, add, remove, run and Close.
 
-// hear returns the notifier, which it makes if there is none. Processes that
-// don't watch have none: systems grant few to a user.
+// hear returns the notifier, which it makes if there is none. Processes that don't
+// watch have none, because Linux grants a user 128 by default.
 func (s *Store) hear() (*notifier, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,20 +42,20 @@ func (s *Store) hear() (*notifier, error) {
 	return n, nil
 }
 
-// heed passes a notice on to the buckets that it concerns.
+// heed passes a notice on to all buckets.
 func (s *Store) heed(n notice) {
 	if isTemp(n.name) {
 		return
 	}
 	s.mu.Lock()
 	buckets := slices.Collect(maps.Values(s.buckets))
-	s.mu.Unlock() // a bucket's own lock comes before it
+	s.mu.Unlock() // a bucket's own lock is taken before it
 	for _, b := range buckets {
 		b.heed(n)
 	}
 }
 
-// leadsTo reports whether name in the directory dir is on the way to path.
+// leadsTo reports whether path is name in the directory dir, or below it.
 func leadsTo(dir, name, path string) bool {
 	rest, err := filepath.Rel(dir, path)
 	if err != nil {
@@ -65,19 +65,20 @@ func leadsTo(dir, name, path string) bool {
 	return first == name
 }
 
-// changes is what the system has told of a directory since the last scan.
+// changes collects the notices of a bucket since the last scan.
 type changes struct {
-	mu    sync.Mutex  // guards what follows
-	path  string      // that notices are asked of: the bucket's, or one above; empty if none are
-	info  fs.FileInfo // of what path was; nil if it is gone
-	names map[string]bool
-	all   bool // more than names
+	mu    sync.Mutex      // guards what follows
+	path  string          // the directory watched: the bucket's or one above; empty if none is
+	info  fs.FileInfo     // of that directory; nil if it is gone
+	names map[string]bool // files that changed
+	all   bool            // any file may have changed
 }
 
-// maxNames bounds what is remembered between two scans.
+// maxNames bounds the memory for notices between two scans; with more, the scan
+// looks at every file.
 const maxNames = 10_000
 
-// heed takes a notice, of whichever directory.
+// heed takes a notice of any directory.
 func (b *bucket) heed(n notice) {
 	c := &b.changes
 	c.mu.Lock()
@@ -104,26 +105,26 @@ func (b *bucket) heed(n notice) {
 	b.poke()
 }
 
+// addAll notes that any file may have changed.
 func (c *changes) addAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.names, c.all = nil, true
 }
 
-// dirtyNames says which files may not be what the last scan saw.
+// dirtyNames are the files that may have changed since the last scan.
 type dirtyNames struct {
 	names map[string]bool
 	all   bool
 }
 
-// untold reports whether there was no notice of a change of name.
+// untold reports whether there was no notice about the file.
 func (d dirtyNames) untold(name string) bool { return !d.all && !d.names[name] }
 
-// unchanged reports whether the file under name has the content that was read
-// when it was old. Files are not rewritten but replaced, which gives the name
-// another file: one with another number, or later on with the number of one that
-// was there before. Only notice of the change tells then, or the time of change,
-// which tells too much, as touching sets it.
+// unchanged reports whether the file under name still has the content that was read
+// from old. Records are replaced, not rewritten, so that a new one is a file of its
+// own; but a file system may give it the inode number of an earlier one. Only a
+// notice shows that, or the modification time, which every renewal changes too.
 func (d dirtyNames) unchanged(name string, old entry, file fs.FileInfo) bool {
 	if d.names[name] || !os.SameFile(old.info, file) || old.info.Size() != file.Size() {
 		return false
@@ -131,23 +132,22 @@ func (d dirtyNames) unchanged(name string, old entry, file fs.FileInfo) bool {
 	if d.untold(name) {
 		return true
 	}
-	// A file that was read right after it was changed may have been replaced
-	// since within one tick of a coarse clock.
+	// A file that was read within a tick after it was written may have been
+	// replaced in the same tick.
 	return old.info.ModTime().Equal(file.ModTime()) && old.read.Sub(file.ModTime()) > tick
 }
 
-// tick is the coarsest clock by which file systems stamp files, FAT's.
+// tick is the coarsest resolution of modification times, that of FAT.
 const tick = 2 * time.Second
 
-// open opens the bucket's directory, nil if it isn't there. It makes sure that
-// the store hears of what changes from now on, and returns what has changed
-// since it was called last.
+// open opens the bucket's directory, and returns nil if there is none. It asks for
+// notices from now on, and returns what changed since the last call.
 func (b *bucket) open() (*os.Root, dirtyNames, error) {
 	c := &b.changes
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// What isn't there may come while nobody listens yet: look again then. No
-	// path is that deep.
+	// A directory may have been made before there were notices of it: look again.
+	// No path is 10 deep.
 	for range 10 {
 		dir, err := b.store.dir.bucket(b.name)
 		if err != nil {
@@ -157,7 +157,7 @@ func (b *bucket) open() (*os.Root, dirtyNames, error) {
 		if dir == nil && !heard && c.path != "" {
 			continue
 		}
-		if !heard || runtime.GOOS != "linux" { // the others don't tell of every replacement
+		if !heard || runtime.GOOS != "linux" { // other systems don't report every replacement
 			c.all = true
 		}
 		taken := dirtyNames{names: c.names, all: c.all}
@@ -167,10 +167,9 @@ func (b *bucket) open() (*os.Root, dirtyNames, error) {
 	return nil, dirtyNames{}, nil
 }
 
-// hear reports whether there have been notices all the while of what may change
-// in the bucket; if not, there are from now on, if they can be had. They are of
-// dir, or if that isn't there of the nearest directory above it that is.
-// b.changes.mu is held.
+// hear reports whether there have been notices of the bucket all the time since the
+// last call. If not it asks for them: of dir or, if that is nil, of the nearest
+// directory above it. b.changes.mu is held.
 func (b *bucket) hear(dir *os.Root) bool {
 	c := &b.changes
 	path, info, err := b.target(dir)
@@ -186,20 +185,20 @@ func (b *bucket) hear(dir *os.Root) bool {
 	}
 	if err != nil && b.store.ended(context.Background()) == nil {
 		b.store.deaf.Do(func() {
-			b.store.log.Warn("no notice of changes in the file store, scanning it instead", "dir", b.store.dir.path, "err", err)
+			b.store.log.Warn("the system gives no notice of changes in the file store, scanning it instead", "dir", b.store.dir.path, "err", err)
 		})
 	}
 	return false
 }
 
-// target returns what notices are to be asked of.
+// target returns the directory to ask for notices of.
 func (b *bucket) target(dir *os.Root) (path string, info fs.FileInfo, err error) {
 	if dir != nil {
 		info, err = dir.Stat(".")
 		return b.path, info, err
 	}
 	if runtime.GOOS != "linux" {
-		return "", nil, nil // the others open each file that lies there
+		return "", nil, nil // other systems open every file in the directory
 	}
 	above := filepath.Dir(b.store.dir.path)
 	for path = filepath.Dir(b.path); len(path) >= len(above); path = filepath.Dir(path) {
@@ -210,10 +209,10 @@ func (b *bucket) target(dir *os.Root) (path string, info fs.FileInfo, err error)
 			break
 		}
 	}
-	return "", nil, nil // scanning will find it
+	return "", nil, nil // the periodic scan will find it
 }
 
-// stopHearing ends the notices. b.changes.mu is held.
+// stopHearing stops asking for notices. b.changes.mu is held.
 func (b *bucket) stopHearing() {
 	c := &b.changes
 	if c.path == "" {
@@ -225,7 +224,7 @@ func (b *bucket) stopHearing() {
 	c.path, c.info = "", nil
 }
 
-// unhear ends the notices as the loop ends.
+// unhear stops asking for notices at the end of the loop.
 func (b *bucket) unhear() {
 	b.changes.mu.Lock()
 	defer b.changes.mu.Unlock()

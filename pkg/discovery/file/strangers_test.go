@@ -168,7 +168,7 @@ func TestChangedByHand(t *testing.T) {
 			after, statErr := os.Stat(path)
 			return err == nil && statErr == nil && string(content) == ours && after.ModTime().After(before.ModTime())
 		})
-		eventually(t, "the log says so", func() bool { return log.count("changed by another hand") > i })
+		eventually(t, "the log says so", func() bool { return log.count("somebody has changed a record") > i })
 		if n := log.count(""); n != i+1 {
 			t.Errorf("%d warnings after %d changes:\n%s", n, i+1, log)
 		}
