@@ -15,28 +15,29 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// keeper holds the one lease of a store's kept records, and knows what etcd
-// must have under it.
+// A keeper renews the one lease of a store's kept records, and knows which records
+// etcd must have under it.
 type keeper struct {
 	store    *Store
 	grants   etcdserverpb.LeaseClient
 	ttl      int64 // seconds
 	interval time.Duration
 	start    sync.Once
-	kick     chan struct{} // asks for a renewal at once
-	granting chan struct{} // has a token while a lease is being asked for
+	kick     chan struct{} // has a token when a renewal is due at once
+	granting chan struct{} // has a token while somebody asks for a lease
 
-	renewals  renewals         // the loop's alone
-	prolonged clientv3.LeaseID // likewise: the lease it saw last
-	unlooked  int              // likewise: renewals since it looked what stands
+	// run alone uses these three.
+	renewals  renewals
+	prolonged clientv3.LeaseID // the last lease that was renewed
+	unlooked  int              // renewals since the last check of all records
 
 	mu      sync.Mutex // guards what follows
 	lease   clientv3.LeaseID
-	granted bool // etcd knows the lease, as far as anyone here has heard
-	doubt   bool // what stands under it may not be what should
+	granted bool // etcd has the lease, as far as this store knows
+	doubt   bool // etcd may not have the right records under it
 	kept    map[string]*keptRecord
 	putting map[string]*puts
-	writing chan struct{} // closed when the rewriting under way has ended; nil if none is
+	writing chan struct{} // closed at the end of the rewriting that is under way; nil if none is
 }
 
 func newKeeper(s *Store) *keeper {
@@ -45,8 +46,8 @@ func newKeeper(s *Store) *keeper {
 		store:  s,
 		grants: etcdserverpb.NewLeaseClient(s.client.ActiveConnection()),
 		ttl:    ttl,
-		// Two renewals may fail before the lease is over. Three seconds at the
-		// most, so that a lease lost in whatever way is noticed within five.
+		// The lease survives two failed renewals. 3 s at most, so that a lost lease
+		// is noticed within 5 s.
 		interval: min(time.Duration(ttl)*time.Second/3, 3*time.Second),
 		kick:     make(chan struct{}, 1),
 		granting: make(chan struct{}, 1),
@@ -58,17 +59,17 @@ func newKeeper(s *Store) *keeper {
 
 func wholeSeconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
-// newLeaseID chooses a lease's id here, so that a grant whose answer was lost
-// can be asked for again and is still the one lease.
+// newLeaseID returns a random id. The client chooses it, so that a grant whose answer
+// was lost can be repeated without making a second lease.
 func newLeaseID() clientv3.LeaseID { return clientv3.LeaseID(1 + rand.Int64N(1<<62)) }
 
-// run renews the lease and sees to what stands under it, until Close.
+// run renews the lease and checks the records under it until Close.
 func (k *keeper) run() {
 	ctx := k.store.ctx
 	defer k.renewals.drop()
 	out := outage{log: k.store.log}
 	for {
-		pause := k.interval - rand.N(k.interval/10) // a fleet started at once spreads out
+		pause := k.interval - rand.N(k.interval/10) // spreads the renewals of a fleet that was started at once
 		if err := k.renew(ctx, &out); err != nil {
 			if ctx.Err() != nil {
 				return
@@ -98,16 +99,15 @@ func (k *keeper) renewSoon() {
 	}
 }
 
-// lookEvery is how many renewals there are to one look at what stands under the
-// lease, which finds records that were deleted or replaced within about one and
-// a half lease times. What the store itself has reason to doubt is looked at with
-// the next renewal.
+// lookEvery is how many renewals there are to one check of all records, so that a
+// record that was deleted or replaced is noticed within about one and a half lease
+// times. If the store has reason to doubt its records, it checks them with the next
+// renewal.
 const lookEvery = 5
 
-// renew prolongs the lease, or takes a new one, and puts right what stands
-// under it.
+// renew renews the lease, or takes a new one, and corrects the records under it.
 func (k *keeper) renew(ctx context.Context, out *outage) error {
-	// A lease that turns out to be lost is replaced at once, but not for ever.
+	// A lost lease is replaced at once, three times at most.
 	for range 3 {
 		id, err := k.prolong(ctx, out)
 		if err == nil {
@@ -124,8 +124,9 @@ func (k *keeper) renew(ctx context.Context, out *outage) error {
 	return errLeaseLost
 }
 
-// look sees to what stands under the lease: all of it from time to time, and at
-// each turn what another owner has replaced, whose key may be free again.
+// look checks the records under the lease: all of them every lookEvery renewals or
+// when in doubt, and those that another owner has replaced each time, because their
+// keys may be free again.
 func (k *keeper) look(ctx context.Context, id clientv3.LeaseID) error {
 	k.unlooked++
 	k.mu.Lock()
@@ -152,7 +153,7 @@ func (k *keeper) look(ctx context.Context, id clientv3.LeaseID) error {
 	return nil
 }
 
-// stand reports whether any kept record stands, as far as is known.
+// stand reports whether any kept record stands, as far as this store knows.
 func (k *keeper) stand() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -164,7 +165,7 @@ func (k *keeper) stand() bool {
 	return false
 }
 
-// doubts makes the next renewal look at what stands under the lease.
+// doubts makes the next renewal check all records.
 func (k *keeper) doubts() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -182,23 +183,23 @@ func (k *keeper) prolong(ctx context.Context, out *outage) (clientv3.LeaseID, er
 		return 0, fmt.Errorf("taking a lease: %w", err)
 	}
 	if k.prolonged != 0 && k.prolonged != id {
-		out.lost() // found out here, or by a Put
+		out.lost() // this loop or a Put has noticed it
 	}
 	k.prolonged = id
-	left, err := k.renewals.renew(ctx, k, id)
+	seconds, err := k.renewals.renew(ctx, k, id)
 	if err != nil {
 		return 0, fmt.Errorf("renewing the lease: %w", err)
 	}
-	if left <= 0 {
+	if seconds <= 0 {
 		return id, errLeaseLost
 	}
 	return id, nil
 }
 
-// grant makes sure, as far as can be known, that etcd has the lease.
+// grant asks etcd for the lease unless etcd is known to have it.
 func (k *keeper) grant(ctx context.Context) (clientv3.LeaseID, error) {
 	select {
-	case k.granting <- struct{}{}: // the others then find it granted
+	case k.granting <- struct{}{}: // one asks, the others then find it granted
 		defer func() { <-k.granting }()
 	case <-ctx.Done():
 		return 0, ctx.Err()
@@ -219,8 +220,8 @@ func (k *keeper) grant(ctx context.Context) (clientv3.LeaseID, error) {
 	return id, nil
 }
 
-// lost takes note that etcd has not got the lease. The next one has another id:
-// etcd may still be about to revoke the old one a second time.
+// lost notes that etcd has lost the lease. The next one has another id, because etcd
+// may be about to revoke the old id once more.
 func (k *keeper) lost(id clientv3.LeaseID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -229,8 +230,8 @@ func (k *keeper) lost(id clientv3.LeaseID) {
 	}
 }
 
-// leaseLost returns why a lease was lost: errLeaseLost, unless it stands in
-// another cluster.
+// leaseLost returns why a lease was not found: errLeaseLost, or an error that says
+// that the endpoints belong to different clusters.
 func (s *Store) leaseLost(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -240,7 +241,7 @@ func (s *Store) leaseLost(ctx context.Context) error {
 	return errLeaseLost
 }
 
-// close ends the lease and every record under it, in bounded time.
+// close revokes the lease, and with it every record, within closeTimeout.
 func (k *keeper) close() error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTimeout, noAnswer(closeTimeout))
 	defer cancel()
@@ -259,7 +260,7 @@ func (k *keeper) close() error {
 		_, err = k.store.client.Revoke(ctx, id)
 	}
 	if empty || errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return nil // nothing is left behind
+		return nil // there are no records
 	}
 	if err = explain(ctx, err); err != nil {
 		return fmt.Errorf("releasing the records in etcd (they expire within %ds): %w", k.ttl, err)
@@ -267,22 +268,23 @@ func (k *keeper) close() error {
 	return nil
 }
 
-// renewals is the stream on which a lease is renewed. It stays open, for
-// opening one makes etcd check the password again, at great cost. The zero
-// renewals has none open yet.
+// renewals is the stream that renews a lease. It stays open, because etcd checks the
+// password for each new stream, which is expensive. The zero renewals has no stream
+// yet.
 type renewals struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	stream etcdserverpb.Lease_LeaseKeepAliveClient
 }
 
-// renew returns the seconds that the lease has now; 0 if there is no such lease.
-func (r *renewals) renew(ctx context.Context, k *keeper, id clientv3.LeaseID) (left int64, err error) {
+// renew renews the lease and returns how many seconds it has now: 0 if there is no
+// such lease.
+func (r *renewals) renew(ctx context.Context, k *keeper, id clientv3.LeaseID) (seconds int64, err error) {
 	if r.cancel == nil {
-		// A member that has lost its leader then says so, and another is asked.
+		// A member without a leader then ends the stream, and another is tried.
 		r.ctx, r.cancel = context.WithCancelCause(clientv3.WithRequireLeader(ctx))
 	}
-	// A short lease leaves less time for a second try.
+	// The shorter the lease, the sooner a second try is needed.
 	timeout := max(k.interval, 500*time.Millisecond)
 	timer := time.AfterFunc(timeout, func() { r.cancel(noAnswer(timeout)) })
 	resp, err := r.exchange(k.grants, id)
@@ -310,7 +312,7 @@ func (r *renewals) exchange(client etcdserverpb.LeaseClient, id clientv3.LeaseID
 	return r.stream.Recv() // also says why the stream has ended
 }
 
-// drop closes the stream; the next renewal opens another, perhaps elsewhere.
+// drop closes the stream. The next renewal opens another, perhaps to another member.
 func (r *renewals) drop() {
 	if r.cancel != nil {
 		r.cancel(nil)
@@ -318,8 +320,8 @@ func (r *renewals) drop() {
 	*r = renewals{}
 }
 
-// outage turns renewals that fail into one warning for each kind of cause, and
-// one line at its end.
+// An outage logs failed renewals: one warning for each kind of cause, and one line
+// when it has ended.
 type outage struct {
 	log    *slog.Logger
 	since  time.Time // zero while all is well
@@ -329,14 +331,14 @@ type outage struct {
 	pause  backoff
 }
 
-// failed takes note of a renewal that failed and returns how long to pause.
+// failed notes that a renewal failed and returns the pause before the next.
 func (o *outage) failed(err error) time.Duration {
 	if o.tries++; o.since.IsZero() {
 		o.since = time.Now()
 	}
 	switch {
 	case o.tries == 1:
-		// One failure may be an election, or one member of several.
+		// A single failure may be an election, or one member that is away.
 		o.log.Debug("renewal failed, trying again", "error", err)
 	case o.told.add(err):
 		o.warned = true
@@ -347,7 +349,7 @@ func (o *outage) failed(err error) time.Duration {
 	return o.pause.next()
 }
 
-// lost takes note that etcd has dropped the records.
+// lost notes that etcd has dropped the records.
 func (o *outage) lost() {
 	if o.since.IsZero() {
 		o.since = time.Now()
@@ -361,7 +363,7 @@ func (o *outage) lost() {
 	o.log.Warn("etcd has lost the lease, registering again")
 }
 
-// ended takes note of a renewal that succeeded, and of whether a record stands.
+// ended notes that a renewal succeeded, and whether a record stands.
 func (o *outage) ended(stands bool) {
 	if o.warned && stands {
 		o.log.Info("registered in etcd again", "after", time.Since(o.since).Round(time.Millisecond))

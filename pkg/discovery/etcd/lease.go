@@ -15,12 +15,12 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/internal/owner"
 )
 
-// keptRecord is a kept record and its [discovery.Lease].
+// A keptRecord is a record that its store keeps alive, and its [discovery.Lease].
 type keptRecord struct {
 	keeper   *keeper
 	key      string
 	value    []byte
-	replaced bool // the key is another owner's for now; guarded by keeper.mu
+	replaced bool // another owner has the key for now; guarded by keeper.mu
 }
 
 // put publishes a record and keeps it.
@@ -55,14 +55,14 @@ func (k *keeper) put(ctx context.Context, key string, value []byte, _ time.Durat
 	return r, nil
 }
 
-// puts are the Puts of one key that are under way at the same time.
+// puts are the Puts of one key that run at the same time.
 type puts struct {
 	n   int
-	rev int64 // of the latest of them that has ended
+	rev int64 // the highest of those that have ended
 }
 
-// begin and end stand round every write of a key. The latest write in etcd's
-// order decides what is kept, even if its answer comes first.
+// begin and end enclose every write of a key. The write with the highest revision
+// decides what is kept, whichever is answered first.
 func (k *keeper) begin(key string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -72,8 +72,8 @@ func (k *keeper) begin(key string) {
 	k.putting[key].n++
 }
 
-// end takes the revision of the write and what is to be kept since: nil for a
-// record that is not.
+// end takes the revision of the write and the record to keep, which is nil for a
+// record with a ttl.
 func (k *keeper) end(key string, rev int64, r *keptRecord, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -82,7 +82,7 @@ func (k *keeper) end(key string, rev int64, r *keptRecord, err error) {
 		delete(k.putting, key)
 	}
 	if err != nil {
-		k.doubt = true // etcd may have it all the same
+		k.doubt = true // etcd may have it nevertheless
 		return
 	}
 	if rev < p.rev {
@@ -97,7 +97,7 @@ func (k *keeper) end(key string, rev int64, r *keptRecord, err error) {
 }
 
 // Release implements [discovery.Lease]. It takes 2 seconds at most. If it fails,
-// the record goes with the next renewal of the lease that succeeds, or with the
+// the next renewal that succeeds removes the record, or the record expires with the
 // lease.
 func (r *keptRecord) Release(ctx context.Context) error {
 	k := r.keeper
@@ -112,12 +112,12 @@ func (r *keptRecord) Release(ctx context.Context) error {
 
 	ctx, leave, err := k.store.enter(ctx)
 	if err != nil {
-		return nil // closed, and so released
+		return nil // Close has released it
 	}
 	defer leave()
 	err = k.store.call(ctx, func(ctx context.Context) error {
 		if writing != nil {
-			// It may write this record once more.
+			// The rewriting under way may write this record once more.
 			select {
 			case <-writing:
 			case <-ctx.Done():
@@ -137,7 +137,7 @@ func (r *keptRecord) Release(ctx context.Context) error {
 	return nil
 }
 
-// remove deletes a record unless somebody else has put its key since.
+// remove deletes a record unless another owner has put its key since.
 func (k *keeper) remove(ctx context.Context, r *keptRecord) error {
 	k.mu.Lock()
 	lease := k.lease
@@ -161,16 +161,15 @@ func (k *keeper) remove(ctx context.Context, r *keptRecord) error {
 	return err
 }
 
-// owns reports whether what was found under the record's key, and not under its
-// lease, is the record all the same: somebody has written it again or damaged it,
-// without a lease, so that it would stay for ever. What has a lease has an owner
-// or an end.
+// owns reports whether a value that was found under the record's key, but not under
+// its lease, is still the record: somebody has copied or damaged it without a lease,
+// so that it would stay for ever. A value with another lease has another owner.
 func (r *keptRecord) owns(found *mvccpb.KeyValue) bool {
 	return found.Lease == 0 && (owner.Same(r.value, found.Value) || owner.Damaged(r.value, found.Value))
 }
 
-// briefRecord is the [discovery.Lease] of a record that nothing renews. It
-// stands under an etcd lease of its own.
+// A briefRecord is the [discovery.Lease] of a record with a ttl. The record has an
+// etcd lease of its own, which nobody renews.
 type briefRecord struct {
 	store *Store
 	key   string
@@ -191,7 +190,7 @@ func (k *keeper) putBrief(ctx context.Context, key string, value []byte, ttl tim
 		}
 		resp, err := k.store.client.Put(ctx, key, string(value), clientv3.WithLease(id))
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			return errLeaseLost // it took etcd longer than ttl
+			return errLeaseLost // it expired before etcd took the record
 		}
 		if err != nil {
 			k.store.discard(id)
@@ -207,9 +206,8 @@ func (k *keeper) putBrief(ctx context.Context, key string, value []byte, ttl tim
 	return r, nil
 }
 
-// discard ends a lease that nothing stands under, as far as its owner knows, and
-// does not make the owner wait: Close does, or nothing would go out from a
-// process that ends.
+// discard revokes a lease without a record in the background. Close waits for it,
+// because a process that ended at once would not revoke anything.
 func (s *Store) discard(id clientv3.LeaseID) {
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
@@ -224,10 +222,10 @@ func (s *Store) discard(id clientv3.LeaseID) {
 func (r *briefRecord) Release(ctx context.Context) error {
 	ctx, leave, err := r.store.enter(ctx)
 	if err != nil {
-		return nil // closed: the record expires by itself
+		return nil // the store is closed: the record expires with its ttl
 	}
 	defer leave()
-	// A record that was put again since stands under another lease.
+	// A record that was put again since has another lease.
 	err = r.store.call(ctx, func(ctx context.Context) error {
 		_, err := r.store.client.Revoke(ctx, r.lease)
 		return err

@@ -18,17 +18,16 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// listPage is how many records one request lists, so that no answer is large.
+// listPage is how many records one request lists, which bounds the answers.
 const listPage = 1000
 
-// Watch implements [discovery.Store]. A first list that fails in passing is
-// repeated for up to 5 seconds; where etcd has lost its quorum, a member tells
-// what it knows after 2, and the set is marked stale. A set is marked stale when
-// etcd can't be read, and after 6 seconds without an answer on a connection that
-// stands.
+// Watch implements [discovery.Store]. A first list that fails for a passing reason is
+// repeated for up to 5 seconds. If etcd has no quorum, the watch yields after 2
+// seconds what a single member knows, marked stale. Later sets are marked stale when
+// etcd can't be read, which on a silent connection takes 6 seconds to notice.
 //
-// A change is told of at once, and the next ones together after a pause: see
-// [pace].
+// The first of several changes is yielded at once, and the next ones together after
+// a pause: 10 µs a record, between 5 ms and 1 s.
 func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[discovery.Snapshot, error] {
 	return func(yield func(discovery.Snapshot, error) bool) {
 		if err := s.watch(ctx, prefix, func(snap discovery.Snapshot) bool { return yield(snap, nil) }); err != nil {
@@ -37,8 +36,7 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[discovery.Sn
 	}
 }
 
-// watch yields sets until it fails, or yield asks for no more: then it returns
-// nil.
+// watch yields sets until it fails. It returns nil if yield wants no more.
 func (s *Store) watch(caller context.Context, prefix string, yield func(discovery.Snapshot) bool) error {
 	if err := discovery.CheckPrefix(prefix); err != nil {
 		return err
@@ -62,7 +60,7 @@ func (s *Store) watch(caller context.Context, prefix string, yield func(discover
 		cancel()
 		<-ended
 	}()
-	rested := time.NewTimer(0) // until then no set is yielded
+	rested := time.NewTimer(0) // the end of the pause before the next set
 	defer rested.Stop()
 	for {
 		select {
@@ -75,14 +73,14 @@ func (s *Store) watch(caller context.Context, prefix string, yield func(discover
 			case <-f.view.changed:
 			}
 		}
-		// Several may be true; a further set is not wanted then.
+		// Whichever channel was received from, nobody wants a set after the end.
 		switch {
 		case caller.Err() != nil:
 			return caller.Err()
 		case s.ctx.Err() != nil:
 			return context.Cause(s.ctx)
 		case ctx.Err() != nil:
-			<-ended // by itself
+			<-ended // the follower ended by itself
 			return failure
 		}
 		select {
@@ -106,7 +104,7 @@ func pace(records int) time.Duration {
 	return min(max(time.Duration(records)*10*time.Microsecond, 5*time.Millisecond), time.Second)
 }
 
-// following takes note of a watch that begins or ends.
+// following notes that a watch begins or ends.
 func (s *Store) following(f *follower, begins bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +115,7 @@ func (s *Store) following(f *follower, begins bool) {
 	}
 }
 
-// leaseOf returns the lease that a key stands under, as a watch has heard.
+// leaseOf returns the lease of a key that one of the watches knows.
 func (s *Store) leaseOf(key string) (lease clientv3.LeaseID, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +130,7 @@ func (s *Store) leaseOf(key string) (lease clientv3.LeaseID, known bool) {
 	return 0, false
 }
 
-// list returns the records under prefix as they are at one revision.
+// list returns the records under prefix at one revision.
 func (s *Store) list(ctx context.Context, prefix string, options ...clientv3.OpOption) (l listing, err error) {
 	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
 	for {
@@ -160,31 +158,30 @@ func (s *Store) list(ctx context.Context, prefix string, options ...clientv3.OpO
 }
 
 const (
-	// quiet is how long a watch hears nothing before it asks for a sign of life,
-	// and answering how long it waits for that before it reads instead. An etcd
-	// that hangs is found within 6 s, which a request's timeout completes; a fleet
-	// of 10,000 idle watches asks 3,000 times a second, which etcd answers without
+	// quiet is how long a watch is silent before it asks for its progress, and
+	// answering how long it waits for the answer before it reads instead. With the
+	// timeout of that request, an etcd that hangs is noticed within 6 s. A fleet of
+	// 10,000 idle watches asks 3,000 times a second, which etcd answers without
 	// touching its data.
 	quiet     = 3 * time.Second
 	answering = time.Second
 
-	// election is how long etcd may take to find another leader, a second or so,
-	// before its members are asked for what each knows by itself.
+	// election is how long a watch waits for etcd to elect a leader, which takes
+	// about a second, before it asks a single member.
 	election = 2 * time.Second
 )
 
-// errMissed says that a watch's stream is behind what etcd has.
+// errMissed says that a watch's stream did not deliver all changes.
 var errMissed = errors.New("the watch has missed changes")
 
-// follower keeps one watch's view up to date.
+// A follower keeps one watch's view up to date.
 type follower struct {
 	store  *Store
 	prefix string
 	view   *view
 }
 
-// run follows etcd until ctx ends, or the first list fails, and returns why it
-// ended.
+// run follows etcd until ctx ends or the first list fails, and returns the reason.
 func (f *follower) run(ctx context.Context) error {
 	if err := f.first(ctx); err != nil {
 		return err
@@ -198,17 +195,16 @@ func (f *follower) run(ctx context.Context) error {
 		}
 		f.store.log.Debug("watch ended, listing again", "prefix", f.prefix, "error", reason)
 		if time.Since(began) > quiet {
-			pause = backoff{} // it had worked
+			pause = backoff{} // this stream worked
 		}
-		// The watches of a whole fleet may have ended at one moment.
+		// The watches of a whole fleet may have ended at the same moment.
 		if !pause.wait(ctx) || !f.again(ctx, &pause) {
 			return ctx.Err()
 		}
 	}
 }
 
-// first makes the view's first set. It returns once that is current, or stale
-// and being read again.
+// first lists the view's first set. It returns once the view has a current one.
 func (f *follower) first(ctx context.Context) error {
 	began := time.Now()
 	var pause backoff
@@ -223,7 +219,7 @@ func (f *follower) first(ctx context.Context) error {
 		}
 		waited := time.Since(began)
 		if waited >= election {
-			// Without a quorum a member still tells what it knows.
+			// Without a quorum a member can still be asked what it knows.
 			if list, alone := f.store.list(ctx, f.prefix, clientv3.WithSerializable()); alone == nil {
 				f.view.reset(list, err)
 				if !f.again(ctx, &pause) {
@@ -238,8 +234,8 @@ func (f *follower) first(ctx context.Context) error {
 	}
 }
 
-// again lists until that succeeds, and reports false if ctx ended first. An
-// election alone does not make the set stale.
+// again lists until that succeeds, and returns false if ctx ended first. An election
+// alone does not make the set stale.
 func (f *follower) again(ctx context.Context, pause *backoff) bool {
 	began := time.Now()
 	for {
@@ -260,15 +256,15 @@ func (f *follower) again(ctx context.Context, pause *backoff) bool {
 	}
 }
 
-// follow applies the changes since the view's revision until the watch's stream
-// ends or turns out not to tell of them, and returns why.
+// follow applies the changes since the view's revision until the stream ends or has
+// missed changes, and returns the reason.
 func (f *follower) follow(ctx context.Context) error {
-	// A member that has lost its leader then ends the stream instead of leaving
-	// it without news.
+	// A member without a leader then ends the stream. Otherwise the stream would
+	// just be silent.
 	ctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
 	defer cancel(nil)
 
-	// Opening waits for a connection.
+	// Opening a stream waits for a connection.
 	timer := time.AfterFunc(requestTimeout, func() { cancel(noAnswer(requestTimeout)) })
 	stream, err := f.open(ctx)
 	timer.Stop()
@@ -300,9 +296,9 @@ func (f *follower) follow(ctx context.Context) error {
 
 	silence := time.NewTimer(quiet)
 	defer silence.Stop()
-	begun := false // the stream has been answered
-	asked := false // it owes an answer about its progress
-	deaf := false  // it does not give such answers, as behind some proxies
+	begun := false // etcd has answered on the stream
+	asked := false // etcd owes an answer about the progress
+	deaf := false  // such answers don't come, as behind some proxies
 	for {
 		select {
 		case answer, ok := <-answers:
@@ -327,7 +323,7 @@ func (f *follower) follow(ctx context.Context) error {
 			return noAnswer(quiet)
 		case !asked && !deaf:
 			if err := stream.Send(progressRequest()); err != nil {
-				continue // the receiver says why
+				continue // the receiver gets the reason
 			}
 			asked = true
 			silence.Reset(answering)
@@ -341,15 +337,15 @@ func (f *follower) follow(ctx context.Context) error {
 	}
 }
 
-// check reads whether etcd has anything that the view has not. It costs the
-// network next to nothing, and etcd too unless something was written: then, a
-// pass over the keys. If it fails, nobody knows what the set is.
+// check reads whether etcd has changes that the view does not have. The request is
+// small, and cheap for etcd unless something was written: then etcd passes over the
+// keys. If the request fails, the set is stale.
 func (f *follower) check(ctx context.Context) error {
 	rev, records := f.view.position()
 	var newer *clientv3.GetResponse
 	unwritten := false
 	err := f.store.call(ctx, func(ctx context.Context) error {
-		now, err := f.store.client.Get(ctx, f.prefix) // no record has such a key
+		now, err := f.store.client.Get(ctx, f.prefix) // for the revision: no record has this key
 		if err != nil {
 			return err
 		}
@@ -370,8 +366,8 @@ func (f *follower) check(ctx context.Context) error {
 	if unwritten {
 		return nil
 	}
-	// The count is of all records, and tells of those that are gone; the revision
-	// of an etcd that was put back to an earlier state.
+	// The count, which is of all records, shows deletions, and a lower revision
+	// that etcd was restored from a backup.
 	if len(newer.Kvs) > 0 || newer.Count != int64(records) || newer.Header.Revision < rev {
 		return errMissed
 	}
@@ -379,12 +375,11 @@ func (f *follower) check(ctx context.Context) error {
 	return nil
 }
 
-// open starts the stream. etcd's own watcher is not used: it takes a failed
-// stream up again by itself without a word, and nobody would know that the set
-// is stale.
+// open starts the stream. It does not use the watcher of etcd's client, which
+// silently reopens a failed stream, so that nobody would know that the set is stale.
 //
-// It begins with the view's own revision, not the one after it, which etcd has
-// only when somebody writes: until then it answers no question about progress.
+// The stream starts at the view's own revision, not at the next one: until somebody
+// writes the next one, etcd would answer no question about progress.
 func (f *follower) open(ctx context.Context) (etcdserverpb.Watch_WatchClient, error) {
 	client := etcdserverpb.NewWatchClient(f.store.client.ActiveConnection())
 	stream, err := client.Watch(ctx, grpc.MaxCallRecvMsgSize(math.MaxInt32))
@@ -411,7 +406,7 @@ func progressRequest() *etcdserverpb.WatchRequest {
 	}
 }
 
-// cancelled returns why etcd ended the watch.
+// cancelled returns the reason why etcd ended the watch.
 func cancelled(answer *etcdserverpb.WatchResponse) error {
 	if answer.CompactRevision != 0 {
 		return rpctypes.ErrCompacted
