@@ -13,6 +13,8 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/request-migration/migrate/pkg/internal/signal"
 )
 
 // A keeper renews the one lease of a store's kept records, and knows which records
@@ -91,13 +93,8 @@ func (k *keeper) run() {
 	}
 }
 
-// renewSoon asks for a renewal now. It never blocks.
-func (k *keeper) renewSoon() {
-	select {
-	case k.kick <- struct{}{}:
-	default: // one is due already
-	}
-}
+// renewSoon asks for a renewal at once. It never blocks.
+func (k *keeper) renewSoon() { signal.Send(k.kick) }
 
 // lookEvery is how many renewals there are to one check of all records, so that a
 // record that was deleted or replaced is noticed within about one and a half lease

@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/internal/signal"
 )
 
 // A view is the set of one watch. A follower changes it and a reader takes it, each at
@@ -181,10 +182,5 @@ func (v *view) fail(err error) {
 	}
 }
 
-// wake tells the reader that there is something to take. v.mu is held.
-func (v *view) wake() {
-	select {
-	case v.changed <- struct{}{}:
-	default: // not taken yet
-	}
-}
+// wake tells the reader that there is a new set to take. v.mu is held.
+func (v *view) wake() { signal.Send(v.changed) }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/discovery/internal/latest"
+	"github.com/request-migration/migrate/pkg/internal/signal"
 )
 
 // A bucket is one directory of records, such as v1/instances, that is watched. It
@@ -129,16 +130,9 @@ func (b *bucket) wait() time.Duration {
 	return max(d, time.Millisecond)
 }
 
-func (b *bucket) poke() { signal(b.poked) }
+func (b *bucket) poke() { signal.Send(b.poked) }
 
-func (b *bucket) retime() { signal(b.retimed) }
-
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // one is under way already
-	}
-}
+func (b *bucket) retime() { signal.Send(b.retimed) }
 
 // An entry is what a scan found under one name.
 type entry struct {
