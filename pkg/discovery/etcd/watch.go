@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/internal/latest"
 )
 
 // listPage is how many records one request lists, which bounds the answers.
@@ -27,7 +28,7 @@ const listPage = 1000
 // etcd can't be read, which on a silent connection takes 6 seconds to notice.
 //
 // The first of several changes is yielded at once, and the next ones together after
-// a pause: 10 µs a record, between 5 ms and 1 s.
+// a pause: 9 µs a record, between 5 ms and 1 s.
 func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[discovery.Snapshot, error] {
 	return func(yield func(discovery.Snapshot, error) bool) {
 		if err := s.watch(ctx, prefix, func(snap discovery.Snapshot) bool { return yield(snap, nil) }); err != nil {
@@ -96,12 +97,10 @@ func (s *Store) watch(caller context.Context, prefix string, yield func(discover
 	}
 }
 
-// pace returns the time from one set to the next while records keep changing. A
-// set costs its reader about a microsecond a record, so that reading takes a
-// tenth of the time, however many there are; under 5 ms, which nobody notices,
-// a pause would gain nothing, and above a second everybody would notice.
+// pace returns the pause from one set to the next while records keep changing. A set
+// costs its reader about a microsecond a record.
 func pace(records int) time.Duration {
-	return min(max(time.Duration(records)*10*time.Microsecond, 5*time.Millisecond), time.Second)
+	return latest.Pause(time.Duration(records)*time.Microsecond, time.Second)
 }
 
 // following notes that a watch begins or ends.

@@ -102,12 +102,11 @@ func (b *bucket) loop() {
 	}
 }
 
-// rest pauses after a scan that took that long, so that scans of a large directory
-// that keeps changing take a tenth of the time. A pause is never longer than the
-// time between two scans of a directory at rest. It returns false if the bucket
-// ended meanwhile.
+// rest pauses after a scan that took that long, but never longer than the time
+// between two scans of a directory at rest. It returns false if the bucket ended
+// meanwhile.
 func (b *bucket) rest(scan time.Duration) bool {
-	timer := time.NewTimer(min(max(5*time.Millisecond, 9*scan), b.store.timing.scan))
+	timer := time.NewTimer(latest.Pause(scan, b.store.timing.scan))
 	defer timer.Stop()
 	select {
 	case <-b.done:
