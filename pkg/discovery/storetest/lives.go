@@ -18,7 +18,7 @@ func ttlEnds(s *suite) {
 	f := s.followFor(store, ep, s.TTL+s.Patience)
 	f.until(want{ep + "kept": "1", ep + "brief": "2"})
 	f.until(want{ep + "kept": "1"})
-	// A tenth less, as the backend's clock need not be finer than that.
+	// A tenth less, because the backend's clock may be that coarse.
 	if took := time.Since(began); took < s.TTL*9/10 {
 		s.Errorf("a record with a ttl of %v was gone after %v", s.TTL, took)
 	}
@@ -33,7 +33,7 @@ func expiryIsTold(s *suite) {
 	if !ok {
 		s.Skip("the store does not tell how long a record stands")
 	}
-	const ttl = 20 * time.Second // far from both ends, and from a backend's own lease time
+	const ttl = 20 * time.Second // far above a backend's lease time
 	s.putFor(store, ep+"brief", "1", ttl)
 	expiry, err := expirer.Expiry(s.soon(), ep+"brief")
 	if err != nil || expiry < ttl-s.Patience || expiry > ttl+time.Second {
@@ -52,7 +52,7 @@ func putChangesLifetime(s *suite) {
 	s.put(store, ep+"b", "kept")
 	f := s.followFor(store, ep, s.TTL+s.Patience)
 	f.until(want{ep + "b": "kept"})
-	// b's first end has passed too by now, or passes here.
+	// By the end b has outlived its first ttl.
 	s.remains(store, s.TTL, want{ep + "b": "kept"})
 }
 
@@ -93,20 +93,20 @@ func killedOwner(s *suite) {
 	s.Kill(s, owner)
 	began := time.Now()
 	f.until(want{ep + "b": "2"})
-	// A quarter more, as a watch need not tell at the very moment.
+	// A quarter more, because a watch may notice it a little later.
 	if took := time.Since(began); took > s.LeaseTime*5/4 {
 		s.Errorf("the record of a killed owner was gone after %v, want %v at the most", took, s.LeaseTime)
 	}
 	s.stands(store, ep, want{ep + "b": "2"})
 }
 
-// record is a value with an incarnation, by which its owner knows it again.
+// record returns a value with an incarnation, by which its owner recognises it.
 func record(incarnation, name string) string {
 	return fmt.Sprintf(`{"incarnation":%q,"name":%q}`, incarnation, name)
 }
 
-// replacedReturns: of two owners of a key the newest stands, and when it goes
-// the one before it puts its record again and keeps it.
+// replacedReturns checks that of two owners of a key the newest stands, and that the
+// other puts its record again, and keeps it, once the newest has gone.
 func replacedReturns(s *suite) {
 	store := s.open()
 	other := s.join(store)
@@ -134,8 +134,8 @@ func replacedReturnsAfterCrash(s *suite) {
 	s.remains(store, s.LeaseTime*3/2, want{ep + "a": first})
 }
 
-// replacedThenReleased: who has released a record while it was another's does
-// not put it again.
+// replacedThenReleased checks that an owner who has released a record while another
+// had the key does not put it again.
 func replacedThenReleased(s *suite) {
 	store := s.open()
 	other := s.join(store)
@@ -147,8 +147,8 @@ func replacedThenReleased(s *suite) {
 	s.remains(store, s.LeaseTime*3/2, want{})
 }
 
-// copyIsTakenOver: a record that somebody wrote again as it was is its owner's,
-// who keeps it alive and takes it along.
+// copyIsTakenOver checks that an owner keeps alive, and releases, a copy of its record
+// that somebody else has written.
 func copyIsTakenOver(s *suite) {
 	store := s.open()
 	if s.Overwrite == nil {
@@ -172,8 +172,7 @@ func copyIsTakenOver(s *suite) {
 	s.followFor(store, ep, s.LeaseTime*5/4+s.Patience).until(want{})
 }
 
-// damageIsMended: a record that was cut or edited becomes again what its owner
-// has put.
+// damageIsMended checks that an owner restores its record after it was cut or edited.
 func damageIsMended(s *suite) {
 	store := s.open()
 	if s.Overwrite == nil {
@@ -188,7 +187,7 @@ func damageIsMended(s *suite) {
 	s.remains(store, s.LeaseTime*3/2, want{ep + "a": value})
 }
 
-// putHeedsContext: a call whose context has ended does not go on without it.
+// putHeedsContext checks that Put and Release end with their contexts.
 func putHeedsContext(s *suite) {
 	store := s.open()
 	ctx, cancel := context.WithCancel(s.soon())
@@ -198,5 +197,5 @@ func putHeedsContext(s *suite) {
 		s.Errorf("Put with a context that has ended: %v, want %v", err, context.Canceled)
 	}
 	s.remains(store, s.LeaseTime*3/2, want{ep + "a": "1"})
-	_ = lease.Release(ctx) // it may have been too late, but returns
+	_ = lease.Release(ctx) // it may fail, but must return
 }
