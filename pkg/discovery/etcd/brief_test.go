@@ -11,7 +11,7 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
 )
 
-// TestExpiryIsOneRequest asks how long a record stands that a watch knows.
+// TestExpiryIsOneRequest asks for the expiry of a record that a watch knows.
 func TestExpiryIsOneRequest(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
@@ -37,8 +37,8 @@ func TestExpiryIsOneRequest(t *testing.T) {
 	}
 }
 
-// TestNoLeaseWithoutRecord checks that a Put that fails, or whose caller does not
-// wait for it, leaves no lease behind.
+// TestNoLeaseWithoutRecord checks that a Put that fails, or whose context ends, leaves
+// no lease behind.
 func TestNoLeaseWithoutRecord(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
@@ -82,7 +82,7 @@ func TestNoLeaseWithoutRecord(t *testing.T) {
 	}
 }
 
-// TestRenewalIsOneRequest checks that an owner at rest does nothing but renew.
+// TestRenewalIsOneRequest checks that an idle owner does nothing but renew.
 func TestRenewalIsOneRequest(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})

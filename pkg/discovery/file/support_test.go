@@ -149,8 +149,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// A logbook is a [slog.Handler] that keeps the lines that are logged at its level or
-// above. Its level is warn by default.
+// A logbook is a [slog.Handler] that keeps the lines at its level or above, which is
+// that of warnings unless a test sets it.
 type logbook struct {
 	slog.Handler
 	level slog.Level
