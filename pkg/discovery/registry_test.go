@@ -54,7 +54,7 @@ func TestRegistryWatch(t *testing.T) {
 	expect("")
 	first := register(t, r, instance(0x20))
 	expect("20")
-	// By number, where by key 100 would come first.
+	// They are sorted by number. By key 100 would come first.
 	register(t, r, instance(0x100))
 	expect("20 100")
 	elsewhere := instance(1)
@@ -105,7 +105,7 @@ func TestRegistryErrors(t *testing.T) {
 	}
 }
 
-// flaky yields what it is told to.
+// A flaky store yields the given pairs.
 type flaky struct {
 	*discovery.Mem
 	pairs []discovery.Snapshot
@@ -171,7 +171,7 @@ func TestRegistryWarnsOnce(t *testing.T) {
 	warnings(2)
 	put(generate+"2", "worse")
 	warnings(3)
-	// No more than a log can bear.
+	// The number of warnings is bounded.
 	for n := range 3000 {
 		put(fmt.Sprintf("%sx%d", generate, n), "bad")
 	}
@@ -242,7 +242,7 @@ func TestRegistryConcurrently(t *testing.T) {
 	watchers.Wait()
 }
 
-// TestListIsSortedByID uses ids of every number of digits.
+// TestListIsSortedByID has ids of every number of digits.
 func TestListIsSortedByID(t *testing.T) {
 	r := discovery.NewRegistry(discovery.NewMem(), nil)
 	want := []discovery.InstanceID{0, 1, 15, 16, 17, 255, 256, 4095, 1 << 52, 1<<53 - 1, 1 << 63, 1<<64 - 1}
@@ -315,7 +315,7 @@ func TestStatic(t *testing.T) {
 	})
 }
 
-// BenchmarkOneOfMany is what one instance that joins costs a watch of 10,000.
+// BenchmarkOneOfMany measures what one instance that joins costs a watch of 10,000.
 func BenchmarkOneOfMany(b *testing.B) {
 	m := discovery.NewMem()
 	r := discovery.NewRegistry(m, nil)

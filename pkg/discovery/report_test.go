@@ -32,7 +32,7 @@ func publish(t *testing.T, r *discovery.Registry, reports ...discovery.Report) {
 	}
 }
 
-// equal compares reports without what a clock that is not monotonic loses.
+// equal compares reports by the wall clock alone.
 func equal(a, b discovery.Report) bool {
 	if !a.Since.Equal(b.Since) || !a.Until.Equal(b.Until) {
 		return false
@@ -41,8 +41,8 @@ func equal(a, b discovery.Report) bool {
 	return a == b
 }
 
-// TestReportsEndWithTheirLease follows reports, as one who was there from the
-// beginning and as one who came later.
+// TestReportsEndWithTheirLease follows reports with a reader that was there from the
+// beginning and with one that came later.
 func TestReportsEndWithTheirLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := discovery.NewMem()
@@ -90,8 +90,8 @@ func TestReportsEndWithTheirLease(t *testing.T) {
 	})
 }
 
-// TestReportIsNotByTheWritersClock gives a reader a report from a machine whose
-// clock is a year ahead.
+// TestReportIsNotByTheWritersClock reads a report from a machine whose clock is a year
+// ahead.
 func TestReportIsNotByTheWritersClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := discovery.NewMem()
@@ -147,20 +147,20 @@ func TestLateReportEndsOnTime(t *testing.T) {
 	})
 }
 
-// asked is a store that is slow to tell a record's age, and counts who asks.
+// asked is a store that is slow to return an expiry, and counts the calls.
 type asked struct {
 	*discovery.Mem
 	n atomic.Int64
 }
 
-func (a *asked) Left(ctx context.Context, key string) (time.Duration, error) {
+func (a *asked) Expiry(ctx context.Context, key string) (time.Duration, error) {
 	a.n.Add(1)
 	time.Sleep(10 * time.Millisecond)
-	return a.Mem.Left(ctx, key)
+	return a.Mem.Expiry(ctx, key)
 }
 
-// TestReportsAreHeededForTheReadersBound: whoever takes an instance out for a
-// day does so for himself.
+// TestReportsAreHeededForTheReadersBound checks that a report for a day does not take
+// an instance out for a day elsewhere.
 func TestReportsAreHeededForTheReadersBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &asked{Mem: discovery.NewMem()}
@@ -193,7 +193,7 @@ func TestReportsAreHeededForTheReadersBound(t *testing.T) {
 	})
 }
 
-// TestAgesAreAskedTogether lists a thousand reports, 10 ms each.
+// TestAgesAreAskedTogether lists a thousand reports, whose ages take 10 ms each.
 func TestAgesAreAskedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &asked{Mem: discovery.NewMem()}
