@@ -1,4 +1,6 @@
-package router
+// Package receipt keeps the account of a request that a [router.Router] carries:
+// its attempts, its refusals, which instance served which items, and how it ended.
+package receipt
 
 import (
 	"context"
@@ -6,53 +8,68 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
 // Outcome says in a word how a request ended.
 type Outcome string
 
-// The outcomes.
+// The outcomes of a request.
 const (
-	Success        Outcome = "success"
-	NoInstances    Outcome = "no_instances"
-	AttemptsUsedUp Outcome = "attempts_used_up"
-	Overloaded     Outcome = "overloaded"
-	CannotResume   Outcome = "cannot_resume" // what is left begins at the first item only
-	Application    Outcome = "application"   // the request itself failed
-	Cancelled      Outcome = "cancelled"     // or its deadline passed
-	Failed         Outcome = "failed"        // in another way
+	// OutcomeSuccess: the answer is complete.
+	OutcomeSuccess Outcome = "success"
+	// OutcomeNoInstances: no instance was left, see [router.ErrNoInstances].
+	OutcomeNoInstances Outcome = "no_instances"
+	// OutcomeAttemptsUsedUp: the last attempt broke, see [router.ErrAttemptsUsedUp].
+	OutcomeAttemptsUsedUp Outcome = "attempts_used_up"
+	// OutcomeOverloaded: instances refused as overloaded, and no other was
+	// left, see [router.ErrOverloaded].
+	OutcomeOverloaded Outcome = "overloaded"
+	// OutcomeCannotResume: the instances that are left begin at the first item
+	// only, see [router.ErrCannotResume].
+	OutcomeCannotResume Outcome = "cannot_resume"
+	// OutcomeApplication: the request itself failed, see [stream.Application].
+	OutcomeApplication Outcome = "application"
+	// OutcomeCancelled: the request was cancelled, or its deadline passed.
+	OutcomeCancelled Outcome = "cancelled"
+	// OutcomeOther: the request ended in any other way.
+	OutcomeOther Outcome = "other"
 )
-
-// OutcomeOf returns the outcome that the error of [Router.Do] is.
-func OutcomeOf(err error) Outcome {
-	_, afterBreaks := errors.AsType[*AttemptsError](err)
-	switch {
-	case err == nil:
-		return Success
-	case errors.Is(err, stream.Application):
-		return Application
-	case errors.Is(err, ErrNoInstances):
-		return NoInstances
-	case errors.Is(err, ErrAttemptsUsedUp):
-		return AttemptsUsedUp
-	case errors.Is(err, ErrOverloaded):
-		return Overloaded
-	case errors.Is(err, ErrCannotResume):
-		return CannotResume
-	case afterBreaks:
-		// Not Cancelled, whatever the breaks are: the timeout of a dial is a
-		// deadline exceeded, too.
-		return Failed
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return Cancelled
-	}
-	return Failed
-}
 
 // Outcomes returns all outcomes.
 func Outcomes() []Outcome {
-	return []Outcome{Success, NoInstances, AttemptsUsedUp, Overloaded, CannotResume, Application, Cancelled, Failed}
+	return []Outcome{
+		OutcomeSuccess, OutcomeNoInstances, OutcomeAttemptsUsedUp, OutcomeOverloaded,
+		OutcomeCannotResume, OutcomeApplication, OutcomeCancelled, OutcomeOther,
+	}
+}
+
+// OutcomeOf returns the outcome that an error of [router.Router.Do] stands for;
+// nil is [OutcomeSuccess].
+func OutcomeOf(err error) Outcome {
+	_, afterBreaks := errors.AsType[*router.AttemptsError](err)
+	switch {
+	case err == nil:
+		return OutcomeSuccess
+	case errors.Is(err, stream.Application):
+		return OutcomeApplication
+	case errors.Is(err, router.ErrNoInstances):
+		return OutcomeNoInstances
+	case errors.Is(err, router.ErrAttemptsUsedUp):
+		return OutcomeAttemptsUsedUp
+	case errors.Is(err, router.ErrOverloaded):
+		return OutcomeOverloaded
+	case errors.Is(err, router.ErrCannotResume):
+		return OutcomeCannotResume
+	case afterBreaks:
+		// Not OutcomeCancelled, whatever the breaks are: a dial that timed out
+		// is a deadline exceeded, too.
+		return OutcomeOther
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return OutcomeCancelled
+	}
+	return OutcomeOther
 }
 
 // Receipt is the account of one request: what it took, and who served what. It
@@ -61,24 +78,25 @@ func Outcomes() []Outcome {
 //   - An attempt is a stream that its instance did not refuse.
 //   - A refusal is a stream that an instance did not take, or handed back before
 //     it had sent an item, for a reason that is not its failure.
-//   - A break is an attempt that ended in any way but its end, or the caller's
-//     leaving. One that was handed back midway, or that a standstill of this
-//     process explains, does not count against the limit of attempts.
+//   - A break is an attempt that ended in any way but with its end line, or
+//     because the caller left. A stream that was handed back midway, or that broke
+//     because this process was paused, does not count against the limit of attempts.
 //   - A migration is an attempt that follows a break.
 type Receipt struct {
-	Request  string           `json:"request"`
-	Outcome  Outcome          `json:"outcome"`
-	Error    string           `json:"error,omitempty"`
-	Items    int              `json:"items"` // of the answer, each counted once
-	Attempts []AttemptReceipt `json:"attempts"`
-	Refusals []RefusalReceipt `json:"refusals"`
-	// Stale has the kept connections that turned out dead and were replaced.
-	Stale []StaleReceipt `json:"stale"`
-	// Served says which instance the items came from that make up the answer.
+	Request string  `json:"request"` // the request's id
+	Outcome Outcome `json:"outcome"` // "" until the request is over
+	Error   string  `json:"error,omitempty"`
+	Items   int     `json:"items"` // of the answer, each counted once
+	// Attempts and Refusals are in the order in which they were made.
+	Attempts []Attempt `json:"attempts"`
+	Refusals []Refusal `json:"refusals"`
+	// Stale holds the kept connections that turned out dead and were replaced.
+	Stale []Stale `json:"stale"`
+	// Served says which instance sent the items that make up the answer.
 	Served []Served `json:"served"`
 	// Repeated is how many items came more than once.
 	Repeated int `json:"repeated"`
-	// GapsMS has, for each break that was followed by an item, the time
+	// GapsMS holds, for each break that was followed by an item, the time
 	// between the item before it and that one, in milliseconds. A break before
 	// the first item of all has none.
 	GapsMS []float64 `json:"gaps_ms"`
@@ -88,37 +106,38 @@ type Receipt struct {
 // break.
 func (r Receipt) Migrations() int { return max(len(r.Attempts)-1, 0) }
 
-// AttemptReceipt is the account of one attempt at one instance. From and To
-// bound the items that it delivered, as in a slice: To is not among them.
-type AttemptReceipt struct {
-	Attempt  int                  `json:"attempt"`
+// Attempt is the account of one attempt at one instance. From and To bound the
+// items that it delivered, as in a slice: To is not among them.
+type Attempt struct {
+	Attempt  int                  `json:"attempt"` // from 1
 	Instance discovery.InstanceID `json:"instance"`
 	Name     string               `json:"name"`
 	From     int                  `json:"from"`
 	To       int                  `json:"to"`
 	Kind     stream.Kind          `json:"kind,omitempty"` // of the break; "" for none
 	Error    string               `json:"error,omitempty"`
-	Blamed   bool                 `json:"blamed"` // was reported down
+	Reported bool                 `json:"reported"` // as down
 }
 
-// RefusalReceipt is the account of one instance that did not take the request.
-type RefusalReceipt struct {
+// Refusal is the account of one instance that did not take the request.
+type Refusal struct {
 	Attempt  int                  `json:"attempt"` // the one under way
 	Instance discovery.InstanceID `json:"instance"`
 	Name     string               `json:"name"`
 	Kind     stream.Kind          `json:"kind"`
 	Error    string               `json:"error"`
-	Blamed   bool                 `json:"blamed"` // was reported down: its record is out of date
+	Reported bool                 `json:"reported"` // as down: its record is out of date
 }
 
-// StaleReceipt tells of a kept connection that was replaced.
-type StaleReceipt struct {
+// Stale is a kept connection that turned out dead and was replaced.
+type Stale struct {
 	Attempt  int                  `json:"attempt"`
 	Instance discovery.InstanceID `json:"instance"`
 	Name     string               `json:"name"`
 }
 
-// Served is a part of an answer and who it came from, bounded as in a slice.
+// Served is a part of an answer and the instance that sent it, bounded as in a
+// slice.
 type Served struct {
 	Instance discovery.InstanceID `json:"instance"`
 	Name     string               `json:"name"`
@@ -126,8 +145,8 @@ type Served struct {
 	To       int                  `json:"to"`
 }
 
-// Recorder writes the receipt of one request, whose [Trace] it provides. It
-// belongs to the goroutine that makes the request.
+// Recorder writes the receipt of one request. Its zero value is ready; it belongs
+// to the goroutine that makes the request.
 type Recorder struct {
 	receipt Receipt
 	from    int       // where the current attempt begins
@@ -135,24 +154,24 @@ type Recorder struct {
 	broken  bool      // since then
 }
 
-// Trace returns the functions that record, for [WithTrace].
-func (r *Recorder) Trace() *Trace {
-	return &Trace{
-		Attempt: func(e AttemptEvent) { r.from = e.From },
-		Chosen: func(e ChosenEvent) {
-			r.receipt.Attempts = append(r.receipt.Attempts, AttemptReceipt{
+// Trace returns the functions that record, for [router.Request].
+func (r *Recorder) Trace() *router.Trace {
+	return &router.Trace{
+		Attempt: func(e router.AttemptEvent) { r.from = e.From },
+		Chosen: func(e router.ChosenEvent) {
+			r.receipt.Attempts = append(r.receipt.Attempts, Attempt{
 				Attempt: e.Attempt, Instance: e.Instance.ID, Name: e.Instance.Name, From: r.from, To: r.from,
 			})
 		},
-		Stale: func(e StaleEvent) {
-			r.receipt.Stale = append(r.receipt.Stale, StaleReceipt{
+		Stale: func(e router.StaleEvent) {
+			r.receipt.Stale = append(r.receipt.Stale, Stale{
 				Attempt: e.Attempt, Instance: e.Instance.ID, Name: e.Instance.Name,
 			})
 		},
 		Item:    r.item,
 		Refused: r.refused,
 		Break:   r.broke,
-		Done: func(e DoneEvent) {
+		Done: func(e router.DoneEvent) {
 			r.receipt.Request, r.receipt.Outcome = e.Request, OutcomeOf(e.Err)
 			if e.Err != nil {
 				r.receipt.Error = e.Err.Error()
@@ -161,7 +180,7 @@ func (r *Recorder) Trace() *Trace {
 	}
 }
 
-func (r *Recorder) item(i Item) {
+func (r *Recorder) item(i router.Item) {
 	now := time.Now()
 	if r.broken && !r.last.IsZero() {
 		r.receipt.GapsMS = append(r.receipt.GapsMS, float64(now.Sub(r.last).Microseconds())/1000)
@@ -175,18 +194,18 @@ func (r *Recorder) item(i Item) {
 	}
 }
 
-// refused takes what was chosen for an attempt back.
-func (r *Recorder) refused(e BreakEvent) {
+// refused takes back the attempt for which the instance was chosen.
+func (r *Recorder) refused(e router.BreakEvent) {
 	r.receipt.Attempts = r.receipt.Attempts[:len(r.receipt.Attempts)-1]
-	r.receipt.Refusals = append(r.receipt.Refusals, RefusalReceipt{
+	r.receipt.Refusals = append(r.receipt.Refusals, Refusal{
 		Attempt: e.Attempt, Instance: e.Instance.ID, Name: e.Instance.Name,
-		Kind: e.Kind(), Error: e.Err.Error(), Blamed: e.Reported,
+		Kind: e.Kind(), Error: e.Err.Error(), Reported: e.Reported,
 	})
 }
 
-func (r *Recorder) broke(e BreakEvent) {
+func (r *Recorder) broke(e router.BreakEvent) {
 	a := &r.receipt.Attempts[len(r.receipt.Attempts)-1]
-	a.Kind, a.Error, a.Blamed = e.Kind(), e.Err.Error(), e.Reported
+	a.Kind, a.Error, a.Reported = e.Kind(), e.Err.Error(), e.Reported
 	r.broken = true
 }
 
@@ -209,9 +228,9 @@ func orEmpty[E any](list []E) []E {
 	return list
 }
 
-// served returns who the answer came from: an attempt that began again before
-// items of an earlier one replaces them.
-func served(attempts []AttemptReceipt) []Served {
+// served returns which instance sent which part of the answer. An attempt that
+// began at an earlier item again replaces the items from there on.
+func served(attempts []Attempt) []Served {
 	parts := []Served{}
 	for _, a := range attempts {
 		if a.From == a.To {
