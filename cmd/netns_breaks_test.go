@@ -150,9 +150,9 @@ func TestNetworkDropsLargeItem(t *testing.T) {
 }
 
 // wantBreak waits until a request that began at first has ended well at second,
-// after a break of one of the kinds, with the right answer. Whom it blames is
-// not looked at: a client that a busy machine has kept from running for a while
-// blames nobody, and may try first once more.
+// after a break of one of the kinds, with the right answer. It does not
+// check whether first was reported: a client that a busy machine has kept from
+// running for a while reports nobody, and may try first once more.
 func wantBreak(t *testing.T, b *bed, p *process, answer []string, kinds string) {
 	t.Helper()
 	if err := p.await(p.stdout, `"type":"break"`, 1); err != nil {

@@ -124,7 +124,7 @@ func TestNetworkOwnLinkDown(t *testing.T) {
 		t.Fatal("a request succeeded without a network")
 	}
 	for _, a := range receipt.Attempts {
-		if a.Kind != stream.Local || a.Blamed {
+		if a.Kind != stream.Local || a.Reported {
 			t.Errorf("without a network an attempt is %+v, want it local", a)
 		}
 	}

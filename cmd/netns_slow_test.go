@@ -101,7 +101,7 @@ func wantSmooth(t *testing.T, b *bed, p *process, answer []string) {
 	if got := all[0].answer(t); !slices.Equal(got, answer) {
 		t.Errorf("the answer is %.1000q, want %.1000q", got, answer)
 	}
-	if len(receipt.Attempts) != 1 || receipt.Attempts[0].Kind != "" || receipt.Attempts[0].Blamed {
+	if len(receipt.Attempts) != 1 || receipt.Attempts[0].Kind != "" || receipt.Attempts[0].Reported {
 		t.Errorf("the attempts are %+v, want one that no break ended", receipt.Attempts)
 	}
 }

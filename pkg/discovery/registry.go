@@ -196,27 +196,37 @@ func list(all []*decoded) []Instance {
 	return out
 }
 
-// Static lists the same instances for ever, for programs that know their
-// servers, and for tests. What it returns yields one pair, then waits until ctx
-// ends and yields ctx's error. Instances that lack what a request needs, or that
-// share an id, are an error, which is all that it yields then.
-func Static(instances ...Instance) func(context.Context) iter.Seq2[Instances, error] {
-	set := Instances{List: slices.SortedFunc(slices.Values(instances), func(a, b Instance) int {
+// StaticInstances is a set of instances that never changes, in place of a
+// [Registry]. It is safe for concurrent use; [Static] makes it.
+type StaticInstances struct {
+	set Instances
+	err error
+}
+
+// Static returns the set of instances, for programs that know their servers, and
+// for tests. Instances that share an id, or lack an address or a transport, are an
+// error of [StaticInstances.Watch].
+func Static(instances ...Instance) *StaticInstances {
+	list := slices.SortedFunc(slices.Values(instances), func(a, b Instance) int {
 		return cmp.Compare(a.ID, b.ID)
-	})}
-	bad := checkStatic(set.List)
-	return func(ctx context.Context) iter.Seq2[Instances, error] {
-		return func(yield func(Instances, error) bool) {
-			if bad != nil {
-				yield(Instances{}, bad)
-				return
-			}
-			if !yield(set, nil) {
-				return
-			}
-			<-ctx.Done()
-			yield(Instances{}, ctx.Err())
+	})
+	return &StaticInstances{Instances{List: list}, checkStatic(list)}
+}
+
+// Watch yields the set once, whatever the endpoint is, then waits until ctx ends
+// and yields ctx's error. If the instances are not valid, it yields that error
+// alone.
+func (s *StaticInstances) Watch(ctx context.Context, _ Endpoint) iter.Seq2[Instances, error] {
+	return func(yield func(Instances, error) bool) {
+		if s.err != nil {
+			yield(Instances{}, s.err)
+			return
 		}
+		if !yield(s.set, nil) {
+			return
+		}
+		<-ctx.Done()
+		yield(Instances{}, ctx.Err())
 	}
 }
 

@@ -276,7 +276,7 @@ func TestStaticRefuses(t *testing.T) {
 		{"no transport", []discovery.Instance{none}, "has no Transport; for servers of package stream it is discovery.NDJSON"},
 		{"no address", []discovery.Instance{instance(1), nowhere}, "has no Address"},
 	} {
-		for set, err := range discovery.Static(tt.list...)(t.Context()) {
+		for set, err := range discovery.Static(tt.list...).Watch(t.Context(), endpoint()) {
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%s: got %+v, %v, want an error with %q", tt.name, set.List, err, tt.want)
 			}
@@ -286,12 +286,12 @@ func TestStaticRefuses(t *testing.T) {
 
 func TestStatic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		watch := discovery.Static(instance(2), instance(1))
+		static := discovery.Static(instance(2), instance(1))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		began := time.Now()
 		n := 0
-		for set, err := range watch(ctx) {
+		for set, err := range static.Watch(ctx, endpoint()) {
 			switch n++; n {
 			case 1:
 				if err != nil || ids(set) != "1 2" || time.Since(began) != 0 {
@@ -306,7 +306,7 @@ func TestStatic(t *testing.T) {
 		if n != 2 {
 			t.Errorf("%d pairs, want 2", n)
 		}
-		for _, err := range watch(t.Context()) {
+		for _, err := range static.Watch(t.Context(), endpoint()) {
 			if err != nil {
 				t.Error(err)
 			}

@@ -48,17 +48,21 @@ func (r Report) serversWord() bool {
 	return r.Kind == kindFailed || r.Kind == kindProtocol || r.Kind == kindMisdirected
 }
 
-// TakeOut reports whether reports, which are others' about one instance and
-// stand now, take it out of a reader's list: one rests on the server's own word,
-// or there are two reporters. What a single client may have seen for reasons of
-// its own network only calls for a trial of the instance.
-func TakeOut(reports []Report) bool {
+// Stands reports whether r has not ended at now.
+func (r Report) Stands(now time.Time) bool { return r.Until.After(now) }
+
+// Standing returns those of reports that concern i, not an earlier server with the
+// same id, and that stand at now; and whether they take i out of a reader's list:
+// one rests on the server's own word, or there are two reporters. What a single
+// client has seen may be due to its own network, and only calls for a trial of i.
+func Standing(i Instance, reports []Report, now time.Time) (standing []Report, out bool) {
 	for _, r := range reports {
-		if r.serversWord() || r.Reporter != reports[0].Reporter {
-			return true
+		if r.Instance == i.ID && r.Incarnation == i.Incarnation && r.Stands(now) {
+			standing = append(standing, r)
+			out = out || r.serversWord() || r.Reporter != standing[0].Reporter
 		}
 	}
-	return false
+	return standing, out
 }
 
 // A reportRecord is the value of a report's record. Its times are for people who look

@@ -5,6 +5,7 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -212,12 +213,19 @@ func TestAgesAreAskedTogether(t *testing.T) {
 	})
 }
 
-func TestTakeOut(t *testing.T) {
-	by := func(reporter, kind string) discovery.Report { return discovery.Report{Reporter: reporter, Kind: kind} }
+func TestStanding(t *testing.T) {
+	now := time.Now()
+	i := instance(1)
+	i.Incarnation = "a"
+	by := func(reporter, kind string) discovery.Report {
+		return discovery.Report{Instance: 1, Incarnation: "a", Reporter: reporter, Kind: kind, Until: now.Add(1)}
+	}
+	other, before, ended := by("c", "failed"), by("c", "failed"), by("c", "failed")
+	other.Instance, before.Incarnation, ended.Until = 2, "", now
 	for _, tt := range []struct {
 		name    string
 		reports []discovery.Report
-		want    bool
+		out     bool
 	}{
 		{"none", nil, false},
 		{"the server's word", []discovery.Report{by("a", "failed")}, true},
@@ -226,8 +234,9 @@ func TestTakeOut(t *testing.T) {
 		{"a kind of a newer client", []discovery.Report{by("a", "melted")}, false},
 		{"two clients", []discovery.Report{by("a", "reset"), by("b", "stalled")}, true},
 	} {
-		if got := discovery.TakeOut(tt.reports); got != tt.want {
-			t.Errorf("%s: %v", tt.name, got)
+		reports := append([]discovery.Report{other, before, ended}, tt.reports...)
+		if standing, out := discovery.Standing(i, reports, now); !slices.Equal(standing, tt.reports) || out != tt.out {
+			t.Errorf("%s: out is %v by %+v", tt.name, out, standing)
 		}
 	}
 }

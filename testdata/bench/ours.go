@@ -90,15 +90,11 @@ func newRouterCaller(addrs []string) *routerCaller {
 			Endpoint: endpoint, Transport: discovery.NDJSON, Address: addr,
 		}
 	}
-	picker, err := router.NewPicker(router.RoundRobin)
-	if err != nil {
-		panic(err) // the name is the router's own
-	}
 	c.router = router.New(router.Config{
 		Endpoint: endpoint,
 		Source:   discovery.Static(instances...),
 		Client:   &c.client,
-		Picker:   picker,
+		Picker:   router.RoundRobin(),
 		// So that the next trial finds both servers again.
 		Cooldown: time.Millisecond,
 		Wait:     time.Second,
