@@ -1,0 +1,16 @@
+//go:build unix
+
+package instances
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// notifyResize tells of changes of the window's size until stop is called.
+func notifyResize() (resized <-chan os.Signal, stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGWINCH)
+	return signals, func() { signal.Stop(signals) }
+}
