@@ -215,7 +215,7 @@ func TestChangeLines(t *testing.T) {
 		lines = append(lines, string(c.append(nil, true)))
 	}
 	if want := []string{
-		`stale     store\u{1b} away`,
+		`stale     store\x1b away`,
 		`joined    -  5  127.0.0.1:1  transport tcp: listed, not routed to`,
 		`joined    ev\nil  1  127.0.0.1:1`,
 		`down      ev\nil  1  127.0.0.1:1  failed: it broke; reported by laptop-1, back in 4s`,

@@ -8,11 +8,9 @@ import (
 	"log/slog"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"github.com/charmbracelet/log"
 	"github.com/muesli/termenv"
@@ -177,7 +175,7 @@ type recordHandler struct {
 func (h recordHandler) Handle(ctx context.Context, r slog.Record) error {
 	msg := r.Message
 	if h.text {
-		msg = escapeControls(msg)
+		msg = term.Plain(msg) // charm escapes values alone
 	}
 	shown := slog.NewRecord(r.Time, r.Level, msg, r.PC)
 	for a := range r.Attrs {
@@ -212,23 +210,6 @@ func shownAttr(a slog.Attr) slog.Attr {
 	}
 	a.Value = a.Value.Resolve()
 	return a
-}
-
-// escapeControls keeps a message on one line, and a terminal from obeying a
-// server's name that is part of it. Charm does so for values alone.
-func escapeControls(s string) string {
-	if !strings.ContainsFunc(s, unicode.IsControl) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if unicode.IsControl(r) {
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
 }
 
 // lockedWriter lets one Write through at a time. Each charm logger has a lock of

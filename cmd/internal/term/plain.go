@@ -1,32 +1,38 @@
 package term
 
 import (
+	"strconv"
 	"strings"
-
-	"github.com/request-migration/migrate/cmd/internal/rustdebug"
+	"unicode"
+	"unicode/utf8"
 )
 
-// Plain shows a text that others chose without what would move the cursor or
-// end the row.
+// Plain makes a text that others chose harmless. What a terminal could obey (control
+// characters, marks that change the direction of text) and what could look like
+// another line is shown as an escape, such as \x1b; bytes that are not UTF-8 as U+FFFD.
 func Plain(s string) string {
-	quoted := rustdebug.Quote(s)
-	if quoted = quoted[1 : len(quoted)-1]; quoted != s {
-		return quoted
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, isHarmful) {
+		return s
 	}
-	return s
+	var b strings.Builder
+	for _, r := range s {
+		if isHarmful(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
-// OneLine keeps a message from looking like several. Errors that were joined, each
-// on a line of its own, stay apart.
+func isHarmful(r rune) bool { return !unicode.IsGraphic(r) }
+
+// OneLine is Plain for an error's message of several lines, such as that of errors
+// which were joined: they stay apart on the one line.
 func OneLine(s string) string {
 	var b strings.Builder
 	for line := range strings.Lines(s) {
-		line = strings.TrimSpace(strings.Map(func(r rune) rune {
-			if r < ' ' {
-				return ' '
-			}
-			return r
-		}, line))
+		line = Plain(strings.TrimSpace(line))
 		switch {
 		case line == "":
 			continue

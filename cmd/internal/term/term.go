@@ -33,10 +33,9 @@ func Width(w io.Writer) int {
 	return width
 }
 
-// ColorProfile says which colours w shows. The loggers can't tell by
-// themselves, as they see a [lockedWriter]; which is well, because they would
-// ask the terminal for its background, and wait for the answer on its input.
-// CLICOLOR_FORCE is not obeyed: a log in a file stays plain.
+// ColorProfile says which colours w shows: none unless it is a terminal and NO_COLOR
+// is not set. The terminal itself is not asked, since its answer would arrive on the
+// command's input. CLICOLOR_FORCE is not obeyed: a log in a file stays plain.
 func ColorProfile(w io.Writer) termenv.Profile {
 	if f := outlet.FileOf(w); f != nil {
 		w = f
