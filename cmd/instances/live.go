@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/muesli/cancelreader"
+	"github.com/spf13/cobra"
 	xterm "golang.org/x/term"
 
 	"github.com/request-migration/migrate/cmd/internal/cli"
@@ -129,4 +133,150 @@ func (s *screen) draw(ctx context.Context, v instancesView, ok bool, endpoint st
 	}
 	s.frame = text
 	return outlet.Write(ctx, s.out, []byte(text))
+}
+
+// frame returns what the live table shows in a window of that size.
+func (v instancesView) frame(p palette, width, height int, now time.Time) []string {
+	down := 0
+	for _, r := range v.Rows {
+		if r.Down != nil {
+			down++
+		}
+	}
+	top := []string{
+		clip(fmt.Sprintf("%d in source, %d avail, %d down, of %s", len(v.Source), len(v.Avail), down, v.Endpoint), width), "",
+	}
+	bottom := []string{"", paint(p.faint, clip("q leaves", width))}
+	if v.Stale != "" {
+		bottom = []string{"", paint(p.soon, clip("stale: "+term.Plain(v.Stale), width)), bottom[1]}
+	}
+	// In a low window the rows come first.
+	const low = 12
+	lacks := func() bool { return height < low && height < len(top)+1+len(v.Rows)+len(bottom) }
+	if lacks() {
+		bottom = bottom[:len(bottom)-1]
+	}
+	if lacks() {
+		top = nil
+	}
+	if lacks() {
+		bottom = nil
+	}
+	room := max(height-len(top)-len(bottom)-1, 0)
+	rows, more := v.Rows, 0
+	if len(rows) > room {
+		shown := max(room-1, 0) // and a line that says how many are not
+		more = len(rows) - shown
+		rows = needLooking(rows)[:shown]
+	}
+	lines := slices.Concat(top, newTable(rows, p, now).lines(width))
+	if nobody := v.nobody(); nobody != "" {
+		lines = append(lines, paint(p.faint, clip(term.Plain(nobody), width)))
+	}
+	if more > 0 {
+		lines = append(lines, paint(p.faint, clip(fmt.Sprintf("… and %d more", more), width)))
+	}
+	return slices.Concat(lines, bottom)[:min(height, len(lines)+len(bottom))]
+}
+
+// needLooking returns rows with those first to which requests don't go, for a
+// window that has no room for all.
+func needLooking(rows []instanceRow) []instanceRow {
+	rows = slices.Clone(rows)
+	slices.SortStableFunc(rows, func(a, b instanceRow) int {
+		switch {
+		case a.Avail == b.Avail:
+			return 0
+		case b.Avail:
+			return -1
+		}
+		return 1
+	})
+	return rows
+}
+
+// readKeys reads single keys from in, if it is a terminal; if not, there are
+// none. release ends that and gives the terminal back as it was.
+func readKeys(in io.Reader) (keys <-chan byte, release func(), err error) {
+	terminal := term.Of(in)
+	if terminal == nil {
+		return nil, func() {}, nil
+	}
+	reader, err := cancelreader.NewReader(terminal)
+	if err != nil {
+		return nil, nil, err
+	}
+	before, err := xterm.MakeRaw(int(terminal.Fd()))
+	if err != nil {
+		_ = reader.Close() // of no use without
+		return nil, nil, err
+	}
+	typed, done := make(chan byte), make(chan struct{})
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		buf := make([]byte, 64)
+		for {
+			n, err := reader.Read(buf)
+			if err != nil {
+				return // cancelled, or the terminal is gone: drawing will tell
+			}
+			for _, key := range buf[:n] {
+				select {
+				case typed <- key:
+				case <-done:
+					return
+				}
+			}
+		}
+	})
+	return typed, func() {
+		close(done)
+		if reader.Cancel() { // where it can't be, it would wait for a key
+			reading.Wait()
+		}
+		restore(terminal, before)
+		_ = reader.Close() // it is its own, not the terminal
+	}, nil
+}
+
+// restore gives a terminal back. If that fails it is gone.
+func restore(terminal *os.File, before *xterm.State) {
+	_ = xterm.Restore(int(terminal.Fd()), before)
+}
+
+// maxHeldLog bounds what is held of the log, in bytes.
+const maxHeldLog = 64 << 10
+
+// holdLog keeps what cmd logs to a terminal off it, while a live table is
+// there, and returns what prints it then.
+func holdLog(cmd *cobra.Command) (release func()) {
+	stderr := cmd.ErrOrStderr()
+	if term.Of(stderr) == nil {
+		return func() {}
+	}
+	var held heldLog
+	cmd.SetErr(&held)
+	return func() {
+		cmd.SetErr(stderr)
+		held.mu.Lock()
+		defer held.mu.Unlock()
+		_, _ = stderr.Write(held.text) // nothing can be done about it
+	}
+}
+
+// heldLog holds the last of what is written to it. It is safe for concurrent use.
+type heldLog struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+// Write implements [io.Writer].
+func (h *heldLog) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.text = append(h.text, p...)
+	if extra := len(h.text) - maxHeldLog; extra > 0 {
+		h.text = append(h.text[:0], h.text[extra:]...)
+	}
+	return len(p), nil
 }
