@@ -15,7 +15,7 @@ const (
 	exitUsage          = 2
 	exitNoInstances    = 3
 	exitAttemptsUsedUp = 4
-	exitInterrupted    = 130 // 128 + SIGINT, as shells have it
+	exitInterrupted    = 130 // 128 + SIGINT, as in shells
 	exitReaderGone     = 141 // 128 + SIGPIPE
 )
 

@@ -18,7 +18,7 @@ import (
 	"github.com/request-migration/migrate/cmd/serve"
 )
 
-// Main runs the command that the process was started as and returns its exit code.
+// Main runs the command line of this process and returns its exit code.
 func Main() int {
 	root := newRoot()
 	stdout, stderr := outlet.NewAnswers(root.OutOrStdout()), outlet.NewLog(root.ErrOrStderr())
@@ -36,7 +36,7 @@ func Main() int {
 		return exitOK
 	}
 	if !ran {
-		// Cobra did not get as far as the command: its words are the mistake.
+		// Cobra refused the command line before the command ran.
 		err = cli.UsageError(err)
 	}
 	if errors.Is(err, outlet.ErrReaderGone) {
@@ -46,7 +46,7 @@ func Main() int {
 	if exitCode(err) == exitUsage {
 		message += fmt.Sprintf(` (see "%s --help")`, cmd.CommandPath())
 	}
-	_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "Error: "+term.OneLine(message)) // nowhere to say that this fails
+	_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "Error: "+term.OneLine(message)) // there is nowhere to report a failure to
 	return exitCode(err)
 }
 
@@ -76,8 +76,8 @@ Flags come first, then the environment, then the file that --config names.`,
 	return root
 }
 
-// strictHelp makes "help WORD" fail where WORD is no command, as WORD itself
-// does; cobra's own answers with other help and success.
+// strictHelp makes "help WORD" fail where WORD is not a command, as WORD itself does.
+// Cobra's own help command prints other help then, and succeeds.
 func strictHelp(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	help, _, err := root.Find([]string{"help"})
@@ -90,7 +90,7 @@ func strictHelp(root *cobra.Command) {
 	}
 }
 
-// version is what the build knows of itself.
+// version returns the version and the revision that the binary was built from.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

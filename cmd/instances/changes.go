@@ -17,12 +17,12 @@ import (
 // The types of change.
 const (
 	changeJoined   = "joined"   // discovery lists the instance
-	changeLeft     = "left"     // discovery lists it no longer
-	changeDown     = "down"     // reports take it out of avail, or for longer than was known
-	changeReported = "reported" // one client alone could not reach it: others make a trial of it
-	changeRestored = "restored" // it is listed and reported no longer
-	changeStale    = "stale"    // the store can't be read
-	changeFresh    = "fresh"    // it can again
+	changeLeft     = "left"     // discovery no longer lists it
+	changeDown     = "down"     // reports take it out of avail, or put off its return
+	changeReported = "reported" // only one client could not reach it: others try it first
+	changeRestored = "restored" // it is listed, and no longer reported
+	changeStale    = "stale"    // the store cannot be read
+	changeFresh    = "fresh"    // the store can be read again
 )
 
 // change is one line of --watch.
@@ -40,12 +40,12 @@ type change struct {
 	note string // why a listed instance gets no requests
 }
 
-// longer is how much a report must put off an instance's return to be told:
+// longer is how much a report must put off an instance's return to count as a change:
 // clients that see the same failure report it within moments of each other.
 const longer = time.Second
 
-// changes returns what makes next out of last, which is nil at the beginning:
-// then everybody joins.
+// changes returns the changes from last to next. last is nil at the beginning, when every
+// instance joins.
 func changes(last *instancesView, next instancesView, now time.Time) []change {
 	now = now.UTC().Round(time.Millisecond)
 	var all []change
@@ -92,7 +92,7 @@ func changes(last *instancesView, next instancesView, now time.Time) []change {
 	}
 	for _, r := range next.Rows {
 		if !r.Source {
-			continue // that it left has been told
+			continue // its departure was a change already
 		}
 		was, ok := known[r.ID]
 		if !ok || !was.sameServer(r) {
@@ -111,13 +111,13 @@ func changes(last *instancesView, next instancesView, now time.Time) []change {
 	return all
 }
 
-// isLonger reports whether a report is new, or puts the instance's return off.
+// isLonger reports whether a report is new, or puts off the return of the instance.
 func isLonger(was, is *reportRow) bool {
 	return is != nil && (was == nil || is.Until.Sub(was.Until) > longer)
 }
 
-// sameServer reports whether r and other are of one server, not of two that had
-// the same id one after the other.
+// sameServer reports whether r and other are the same server, and not two that had the
+// same id one after the other.
 func (r *instanceRow) sameServer(other instanceRow) bool {
 	return r.Name == other.Name && r.Address == other.Address && r.Transport == other.Transport && r.incarnation == other.incarnation
 }
@@ -141,7 +141,7 @@ func (c change) text() string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-// orDash shows something where there may be nothing.
+// orDash returns s, or "-" if it is empty.
 func orDash(s string) string {
 	if s == "" {
 		return "-"
@@ -149,10 +149,10 @@ func orDash(s string) string {
 	return s
 }
 
-// watchLines prints a line a change to w until ctx ends or nobody reads any more. If
-// there is nothing yet, it says so to notes.
+// watchLines prints each change to w as a line until ctx ends or writing fails. If there
+// are no instances at the beginning it says so on notes.
 func watchLines(ctx context.Context, f *feed, w, notes io.Writer, asJSON bool) error {
-	// A report may end before the store says so.
+	// A report may end before the store drops it.
 	ended := time.NewTimer(0)
 	defer ended.Stop()
 	var last *instancesView
@@ -172,7 +172,7 @@ func watchLines(ctx context.Context, f *feed, w, notes io.Writer, asJSON bool) e
 			continue
 		}
 		if nobody := next.nobody(); nobody != "" && last == nil {
-			_, _ = fmt.Fprintln(notes, nobody) // nowhere to say that this fails
+			_, _ = fmt.Fprintln(notes, nobody) // there is nowhere to report a failure to
 		}
 		var text []byte
 		for _, c := range changes(last, next, now) {
@@ -180,7 +180,7 @@ func watchLines(ctx context.Context, f *feed, w, notes io.Writer, asJSON bool) e
 		}
 		last = &next
 		if until := next.nextReturn(); !until.IsZero() {
-			ended.Reset(time.Until(until.Add(time.Millisecond))) // it is rounded
+			ended.Reset(time.Until(until.Add(time.Millisecond))) // until is rounded
 		}
 		if len(text) == 0 {
 			continue
@@ -191,14 +191,14 @@ func watchLines(ctx context.Context, f *feed, w, notes io.Writer, asJSON bool) e
 	}
 }
 
-// append appends c as a line, without what ends it.
+// append appends c as a line, without the newline.
 func (c change) append(dst []byte, asJSON bool) []byte {
 	if !asJSON {
 		return append(dst, c.text()...)
 	}
 	b, err := json.Marshal(c)
 	if err != nil {
-		panic(err) // the types are ours, and all can be marshalled
+		panic(err) // every value of these types can be marshalled
 	}
 	return append(dst, b...)
 }

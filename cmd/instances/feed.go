@@ -11,15 +11,15 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// watchRetry is the pause before a watch that has ended is begun again. While
-// the store is away it goes on by itself; this is for what it does not expect.
+// watchRetry is the pause before a watch that has ended starts again. A watch goes on by
+// itself while the store is away, so this is for unexpected ends.
 const watchRetry = time.Second
 
-// feed is the newest of what two watches have yielded: who is listed and who is
-// reported. It is safe for concurrent use.
+// feed holds the latest instances and reports that two watches have yielded. It is safe for
+// concurrent use.
 type feed struct {
 	endpoint discovery.Endpoint
-	where    string // the store that is looked in
+	where    string // describes the store
 	// changed has a value when there is something new.
 	changed chan struct{}
 
@@ -27,12 +27,11 @@ type feed struct {
 	list     discovery.Instances
 	reports  discovery.Reports
 	listed   bool // list has been read
-	reported bool // reports have, or it is known that they can't be
+	reported bool // reports have been read, or reading them has failed
 	err      error
 }
 
-// follow calls show with a feed that is kept current until show returns, which
-// is what follow returns.
+// follow keeps a feed current while show runs, and returns what show does.
 func follow(ctx context.Context, registry *discovery.Registry, c cli.Common, cooldown time.Duration, show func(context.Context, *feed) error) error {
 	f := &feed{endpoint: c.Endpoint, where: c.Where(), changed: make(chan struct{}, 1)}
 	watchCtx, stop := context.WithCancel(ctx)
@@ -47,8 +46,8 @@ func follow(ctx context.Context, registry *discovery.Registry, c cli.Common, coo
 	return show(ctx, f)
 }
 
-// keepWatching hands on what a watch yields until ctx ends, and begins it again
-// should it end before.
+// keepWatching passes on what a watch yields until ctx ends, and restarts a watch that ends
+// earlier.
 func keepWatching[T any](ctx context.Context, endpoint discovery.Endpoint,
 	watch func(context.Context, discovery.Endpoint) iter.Seq2[T, error], set func(T, error),
 ) {
@@ -67,8 +66,8 @@ func keepWatching[T any](ctx context.Context, endpoint discovery.Endpoint,
 	}
 }
 
-// setList takes over what the watch of the instances yielded. That they can't be
-// read at all is the end only if they never were.
+// setList stores what the watch of the instances yielded. An error is fatal only if there
+// was no list before.
 func (f *feed) setList(list discovery.Instances, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -83,8 +82,8 @@ func (f *feed) setList(list discovery.Instances, err error) {
 	f.signal()
 }
 
-// setReports does the same with the reports. Who is alive is worth showing
-// without them.
+// setReports stores what the watch of the reports yielded. No error is fatal: the instances
+// are worth showing without reports.
 func (f *feed) setReports(reports discovery.Reports, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -100,11 +99,11 @@ func (f *feed) setReports(reports discovery.Reports, err error) {
 func (f *feed) signal() {
 	select {
 	case f.changed <- struct{}{}:
-	default: // there is something new already
+	default: // it has a signal already
 	}
 }
 
-// view returns what there is to show, and whether there is anything yet.
+// view returns the current view; ok is false as long as there is none.
 func (f *feed) view(now time.Time) (v instancesView, ok bool, err error) {
 	f.mu.Lock()
 	list, reports, ok, err := f.list, f.reports, f.listed && f.reported, f.err

@@ -115,7 +115,7 @@ func run(cmd *cobra.Command, o options) (err error) {
 	return view.write(ctx, cmd.OutOrStdout(), o.output)
 }
 
-// look returns the view as it is now.
+// look returns the current view.
 func look(ctx context.Context, registry *discovery.Registry, endpoint discovery.Endpoint, cooldown time.Duration) (instancesView, error) {
 	list, err := registry.List(ctx, endpoint)
 	if err != nil {
@@ -123,12 +123,12 @@ func look(ctx context.Context, registry *discovery.Registry, endpoint discovery.
 	}
 	reports, err := registry.ListReports(ctx, endpoint, cooldown)
 	if err != nil {
-		reports.Stale = err // who is alive is worth showing by itself
+		reports.Stale = err // the instances are worth showing without reports
 	}
 	return newInstancesView(endpoint, list, reports, time.Now()), nil
 }
 
-// write prints v, as a table or as JSON.
+// write prints v as a table or as JSON.
 func (v instancesView) write(ctx context.Context, w io.Writer, output string) error {
 	var text []byte
 	if output == "json" {

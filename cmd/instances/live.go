@@ -24,17 +24,17 @@ func canRedraw(w io.Writer) bool {
 	return term.Of(w) != nil && os.Getenv("TERM") != "dumb"
 }
 
-// redraw is how often the times in the table are looked at: often enough that a
+// redraw is the interval between updates of the times in the table: short enough that a
 // countdown skips no second.
 const redraw = 250 * time.Millisecond
 
-// watchLive keeps a table on the terminal out, redrawn whenever it has changed,
-// until a q on in, which is no error, or the end of ctx. The last table
-// stays behind.
+// watchLive keeps a table on the terminal out, and redraws it whenever it has changed. It
+// ends without an error at a q on in, and with the cause of ctx when that ends. The last
+// table stays on the terminal.
 //
-// It draws by itself. Bubble Tea's first version asks the terminal for its
-// colours before main begins, in every command that it is linked into: that
-// would stand in the output of a request, and take keys from its input.
+// It does not use Bubble Tea, whose first version asks the terminal for its colours before
+// main begins, in every command that it is linked into: that would appear in the output of
+// a request, and take keys from its input.
 func watchLive(ctx context.Context, f *feed, in io.Reader, out io.Writer) (err error) {
 	s := screen{out: out, terminal: term.Of(out), colours: newPalette(out)}
 	keys, release, err := readKeys(in)
@@ -80,10 +80,10 @@ func watchLive(ctx context.Context, f *feed, in io.Reader, out io.Writer) (err e
 	}
 }
 
-// ctrlC is what the key sends while keys are read one by one.
+// ctrlC is what the key sends to a terminal in raw mode, where it makes no signal.
 const ctrlC = 3
 
-// screen is the terminal while the live table has it.
+// screen is the terminal that the live table is drawn on.
 type screen struct {
 	out      io.Writer
 	terminal *os.File // the same, for its size
@@ -92,8 +92,8 @@ type screen struct {
 	frame    string // what it shows
 }
 
-// The other screen, on which a window's change of size leaves nothing behind;
-// no cursor; and lines that are cut, not wrapped, until the next frame fits.
+// The alternate screen, on which a resized window leaves nothing behind; no cursor; and
+// no wrapping, so that lines are cut until the next frame fits.
 const (
 	enterScreen = "\x1b[?1049h\x1b[?25l\x1b[?7l"
 	leaveScreen = "\x1b[?7h\x1b[?25h\x1b[?1049l"
@@ -103,7 +103,7 @@ func (s *screen) open(ctx context.Context) error {
 	return outlet.Write(ctx, s.out, []byte(enterScreen))
 }
 
-// close gives the terminal back, and leaves what was seen last on it.
+// close gives the terminal back, with the last table on it.
 func (s *screen) close(ctx context.Context) error {
 	text := leaveScreen
 	if s.last != nil {
@@ -113,14 +113,14 @@ func (s *screen) close(ctx context.Context) error {
 	return outlet.Write(ctx, s.out, []byte(text))
 }
 
-// draw draws a frame over the last one, in one write, if it is another.
+// draw draws a frame over the last one, in one write, if they differ.
 func (s *screen) draw(ctx context.Context, v instancesView, ok bool, endpoint string, now time.Time) error {
 	width, height, err := xterm.GetSize(int(s.terminal.Fd()))
 	if err != nil {
 		return err
 	}
 	if width <= 0 || height <= 0 {
-		width, height = 80, 24 // it doesn't know, as a serial line
+		width, height = 80, 24 // unknown, as on a serial line
 	}
 	lines := []string{clip("looking for instances of "+endpoint, width)}
 	if ok {
@@ -150,7 +150,7 @@ func (v instancesView) frame(p palette, width, height int, now time.Time) []stri
 	if v.Stale != "" {
 		bottom = []string{"", paint(p.soon, clip("stale: "+term.Plain(v.Stale), width)), bottom[1]}
 	}
-	// In a low window the rows come first.
+	// In a low window the rows matter most.
 	const low = 12
 	lacks := func() bool { return height < low && height < len(top)+1+len(v.Rows)+len(bottom) }
 	if lacks() {
@@ -165,7 +165,7 @@ func (v instancesView) frame(p palette, width, height int, now time.Time) []stri
 	room := max(height-len(top)-len(bottom)-1, 0)
 	rows, more := v.Rows, 0
 	if len(rows) > room {
-		shown := max(room-1, 0) // and a line that says how many are not
+		shown := max(room-1, 0) // and a line with the number of the others
 		more = len(rows) - shown
 		rows = needLooking(rows)[:shown]
 	}
@@ -179,8 +179,8 @@ func (v instancesView) frame(p palette, width, height int, now time.Time) []stri
 	return slices.Concat(lines, bottom)[:min(height, len(lines)+len(bottom))]
 }
 
-// needLooking returns rows with those first to which requests don't go, for a
-// window that has no room for all.
+// needLooking returns rows with the unavailable instances first, for a window without room
+// for all.
 func needLooking(rows []instanceRow) []instanceRow {
 	rows = slices.Clone(rows)
 	slices.SortStableFunc(rows, func(a, b instanceRow) int {
@@ -195,8 +195,8 @@ func needLooking(rows []instanceRow) []instanceRow {
 	return rows
 }
 
-// readKeys reads single keys from in, if it is a terminal; if not, there are
-// none. release ends that and gives the terminal back as it was.
+// readKeys reads single keys from in if it is a terminal; keys is nil otherwise. release
+// ends the reading and restores the terminal.
 func readKeys(in io.Reader) (keys <-chan byte, release func(), err error) {
 	terminal := term.Of(in)
 	if terminal == nil {
@@ -208,7 +208,7 @@ func readKeys(in io.Reader) (keys <-chan byte, release func(), err error) {
 	}
 	before, err := xterm.MakeRaw(int(terminal.Fd()))
 	if err != nil {
-		_ = reader.Close() // of no use without
+		_ = reader.Close() // useless without raw mode
 		return nil, nil, err
 	}
 	typed, done := make(chan byte), make(chan struct{})
@@ -218,7 +218,7 @@ func readKeys(in io.Reader) (keys <-chan byte, release func(), err error) {
 		for {
 			n, err := reader.Read(buf)
 			if err != nil {
-				return // cancelled, or the terminal is gone: drawing will tell
+				return // cancelled, or the terminal is gone, which drawing reports
 			}
 			for _, key := range buf[:n] {
 				select {
@@ -231,24 +231,24 @@ func readKeys(in io.Reader) (keys <-chan byte, release func(), err error) {
 	})
 	return typed, func() {
 		close(done)
-		if reader.Cancel() { // where it can't be, it would wait for a key
+		if reader.Cancel() { // otherwise it would wait for a key
 			reading.Wait()
 		}
 		restore(terminal, before)
-		_ = reader.Close() // it is its own, not the terminal
+		_ = reader.Close() // does not close the terminal
 	}, nil
 }
 
-// restore gives a terminal back. If that fails it is gone.
+// restore restores a terminal. If that fails the terminal is gone.
 func restore(terminal *os.File, before *xterm.State) {
 	_ = xterm.Restore(int(terminal.Fd()), before)
 }
 
-// maxHeldLog bounds what is held of the log, in bytes.
+// maxHeldLog is how many bytes of the log are held.
 const maxHeldLog = 64 << 10
 
-// holdLog keeps what cmd logs to a terminal off it, while a live table is
-// there, and returns what prints it then.
+// holdLog holds back what cmd logs to a terminal while the live table is drawn on it.
+// release prints it.
 func holdLog(cmd *cobra.Command) (release func()) {
 	stderr := cmd.ErrOrStderr()
 	if term.Of(stderr) == nil {
@@ -260,7 +260,7 @@ func holdLog(cmd *cobra.Command) (release func()) {
 		cmd.SetErr(stderr)
 		held.mu.Lock()
 		defer held.mu.Unlock()
-		_, _ = stderr.Write(held.text) // nothing can be done about it
+		_, _ = stderr.Write(held.text) // there is nowhere to report a failure to
 	}
 }
 

@@ -11,24 +11,22 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// probeTimeout bounds each part of a probe, to connect and to answer, as requests
-// do by default.
+// probeTimeout bounds connecting and answering, each as by default in a request.
 const probeTimeout = 2 * time.Second
 
-// maxProbes is how many run at once: below what a process may have of open
-// files, by the usual limit of 1024.
+// maxProbes is how many probes run at once, each with an open file: well below the usual
+// limit of 1024 a process.
 const maxProbes = 256
 
-// probeResult is what an instance made of a probe: the time to its answer, or the
-// break in place of one.
+// probeResult is the result of a probe: the time to the answer, or the break.
 type probeResult struct {
-	MS     *float64    `json:"ms,omitempty"` // to the microsecond
+	MS     *float64    `json:"ms,omitempty"` // rounded to a microsecond
 	Kind   stream.Kind `json:"kind,omitempty"`
 	Reason string      `json:"reason,omitempty"`
 }
 
-// probeAll pings every instance that requests can be sent to, many at a time, and
-// returns when all have answered or ctx has ended.
+// probeAll pings every routable instance, many at a time, and returns when all have
+// answered or ctx has ended.
 func (v instancesView) probeAll(ctx context.Context, log *slog.Logger) {
 	client := &stream.Client{DialTimeout: probeTimeout, StartTimeout: probeTimeout, Logger: log}
 	defer client.Close()
@@ -39,7 +37,7 @@ func (v instancesView) probeAll(ctx context.Context, log *slog.Logger) {
 		if !r.routable {
 			continue
 		}
-		free <- struct{}{} // a probe is short: it ends with ctx, too
+		free <- struct{}{} // never long: probes have timeouts and end with ctx
 		wg.Go(func() {
 			r.Probe = r.probe(ctx, client)
 			<-free
@@ -48,8 +46,8 @@ func (v instancesView) probeAll(ctx context.Context, log *slog.Logger) {
 	wg.Wait()
 }
 
-// probe asks the server whether it is the one of the record. That is no request:
-// it takes no place and runs no handler.
+// probe asks the server whether it is the one of the record. That is not a request: it
+// does not count against the server's limit and runs no handler.
 func (r *instanceRow) probe(ctx context.Context, client *stream.Client) *probeResult {
 	began := time.Now()
 	err := client.Ping(ctx, r.Address, r.to)

@@ -4,7 +4,7 @@ package instances
 
 import "os"
 
-// notifyResize tells nothing: each frame looks at the size.
+// notifyResize yields nothing on this system: each frame looks at the size.
 func notifyResize() (resized <-chan os.Signal, stop func()) {
 	return nil, func() {}
 }

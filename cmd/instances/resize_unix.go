@@ -8,7 +8,8 @@ import (
 	"syscall"
 )
 
-// notifyResize tells of changes of the window's size until stop is called.
+// notifyResize returns a channel that yields when the window's size changes, until stop is
+// called.
 func notifyResize() (resized <-chan os.Signal, stop func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGWINCH)

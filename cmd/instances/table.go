@@ -15,8 +15,8 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// tableLines returns the table of v as lines of at most width columns, 0 being
-// any number, and what has to be said of the whole below it.
+// tableLines returns the table of v, and below it whether it is stale, in lines of at most
+// width columns; 0 is no limit.
 func (v instancesView) tableLines(p palette, width int, now time.Time) []string {
 	lines := newTable(v.Rows, p, now).lines(width)
 	if v.Stale != "" {
@@ -25,8 +25,8 @@ func (v instancesView) tableLines(p palette, width int, now time.Time) []string 
 	return lines
 }
 
-// newTable returns the table of rows. Columns that only some instances have
-// something for are there if one of these does.
+// newTable returns the table of rows. A column that only some instances have a value for is
+// left out if none has.
 func newTable(rows []instanceRow, p palette, now time.Time) *table {
 	t := &table{head: p.head, notes: make([]string, len(rows)), noteStyle: p.faint, rows: len(rows)}
 	add := func(name string, cell func(r *instanceRow) (string, *lipgloss.Style)) *column {
@@ -89,7 +89,7 @@ func newTable(rows []instanceRow, p palette, now time.Time) *table {
 	return t
 }
 
-// note says why requests are not sent to an instance that nobody has reported;
+// note says why requests are not sent to an instance that nobody has reported, or returns
 // "" if they are.
 func (r *instanceRow) note() string {
 	switch {
@@ -101,11 +101,11 @@ func (r *instanceRow) note() string {
 	return ""
 }
 
-// ago shows a time that has passed.
+// ago formats a time that has passed.
 func ago(d time.Duration) string { return short(max(d, 0).Truncate(time.Second)) }
 
-// back shows a time that has yet to pass, rounded up: it counts down to the
-// moment itself, and only then says now.
+// back formats a time to come. It rounds up, so that the countdown says "now" only at the
+// moment itself.
 func back(d time.Duration) string {
 	if d <= 0 {
 		return "now"
@@ -113,7 +113,7 @@ func back(d time.Duration) string {
 	return "in " + short((d + time.Second - 1).Truncate(time.Second))
 }
 
-// short shows whole seconds in four characters or so.
+// short formats whole seconds in about four characters.
 func short(d time.Duration) string {
 	switch {
 	case d < 2*time.Minute:
@@ -126,18 +126,18 @@ func short(d time.Duration) string {
 	return fmt.Sprintf("%dd", d/(24*time.Hour))
 }
 
-// columnGap is how many spaces stand between columns.
+// columnGap is the number of spaces between columns.
 const columnGap = 2
 
-// leastNote is how much of a note is there even if a column has to go for it.
+// leastNote is how many columns of a note are shown even if a column has to go for them.
 const leastNote = 6
 
-// table is columns of text, to be laid out in the width that there is.
-// [github.com/charmbracelet/lipgloss/table] wraps or cuts every column alike
-// where it lacks room; here some are worth more than others.
+// table lays columns of text out in the available width. Unlike
+// [github.com/charmbracelet/lipgloss/table], which wraps or cuts all columns alike if room
+// is short, it narrows and leaves out the least important ones first.
 type table struct {
 	columns []*column
-	// notes are shown in place of the tail columns; "" is none.
+	// notes replace the tail columns of their rows, unless they are "".
 	notes     []string
 	noteStyle *lipgloss.Style
 	head      *lipgloss.Style
@@ -152,8 +152,8 @@ type column struct {
 	optional bool // left out if all cells are empty
 	tail     bool // left out of rows with a note
 
-	width int // as it is laid out
-	least int // what it may be narrowed to
+	width int // in the layout
+	least int // the width that it may be narrowed to
 }
 
 // squeeze is one step of making a table narrower.
@@ -162,8 +162,8 @@ type squeeze struct {
 	least  int // 0 leaves the column out
 }
 
-// squeezes are the steps, the least loss first. What remains at last is who it
-// is, whether requests go there, and if not, why and until when.
+// squeezes returns the steps, the least loss first. What remains at the end is the
+// instance's name, whether it is available, and, if there is room, why it is not.
 func squeezes() []squeeze {
 	return []squeeze{
 		{"REASON", 16}, {"BY", 10}, {"NAME", 24}, {"ADDRESS", 21}, {"BY", 0}, {"REASON", 0}, {"AGO", 0}, {"ADDRESS", 0},
@@ -171,17 +171,16 @@ func squeezes() []squeeze {
 	}
 }
 
-// narrows are the columns in the order in which they give up room that they
-// have beyond their least.
+// narrows returns the columns in the order in which they shrink to their least width.
 func narrows() []string { return []string{"REASON", "BY", "ADDRESS", "NAME", "WHY", "PROBE", "ID"} }
 
-// lines lays the table out in at most width columns, 0 being any number.
+// lines lays the table out in at most width columns; 0 is no limit.
 func (t *table) lines(width int) []string {
 	columns := t.fit(width)
 	lines := make([]string, 0, t.rows+1)
 	var b strings.Builder
 	flush := func() {
-		// Cut for windows that are narrower than anything can be made.
+		// Cut for windows that are narrower than the narrowest layout.
 		lines = append(lines, ansi.Truncate(strings.TrimRight(b.String(), " "), limit(width), "…"))
 		b.Reset()
 	}
@@ -213,7 +212,7 @@ func (c *column) write(b *strings.Builder, text string, style *lipgloss.Style) {
 	}
 }
 
-// fit chooses the columns that are shown, and their widths.
+// fit chooses the columns to show, and their widths.
 func (t *table) fit(width int) []*column {
 	var columns []*column
 	for _, c := range t.columns {
@@ -242,7 +241,7 @@ func (t *table) fit(width int) []*column {
 		i := slices.IndexFunc(columns, func(c *column) bool { return c.name == s.column })
 		switch {
 		case i < 0 || columns[i].tail && sum(columns, leastOf)-columnGap <= limit(width):
-			// Not there, or no help: it is a note that lacks room.
+			// Absent, or no help: a note is what lacks room.
 		case s.least == 0:
 			columns = slices.Delete(columns, i, i+1)
 		default:
@@ -262,15 +261,15 @@ func (t *table) fit(width int) []*column {
 func widthOf(c *column) int { return c.width }
 func leastOf(c *column) int { return c.least }
 
-// beforeNote returns what a width of c takes from a row with a note.
+// beforeNote returns how much of a row with a note goes to c if c has that width.
 func (c *column) beforeNote(width int) int {
 	if c.tail {
-		return -columnGap // makes up for the gap that sum adds
+		return -columnGap // cancels the gap that sum adds
 	}
 	return width
 }
 
-// sum returns the width of columns and the gap after each.
+// sum returns the width of columns with a gap after each.
 func sum(columns []*column, of func(*column) int) int {
 	n := 0
 	for _, c := range columns {
@@ -279,11 +278,10 @@ func sum(columns []*column, of func(*column) int) int {
 	return n
 }
 
-// clip shortens plain text to width columns and shows that it did; 0 is any
-// width.
+// clip cuts plain text to width columns, with an ellipsis; 0 is no limit.
 func clip(s string, width int) string { return ansi.Truncate(s, limit(width), "…") }
 
-// limit is width, with a number that no text reaches for any width.
+// limit returns width, or for 0 a number that no text reaches.
 func limit(width int) int {
 	if width == 0 {
 		return 1 << 30
@@ -291,25 +289,24 @@ func limit(width int) int {
 	return width
 }
 
-// palette is the colours of the table. Its zero value has none.
+// palette holds the colours of the table. The zero value has none.
 type palette struct {
 	head, good, bad, soon, faint *lipgloss.Style
 }
 
-// newPalette returns the colours for what is written to w: none unless w is a
-// terminal that has them and NO_COLOR is not set.
+// newPalette returns the colours that w shows.
 func newPalette(w io.Writer) palette { return paletteOf(term.ColorProfile(w)) }
 
-// paletteOf returns the colours for a terminal of that kind.
+// paletteOf returns the colours for a profile.
 func paletteOf(profile termenv.Profile) palette {
 	if profile == termenv.Ascii {
 		return palette{}
 	}
 	r := lipgloss.NewRenderer(io.Discard)
 	r.SetColorProfile(profile)
-	// Else it would ask the terminal, and wait for the answer on its input.
+	// Otherwise it would ask the terminal, and wait for the answer on its input.
 	r.SetHasDarkBackground(true)
-	// The first sixteen colours, which fit whatever background there is.
+	// The first sixteen colours, which suit any background.
 	colour := func(code string) *lipgloss.Style {
 		s := r.NewStyle().Foreground(lipgloss.Color(code))
 		return &s
@@ -318,7 +315,7 @@ func paletteOf(profile termenv.Profile) palette {
 	return palette{head: &head, good: colour("2"), bad: colour("1"), soon: colour("3"), faint: &faint}
 }
 
-// paint colours s, or does not where style is nil.
+// paint colours s unless style is nil.
 func paint(style *lipgloss.Style, s string) string {
 	if style == nil || s == "" {
 		return s

@@ -10,8 +10,8 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// instancesView is what is shown of an endpoint: the two tiers, and for every
-// difference between them the reason.
+// instancesView is what the command shows of an endpoint: the two tiers, and the reason for
+// each difference between them.
 type instancesView struct {
 	Endpoint string                 `json:"endpoint"`
 	Source   []discovery.InstanceID `json:"instance_source"`
@@ -20,11 +20,10 @@ type instancesView struct {
 	// Stale says why this is an older view, or not a full one; "" if it is current.
 	Stale string `json:"stale,omitempty"`
 
-	where string // the store that was looked in
+	where string // describes the store
 }
 
-// nobody says that there is nothing to show, and where it was looked for; "" if
-// there is something.
+// nobody returns the message for a view without instances, and "" for any other.
 func (v instancesView) nobody() string {
 	if len(v.Rows) > 0 {
 		return ""
@@ -32,7 +31,7 @@ func (v instancesView) nobody() string {
 	return fmt.Sprintf("no instances of %s in %s", v.Endpoint, v.where)
 }
 
-// instanceRow is what is shown of one instance.
+// instanceRow is what the command shows of one instance.
 type instanceRow struct {
 	ID        discovery.InstanceID `json:"id"`
 	Name      string               `json:"name"`
@@ -40,13 +39,12 @@ type instanceRow struct {
 	Transport string               `json:"transport"`
 	Source    bool                 `json:"source"`
 	Avail     bool                 `json:"avail"`
-	// Resume, MaxRequest and Wire are what the record says; absent where it
-	// says nothing.
+	// Resume, MaxRequest and Wire are those of the record, absent if it has none.
 	Resume     discovery.Resume `json:"resume,omitempty"`
 	MaxRequest int              `json:"max_request,omitempty"`
 	Wire       int              `json:"wire,omitempty"`
-	// Down is the report that keeps the instance out of avail, Reported one that
-	// does not: others make a trial of the instance first. One at most is there.
+	// Down is the report that keeps the instance out of avail; Reported is one that does
+	// not, since other clients try the instance first. At most one of them is set.
 	Down     *reportRow   `json:"down,omitempty"`
 	Reported *reportRow   `json:"reported,omitempty"`
 	Probe    *probeResult `json:"probe,omitempty"`
@@ -56,7 +54,7 @@ type instanceRow struct {
 	to          string // the record's name, which the server knows; "" if it does not
 }
 
-// report returns the report that there is of the instance, or nil.
+// report returns the report of the instance, or nil.
 func (r *instanceRow) report() *reportRow {
 	if r.Down != nil {
 		return r.Down
@@ -64,7 +62,7 @@ func (r *instanceRow) report() *reportRow {
 	return r.Reported
 }
 
-// reportRow is a report. The times are this machine's.
+// reportRow is a report, with times of this machine's clock.
 type reportRow struct {
 	Kind     string    `json:"kind"`
 	Reason   string    `json:"reason"`
@@ -75,7 +73,7 @@ type reportRow struct {
 	Others []reportRow `json:"others,omitempty"`
 }
 
-// newInstancesView brings together who is listed and who is reported.
+// newInstancesView combines the list of instances with the reports.
 func newInstancesView(endpoint discovery.Endpoint, list discovery.Instances, reports discovery.Reports, now time.Time) instancesView {
 	v := instancesView{
 		Endpoint: endpoint.String(),
@@ -125,8 +123,8 @@ func newInstancesView(endpoint discovery.Endpoint, list discovery.Instances, rep
 	return v
 }
 
-// reportsByInstance sorts out the reports that have not ended, as routers see
-// it: by their own clock, if the store is late to drop one.
+// reportsByInstance groups the reports that have not ended. Like routers, it goes by its
+// own clock, since a store may be late in dropping one.
 func reportsByInstance(reports discovery.Reports, now time.Time) map[discovery.InstanceID][]discovery.Report {
 	by := make(map[discovery.InstanceID][]discovery.Report)
 	for _, r := range reports.List {
@@ -137,8 +135,8 @@ func reportsByInstance(reports discovery.Reports, now time.Time) map[discovery.I
 	return by
 }
 
-// newReport returns what is shown of the reports of one instance, or nil if there
-// are none. The one that ends last decides when the instance returns.
+// newReport returns what is shown of the reports of one instance, or nil if there are
+// none. The report that ends last decides when the instance returns, so it comes first.
 func newReport(reports []discovery.Report) *reportRow {
 	if len(reports) == 0 {
 		return nil
@@ -171,7 +169,7 @@ func (v instancesView) nextReturn() time.Time {
 func (v instancesView) appendJSON(dst []byte) []byte {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
-		panic(err) // the types are ours, and all can be marshalled
+		panic(err) // every value of these types can be marshalled
 	}
 	return append(append(dst, b...), '\n')
 }

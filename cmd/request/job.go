@@ -15,17 +15,17 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// job is what the request command has to do, checked.
+// job is what the request command has to do. Everything in it has been checked.
 type job struct {
 	options
 	cli.Common
 	picker   router.Picker
-	out      output // nil for the summary alone
+	out      output // nil: only the summary
 	backends []backend.Config
 	text     string
 }
 
-// newRouter starts what carries the requests.
+// newRouter starts the router. stop ends it and its connections.
 func (j *job) newRouter(store discovery.Store) (r *router.Router, stop func()) {
 	client := &stream.Client{
 		DialTimeout: j.dialTimeout, StartTimeout: j.startTimeout, StallTimeout: j.stallTimeout,
@@ -50,8 +50,8 @@ func (j *job) request() router.Request {
 	return router.Request{Data: stream.String(j.text), Instance: j.instance}
 }
 
-// runEach makes the requests one after the other and prints each as it goes. The
-// first that fails decides how the command ends, but does not end it.
+// runEach makes the requests one after the other and prints each as it goes. It goes on
+// after one that failed, and returns the first error.
 func (j *job) runEach(ctx context.Context, r *router.Router) error {
 	var failed error
 	for range j.count {
@@ -81,7 +81,7 @@ func (j *job) runOne(ctx context.Context, r *router.Router) error {
 			failed = err
 		}
 		if j.out.failed() != nil {
-			break // nobody sees it any more
+			break // nothing can be printed any more
 		}
 	}
 	j.out.done(ctx, recorder.Receipt(), failed)
@@ -91,8 +91,8 @@ func (j *job) runOne(ctx context.Context, r *router.Router) error {
 	return failed
 }
 
-// runMany makes the requests, several at a time, checks the answers, and prints
-// a summary, or each as it goes if the output is another.
+// runMany makes the requests, several at a time, checks the answers, and prints a summary
+// or, with --output json, each request as it goes.
 func (j *job) runMany(ctx context.Context, cmd *cobra.Command, r *router.Router) error {
 	l := &load{
 		router: r, request: j.request(), text: j.text, timeout: j.timeout,
@@ -108,12 +108,12 @@ func (j *job) runMany(ctx context.Context, cmd *cobra.Command, r *router.Router)
 		return fmt.Errorf("writing the answers: %w", err)
 	}
 	if total.err == nil && total.requests < j.count {
-		return context.Cause(ctx) // they were not all made
+		return context.Cause(ctx) // not all requests were made
 	}
 	return total.err
 }
 
-// withTimeout bounds a request, unless timeout is 0.
+// withTimeout bounds a request; 0 is no bound.
 func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	if timeout <= 0 {
 		return ctx, func() {}

@@ -9,7 +9,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// jsonOutput prints what happens, an object a line, and the receipt last.
+// jsonOutput prints each event as an object on a line, the receipt last.
 type jsonOutput struct{ *printer }
 
 type attemptLine struct {
@@ -87,7 +87,7 @@ func (o *jsonOutput) done(ctx context.Context, receipt router.Receipt, _ error) 
 func (o *jsonOutput) line(ctx context.Context, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // the types above are ours, and all can be marshalled
+		panic(err) // every value of these types can be marshalled
 	}
 	o.print(ctx, append(b, '\n'))
 }

@@ -15,25 +15,25 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// errWrongAnswer: a request was reported complete with an answer that is not
-// what was asked for. That is never the caller's mistake.
+// errWrongAnswer is the error of a request that succeeded with a wrong answer. It is always
+// a fault of this program or of the server.
 var errWrongAnswer = errors.New("wrong answer")
 
 // load makes many requests at once and checks every answer.
 type load struct {
 	router      *router.Router
 	request     router.Request
-	text        string // what an echo of the request says
+	text        string // the answer of an echo server
 	timeout     time.Duration
 	count       int
 	concurrency int
 	progress    *progressbar.ProgressBar
-	// out, if not nil, prints each request too; mu keeps its lines apart.
+	// out, if not nil, also prints each request. mu guards it.
 	out output
 	mu  sync.Mutex
 }
 
-// run makes the requests and returns what came of them. It ends early only with ctx.
+// run makes the requests and returns their summary. Only the end of ctx stops it early.
 func (l *load) run(ctx context.Context) *summary {
 	total := newSummary()
 	began := time.Now()
@@ -45,7 +45,7 @@ func (l *load) run(ctx context.Context) *summary {
 				r := l.one(ctx)
 				total.add(r)
 				if l.progress != nil {
-					_ = l.progress.Add(1) // a bar that can't be drawn is no reason to stop
+					_ = l.progress.Add(1) // only the bar would be missing
 				}
 			}
 		})
@@ -67,16 +67,16 @@ func (l *load) run(ctx context.Context) *summary {
 	return total
 }
 
-// loadResult is what came of one request.
+// loadResult is the result of one request.
 type loadResult struct {
 	receipt   router.Receipt
 	err       error
-	items     int // received, also those that came twice
+	items     int // received, repeated ones included
 	firstItem time.Duration
 }
 
-// one makes one request. What it received is compared with what was asked for:
-// only items of the form that the echo handler gives can be.
+// one makes one request, and compares the answer with the request if all items have the
+// form of the echo handler's.
 func (l *load) one(ctx context.Context) loadResult {
 	ctx, cancel := withTimeout(ctx, l.timeout)
 	defer cancel()
@@ -98,7 +98,7 @@ func (l *load) one(ctx context.Context) loadResult {
 			r.firstItem = time.Since(began)
 		}
 		if item.Index == 0 {
-			answer.Reset() // it began anew
+			answer.Reset() // the attempt starts from the first item
 		}
 		echo = echo && isEcho(item.Annotated)
 		answer.WriteString(rawItem(item.Annotated))

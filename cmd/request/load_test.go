@@ -24,8 +24,7 @@ func (c *crowd) Stream(context.Context, string, stream.Request) iter.Seq2[stream
 	}
 }
 
-// TestLoadNeedsNoMoreWorkersThanRequests: who asks for more than there is to do
-// does not pay for it.
+// TestLoadNeedsNoMoreWorkersThanRequests makes two requests with a concurrency of 100,000.
 func TestLoadNeedsNoMoreWorkersThanRequests(t *testing.T) {
 	client := &crowd{}
 	r := router.New(router.Config{

@@ -13,8 +13,8 @@ import (
 
 // output prints requests, one after the other.
 type output interface {
-	// trace returns the functions that print the next request as it goes; ctx is
-	// that request's, and ends the waiting for a reader who does not read.
+	// trace returns the functions that print the next request as it goes. ctx is the
+	// request's; its end also ends the wait for a reader who does not read.
 	trace(ctx context.Context) *router.Trace
 	// done prints what comes last, with the same ctx, and waits until all is written.
 	done(ctx context.Context, receipt router.Receipt, err error)
@@ -22,7 +22,7 @@ type output interface {
 	failed() error
 }
 
-// outputSummary is the output that shows no single request.
+// outputSummary is the output that shows only the sum of all requests.
 const outputSummary = "summary"
 
 func outputNames() []string { return []string{"text", "json", "raw", outputSummary} }
@@ -40,8 +40,7 @@ func newOutput(name string, out *outlet.Outlet, resume bool) (output, error) {
 	return nil, fmt.Errorf("unknown output %q: valid are %s", name, strings.Join(outputNames(), ", "))
 }
 
-// printer writes until a write fails, and keeps that error. An item is seen when
-// it comes.
+// printer writes until a write fails, and keeps that error. It writes each item at once.
 type printer struct {
 	out *outlet.Outlet
 	err error
@@ -84,7 +83,7 @@ func (o *textOutput) trace(ctx context.Context) *router.Trace {
 		},
 		Break: func(e router.BreakEvent) {
 			if e.Kind() == stream.Application {
-				return // does not migrate: the command's own error tells of it
+				return // does not migrate: the command's own error says so
 			}
 			o.print(ctx, []byte("Error: Stream ended before generation completed\n"))
 			if e.AttemptsLeft > 0 {
@@ -101,7 +100,7 @@ func (o *textOutput) done(ctx context.Context, _ router.Receipt, err error) {
 	o.flush(ctx)
 }
 
-// appendAnnotated appends a as Rust's Debug shows Dynamo's type.
+// appendAnnotated appends a as Rust's Debug prints Dynamo's Annotated.
 func appendAnnotated(dst []byte, a stream.Annotated) []byte {
 	dst = append(dst, "Annotated { data: "...)
 	if s, ok := a.Text(); ok {

@@ -37,8 +37,8 @@ type options struct {
 	spawn        []string
 }
 
-// minStallTimeout is what a sound server can keep to: it pings after 5 s of silence,
-// and a ping takes its time.
+// minStallTimeout is above the 5 s of silence after which a server pings, with a second
+// for the ping to arrive.
 const minStallTimeout = 6 * time.Second
 
 // NewCommand returns the request command.
@@ -87,12 +87,12 @@ Exit codes: 0 success, 1 other failure, 2 wrong usage, 3 no instances found,
 	cli.Complete(cmd, "router", router.PickerNames()...)
 	cli.Complete(cmd, "output", outputNames()...)
 	if err := cmd.RegisterFlagCompletionFunc("spawn", completeSpawn); err != nil {
-		panic(err) // the flag's name is wrong, here in the code
+		panic(err) // a flag's name is misspelled in this program
 	}
 	return cmd
 }
 
-// check checks the options that no parser has checked.
+// check checks the ranges of the options.
 func (o *options) check() error {
 	for name, n := range map[string]int64{
 		"attempts": int64(o.attempts), "count": int64(o.count), "concurrency": int64(o.concurrency), "cooldown": int64(o.cooldown),
@@ -111,10 +111,10 @@ func (o *options) check() error {
 	})
 }
 
-// message returns the request's text.
+// message returns the request's text: arg, or the standard input if arg is "-".
 func message(cmd *cobra.Command, arg string) (string, error) {
 	if arg == "-" {
-		// What has more bytes than a line can have is refused anyway.
+		// More bytes than a line can have are refused below.
 		data, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), stream.MaxLine+1))
 		if err != nil {
 			return "", fmt.Errorf("reading standard input: %w", err)
@@ -123,7 +123,7 @@ func message(cmd *cobra.Command, arg string) (string, error) {
 	}
 	tooLong := cli.UsageError(fmt.Errorf("the message is too long: a request's line has at most %d bytes", stream.MaxLine))
 	if len(arg) > stream.MaxLine {
-		return "", tooLong // whatever its last bytes look like, which are cut off
+		return "", tooLong // before the check for UTF-8: the cut may be inside a character
 	}
 	if !utf8.ValidString(arg) {
 		return "", cli.UsageError(errors.New("the message is not UTF-8 text, which is all that a request can carry"))
@@ -134,7 +134,7 @@ func message(cmd *cobra.Command, arg string) (string, error) {
 	return arg, nil
 }
 
-// prepare checks the options and what the command was told.
+// prepare checks the options, the common flags and the message.
 func (o *options) prepare(cmd *cobra.Command, arg string) (job, error) {
 	j := job{options: *o}
 	if err := o.check(); err != nil {
@@ -165,7 +165,7 @@ func (o *options) prepare(cmd *cobra.Command, arg string) (job, error) {
 		return job{}, cli.UsageError(err)
 	}
 	if len(j.backends) > 0 && !j.StoreSet {
-		j.Store = "mem" // apart from whatever else runs on the machine
+		j.Store = "mem" // unaffected by whatever else runs on this machine
 	}
 	if j.Store == "mem" && len(j.backends) == 0 {
 		return job{}, cli.UsageError(errors.New("--store-kv mem sees this process alone, and no server runs in it: add --spawn NAME=MODE, or choose --store-kv file"))

@@ -14,7 +14,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// parseSpawn reads the --spawn flags, NAME=FAILURE-MODE each.
+// parseSpawn parses the values of --spawn, each NAME=FAILURE-MODE.
 func parseSpawn(specs []string) ([]backend.Config, error) {
 	configs := make([]backend.Config, 0, len(specs))
 	for _, spec := range specs {
@@ -35,12 +35,12 @@ func parseSpawn(specs []string) ([]backend.Config, error) {
 	return configs, nil
 }
 
-// spawn runs servers in this process. It returns what stops them, also with an
-// error; see backend.Backend.Stop for what that returns.
+// spawn starts servers in this process. stop ends those that run, and is to be called after
+// an error too; it returns what [backend.Backend.Stop] does.
 func spawn(ctx context.Context, c cli.Common, store discovery.Store, configs []backend.Config) (stop func() (undone, err error), err error) {
 	var running []*backend.Backend
 	stop = func() (undone, err error) {
-		// The request is over: whatever still runs is nobody's.
+		// The requests are over: nobody waits for streams that still run.
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		for _, b := range running {

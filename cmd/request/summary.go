@@ -21,8 +21,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// summary adds up what came of many requests. It is safe for concurrent use;
-// the memory it takes does not grow with their number.
+// summary adds up the results of requests. It is safe for concurrent use, and its memory
+// does not grow with their number.
 type summary struct {
 	took time.Duration // set once all is over
 
@@ -39,7 +39,7 @@ type summary struct {
 	served    map[string]int // items of answers, by server
 	firstItem *hdrhistogram.Histogram
 	gap       *hdrhistogram.Histogram
-	err       error // the first, but a wrong answer before all others
+	err       error // the first one; a wrong answer replaces any other
 }
 
 func newSummary() *summary {
@@ -62,7 +62,7 @@ func (s *summary) add(r loadResult) {
 	switch {
 	case errors.Is(r.err, errWrongAnswer):
 		if s.wrong++; s.wrong == 1 {
-			s.err = r.err // worse than any answer that could not be had
+			s.err = r.err // worse than no answer
 		}
 	case s.err == nil:
 		s.err = r.err
@@ -127,7 +127,7 @@ func (s *summary) write(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// counts lists how often each kind came, the most frequent first.
+// counts lists how often each kind occurred, the most frequent first.
 func counts[K ~string](m map[K]int) string {
 	keys := slices.SortedFunc(maps.Keys(m), func(a, b K) int {
 		return cmp.Or(cmp.Compare(m[b], m[a]), cmp.Compare(a, b))
@@ -139,7 +139,7 @@ func counts[K ~string](m map[K]int) string {
 	return strings.Join(parts, ", ")
 }
 
-// shares lists which part of all items each server has served.
+// shares lists the share of all items that each server has served.
 func shares(served map[string]int) string {
 	total := 0
 	for _, n := range served {

@@ -18,16 +18,16 @@ import (
 	"github.com/request-migration/migrate/pkg/stream/metrics"
 )
 
-// The bounds of a scrape, whoever asks.
+// The bounds of a scrape.
 const (
 	scrapeReadTimeout  = 5 * time.Second  // for a request of a few lines
 	scrapeWriteTimeout = 10 * time.Second // Prometheus' own default timeout
-	scrapeIdleTimeout  = 3 * time.Minute  // more than a scrape interval, so that connections are kept
-	maxScrapes         = 8                // at once: there is a Prometheus or two
-	lastScrape         = time.Second      // for the one that runs when the server ends
+	scrapeIdleTimeout  = 3 * time.Minute  // more than a scrape interval, to keep connections
+	maxScrapes         = 8                // at once; one or two Prometheus servers are usual
+	lastScrape         = time.Second      // for a scrape that runs when the server ends
 )
 
-// metricsServer serves /metrics. Nil is one that does not.
+// metricsServer serves /metrics. A nil one serves nothing.
 type metricsServer struct {
 	backend *metrics.Server
 	http    http.Server
@@ -35,8 +35,8 @@ type metricsServer struct {
 	err     error // of serving; read after serving ended
 }
 
-// metricsAddress checks an address to serve metrics on. Without a host it is
-// the loopback one: what a server does is not for everybody.
+// metricsAddress checks the address that metrics are served on. Without a host it is a
+// loopback address, so that only this machine sees them.
 func metricsAddress(listen string) (string, error) {
 	host, port, err := cli.SplitAddress(listen, 0)
 	if err != nil {
@@ -48,8 +48,8 @@ func metricsAddress(listen string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// startMetrics serves the metrics of a backend that is still to be started.
-// Without an address it returns nil.
+// startMetrics serves the metrics of a backend that starts later. Without an address it
+// returns nil.
 func startMetrics(ctx context.Context, c cli.Common, listen, name string) (*metricsServer, error) {
 	if listen == "" {
 		return nil, nil
@@ -69,7 +69,7 @@ func startMetrics(ctx context.Context, c cli.Common, listen, name string) (*metr
 		ErrorLog: errorLog, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes,
 	}))
 	m.http = http.Server{
-		Handler: mux, ErrorLog: errorLog, MaxHeaderBytes: 16 << 10, // room for a proxy's cookies, and no more
+		Handler: mux, ErrorLog: errorLog, MaxHeaderBytes: 16 << 10, // room for a proxy's cookies
 		ReadTimeout: scrapeReadTimeout, WriteTimeout: scrapeWriteTimeout, IdleTimeout: scrapeIdleTimeout,
 	}
 	m.serving.Go(func() { m.err = m.http.Serve(l) })
@@ -77,7 +77,7 @@ func startMetrics(ctx context.Context, c cli.Common, listen, name string) (*metr
 	return m, nil
 }
 
-// stop ends the server, waits for it, and returns what has gone wrong with it.
+// stop ends the server, waits for it, and returns why it failed.
 func (m *metricsServer) stop() error {
 	if m == nil {
 		return nil
@@ -86,7 +86,7 @@ func (m *metricsServer) stop() error {
 	defer cancel()
 	err := m.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = m.http.Close() // who is that slow is nobody to wait for
+		err = m.http.Close() // too slow to wait for
 	}
 	m.serving.Wait()
 	if !errors.Is(m.err, http.ErrServerClosed) {

@@ -31,11 +31,11 @@ type options struct {
 	metrics      string // address
 }
 
-// farewell is how long a server that leaves goes on refusing requests: longer
-// than the news of it takes through a store to the clients' lists.
+// farewell is how long a server goes on refusing requests after it has deregistered:
+// longer than that takes to reach the clients through a store.
 const farewell = 500 * time.Millisecond
 
-// minMaxRequest leaves room for what goes with every request, headers among it.
+// minMaxRequest leaves room for the other fields of a request, such as headers.
 const minMaxRequest = 16 << 10
 
 // NewCommand returns the serve command.
@@ -119,7 +119,7 @@ func (o *options) config(cmd *cobra.Command) (backend.Config, error) {
 	}
 	maxRequest := o.maxRequest
 	if maxRequest == stream.MaxLine {
-		maxRequest = 0 // which records need not say
+		maxRequest = 0 // the default, which records leave out
 	}
 	return backend.Config{
 		Name: o.name, Listen: o.listen, Advertise: o.advertise, MaxStreams: o.maxStreams, MaxRequest: maxRequest, Farewell: farewell,
@@ -146,7 +146,7 @@ func run(cmd *cobra.Command, o options) error {
 	log := c.Logs.For("serve")
 	b, leave, err := startServer(ctx, c, o, cfg)
 	if ctx.Err() != nil && err != nil {
-		return nil // it was asked to end before it began
+		return nil // a signal came before it had started
 	}
 	if err != nil {
 		return err
@@ -156,7 +156,7 @@ func run(cmd *cobra.Command, o options) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.drainTimeout)
 	stopped := make(chan error, 1)
 	go func() {
-		defer cancel() // not when this function returns: that would hand streams back after a second signal
+		defer cancel() // not in run, which returns at a second signal: that would hand streams back
 		handedBack, undone, err := b.Stop(ctx)
 		if handedBack > 0 {
 			log.Info("Handed running streams back", "streams", handedBack)
@@ -172,8 +172,9 @@ func run(cmd *cobra.Command, o options) error {
 	}
 }
 
-// startServer opens the store and starts the server. leave closes what the server
-// leaves open when it stops; undone is what it could not undo in the store.
+// startServer opens the store and starts the metrics and the server. leave closes the
+// metrics and the store once the server has stopped; undone is why its record could not be
+// deleted.
 func startServer(ctx context.Context, c cli.Common, o options, cfg backend.Config) (b *backend.Backend, leave func(undone error) error, err error) {
 	store, err := c.OpenStore(ctx)
 	if err != nil {

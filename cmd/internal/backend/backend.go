@@ -27,10 +27,10 @@ type Backend struct {
 	err      error // of serving; read after serving ended
 }
 
-// DefaultFailureAfter is the original's: a fault shows after two characters.
+// DefaultFailureAfter is how many items a failing request sends first, as in the original.
 const DefaultFailureAfter = 2
 
-// Config says what a backend serves, and where.
+// Config says what a backend serves, and where. Name, Listen and Handler are required.
 type Config struct {
 	Name       string
 	Listen     string
@@ -38,12 +38,13 @@ type Config struct {
 	Handler    stream.Handler
 	Fault      stream.Fault
 	MaxStreams int
-	MaxRequest int // bytes of a request's line; 0 is the default
+	MaxRequest int // bytes of a request's line; 0: stream.MaxLine
 	Farewell   time.Duration
-	Metrics    *metrics.Server // nil: nobody asks
+	Metrics    *metrics.Server // nil: none
 }
 
-// Start listens, serves and registers.
+// Start listens, serves and registers. Stop ends what it has started; after an error
+// nothing runs.
 func Start(ctx context.Context, c cli.Common, store discovery.Store, cfg Config) (*Backend, error) {
 	log := c.Logs.For("serve")
 	cfg.Fault.Notify = func(f stream.Fault) {
@@ -86,7 +87,7 @@ func Start(ctx context.Context, c cli.Common, store discovery.Store, cfg Config)
 	return b, nil
 }
 
-// Streams returns how many streams run.
+// Streams returns the number of running streams.
 func (b *Backend) Streams() int { return b.server.Streams() }
 
 // Stop deregisters, lets running streams finish until ctx ends, hands the rest

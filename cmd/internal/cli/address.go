@@ -10,8 +10,8 @@ import (
 	"unicode"
 )
 
-// SplitAddress checks an address of the form HOST:PORT, and says what is meant
-// where it is another. HOST may be empty; PORT is lowest or above.
+// SplitAddress splits an address of the form HOST:PORT. HOST may be empty; PORT is a
+// number from lowest to 65535. The error says what was probably meant.
 func SplitAddress(s string, lowest uint64) (host, port string, err error) {
 	if host, port, err = parseAddress(s, lowest); err != nil {
 		return "", "", fmt.Errorf("%q is not of the form HOST:PORT: %w", s, err)
@@ -40,7 +40,7 @@ func parseAddress(s string, lowest uint64) (host, port string, err error) {
 	return host, port, nil
 }
 
-// whyNotSplit says what is missing in an address.
+// whyNotSplit says what is wrong with an address that is not HOST:PORT.
 func whyNotSplit(s string) error {
 	if i := strings.LastIndexByte(s, ':'); i != strings.IndexByte(s, ':') && !strings.ContainsAny(s, "[]") {
 		if _, err := netip.ParseAddr(s[:i]); err == nil {
@@ -57,7 +57,7 @@ func whyNotSplit(s string) error {
 	return errors.New("its brackets are not those of an IPv6 address")
 }
 
-// checkHost says why host is neither an address nor a name, or returns nil.
+// checkHost returns an error if host is neither an IP address nor a name.
 func checkHost(host string) error {
 	if _, err := netip.ParseAddr(host); err == nil || host == "" {
 		return nil
@@ -72,14 +72,14 @@ func checkHost(host string) error {
 	return nil
 }
 
-// EveryAddress reports whether a host to listen on stands for all of this machine's
-// addresses.
+// EveryAddress reports whether host, which a server listens on, stands for all addresses
+// of this machine.
 func EveryAddress(host string) bool {
 	ip, _ := netip.ParseAddr(host)
 	return host == "" || ip.IsUnspecified()
 }
 
-// CheckAdvertised says why clients can't connect to an address, or returns nil.
+// CheckAdvertised returns an error if s is no address that clients can connect to.
 func CheckAdvertised(s string) error {
 	host, _, err := SplitAddress(s, 1)
 	if err != nil {
@@ -94,7 +94,7 @@ func CheckAdvertised(s string) error {
 	return nil
 }
 
-// checkEtcdEndpoint says why s is not where an etcd can be, or returns nil.
+// checkEtcdEndpoint returns an error if s is no address of an etcd.
 func checkEtcdEndpoint(s string) error {
 	address := strings.TrimRight(strings.TrimSpace(s), "/")
 	for _, scheme := range []string{"http://", "https://"} {
@@ -103,7 +103,7 @@ func checkEtcdEndpoint(s string) error {
 	host, _, err := parseAddress(address, 1)
 	switch {
 	case address == "":
-		return nil // as after a last comma
+		return nil // after a trailing comma
 	case err == nil && host == "":
 		err = errors.New("the host is missing")
 	}

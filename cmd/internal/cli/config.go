@@ -18,10 +18,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// readConfig reads a file whose keys are names of flags, of this command or of
-// another: one file may serve all. A value is a text, as it stands in the file, or
-// a list of them for a flag that may be repeated; nil is none. Viper would make
-// numbers of what looks like one, and another text of those.
+// readConfig reads a file whose keys are names of flags, of any command: one file can
+// serve all. A value is the text as written in the file, a list of texts for a flag that
+// can be repeated, or nil for none. Viper would parse numbers and format them anew.
 func readConfig(cmd *cobra.Command, file string) (map[string]any, error) {
 	read, ok := configFormats()[strings.ToLower(filepath.Ext(file))]
 	if !ok {
@@ -53,7 +52,7 @@ func readConfig(cmd *cobra.Command, file string) (map[string]any, error) {
 	return settings, nil
 }
 
-// checkSetting says why no flag takes value, or returns nil.
+// checkSetting returns an error if the flag name cannot take value.
 func checkSetting(cmd *cobra.Command, name string, value any) error {
 	list, isList := value.([]any)
 	if !isList {
@@ -75,8 +74,8 @@ func checkSetting(cmd *cobra.Command, name string, value any) error {
 	return nil
 }
 
-// flagNames returns the names of the flags of all commands, but of those that
-// belong on a command line.
+// flagNames returns the names of the flags of all commands, except those that only make
+// sense on a command line.
 func flagNames(root *cobra.Command) []string {
 	var names []string
 	for _, c := range append(root.Commands(), root) {
@@ -88,8 +87,8 @@ func flagNames(root *cobra.Command) []string {
 	})
 }
 
-// configFormats returns what reads a file, by the extension of its name. Scalars
-// become texts, or something that fmt.Sprint makes the same text of.
+// configFormats returns the parsers by file extension. They return scalars as texts, or
+// as something that fmt.Sprint formats as written.
 func configFormats() map[string]func([]byte) (map[string]any, error) {
 	return map[string]func([]byte) (map[string]any, error){
 		".yaml": readYAML, ".yml": readYAML, ".toml": readTOML, ".json": readJSON,
@@ -120,7 +119,7 @@ func readYAML(data []byte) (map[string]any, error) {
 	return values, nil
 }
 
-// yamlText returns what a node says, its scalars as they are written.
+// yamlText returns the value of a node, scalars as written.
 func yamlText(n *yaml.Node) any {
 	switch n.Kind {
 	case yaml.AliasNode:
@@ -150,7 +149,7 @@ func readTOML(data []byte) (values map[string]any, err error) {
 	for p.NextExpression() {
 		e := p.Expression()
 		if e.Kind != unstable.KeyValue {
-			break // a table, in which all that follows is
+			break // a table: all that follows is in one
 		}
 		key := e.Key()
 		if key.Next(); key.IsLast() {
@@ -160,7 +159,7 @@ func readTOML(data []byte) (values map[string]any, err error) {
 	return values, p.Error()
 }
 
-// tomlText returns what a node says, its scalars as they are written.
+// tomlText returns the value of a node, scalars as written.
 func tomlText(n *unstable.Node) any {
 	switch n.Kind {
 	case unstable.InlineTable:

@@ -17,7 +17,7 @@ import (
 
 const defaultEndpoint = "dynamo/backend/generate"
 
-// AddCommonFlags adds the flags that every command has.
+// AddCommonFlags adds the flags that every command has to the root command.
 func AddCommonFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.String("store-kv", "file", "where instances are registered: "+strings.Join(storeNames(), ", "))
@@ -31,8 +31,8 @@ func AddCommonFlags(root *cobra.Command) {
 	Complete(root, "log-format", logs.Formats()...)
 }
 
-// environment names the variables that stand for flags. Of several that stand for
-// one none may contradict another.
+// environment returns the variables that set each flag. Where several set the same flag
+// they must agree.
 func environment() map[string][]string {
 	return map[string][]string{
 		"store-kv":       {"DYN_STORE_KV", "DYN_DISCOVERY_BACKEND"},
@@ -46,7 +46,7 @@ func environment() map[string][]string {
 	}
 }
 
-// variableOf returns the variable that is set for a flag; "" if none is.
+// variableOf returns the name of the variable that sets a flag, or "" if none does.
 func variableOf(flag string) (string, error) {
 	set := ""
 	for _, name := range environment()[flag] {
@@ -61,8 +61,8 @@ func variableOf(flag string) (string, error) {
 	return set, nil
 }
 
-// LoadSettings gives every flag that was not set its value from the environment
-// or from the configuration file.
+// LoadSettings sets every flag of cmd that the command line does not set from the
+// environment or, failing that, from the configuration file.
 func LoadSettings(cmd *cobra.Command) error {
 	v := viper.New()
 	for flag, names := range environment() {
@@ -107,12 +107,12 @@ func LoadSettings(cmd *cobra.Command) error {
 	return firstErr
 }
 
-// sourceKey is the annotation of a flag that says where its value comes from,
-// when that is not the command line.
+// sourceKey is the annotation that says where a flag's value comes from if not from the
+// command line.
 const sourceKey = "source"
 
-// settingTexts returns a value in the form that flags take; of a list, each
-// element.
+// settingTexts returns a value, or each element of a list, as the text that a flag
+// takes.
 func settingTexts(value any) []string {
 	list, ok := value.([]any)
 	if !ok {
@@ -125,26 +125,26 @@ func settingTexts(value any) []string {
 	return texts
 }
 
-// Common is what every command is told.
+// Common holds the values of the common flags.
 type Common struct {
 	Store    string
-	StoreSet bool // and not by default
+	StoreSet bool // false: Store is the default
 	Endpoint discovery.Endpoint
 	Logs     *logs.Logs
 
 	fileDir string
-	fileSet bool // and not by default
+	fileSet bool // false: fileDir is the default
 	etcd    []string
 }
 
-// ReadCommon reads the flags that every command has. level is the command's
-// log level where nothing else is said.
+// ReadCommon reads and checks the common flags. level is the command's default log
+// level.
 func ReadCommon(cmd *cobra.Command, level string) (Common, error) {
 	flags := cmd.Flags()
 	get := func(name string) string {
 		s, err := flags.GetString(name)
 		if err != nil {
-			panic(err) // the flag's name is wrong, here in the code
+			panic(err) // a flag's name is misspelled in this program
 		}
 		return s
 	}

@@ -14,16 +14,16 @@ import (
 	"github.com/request-migration/migrate/cmd/internal/outlet"
 )
 
-// doubled is how long after a signal the same one is that signal delivered twice,
-// not a second one: GNU timeout sends it to its child and then to the whole group.
-// Nobody presses Ctrl-C again that soon and means it.
+// doubled is how long the same signal counts as the first one delivered twice: GNU
+// timeout sends it to its child and then to the whole process group. Nobody means a
+// second Ctrl-C that soon.
 const doubled = time.Second
 
-// ErrInterrupted ends a command that a signal has asked to end.
+// ErrInterrupted is the error of a command that a signal ended.
 var ErrInterrupted = errors.New("interrupted")
 
-// interruptible returns a context that SIGINT and SIGTERM end, with ErrInterrupted
-// as its cause. A second signal ends the process, whatever it is doing.
+// interruptible returns a context that SIGINT or SIGTERM cancels, with ErrInterrupted as
+// its cause. A second signal ends the process at once.
 func interruptible(parent context.Context) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals, stopped := make(chan os.Signal, 1), make(chan struct{})
@@ -55,9 +55,9 @@ func interruptible(parent context.Context) (_ context.Context, stop func()) {
 	}
 }
 
-// UntilEnded returns a context that ends when a signal asks the command to, or
-// when nobody reads its standard output any more. If it has ended, stop makes that
-// the command's error in place of what came of it.
+// UntilEnded returns the context of a command: a signal cancels it, and so does the end
+// of whoever reads the standard output. If the context has ended, stop replaces *err, if
+// any, by the context's cause.
 func UntilEnded(cmd *cobra.Command, err *error) (_ context.Context, stop func()) {
 	interrupted, stopHeeding := interruptible(cmd.Context())
 	ctx, stopWaiting := outlet.WhileRead(interrupted, Answers(cmd))
@@ -70,8 +70,8 @@ func UntilEnded(cmd *cobra.Command, err *error) (_ context.Context, stop func())
 	}
 }
 
-// drainSignals are the signals that ask a server to end. SIGHUP comes when its
-// terminal closes; nohup ignores it so that the server goes on.
+// drainSignals returns the signals that ask a server to end. SIGHUP, which comes when
+// the terminal closes, is one of them unless nohup has it ignored.
 func drainSignals() []os.Signal {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -80,11 +80,12 @@ func drainSignals() []os.Signal {
 	return signals
 }
 
-// Drainable returns a context that the first of drainSignals ends, with an
-// askedToEnd as its cause, and a channel that yields the second.
+// Drainable returns a context that the first SIGTERM, SIGINT or SIGHUP cancels, with the
+// signal's name as its cause, and a channel that yields the second signal. SIGHUP has no
+// effect under nohup. stop releases both.
 func Drainable(parent context.Context) (_ context.Context, insisted <-chan os.Signal, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
-	// Room for what may come before the first is heeded, each kind twice.
+	// Room for each kind twice, which may come before the first is received.
 	signals := make(chan os.Signal, 6)
 	signal.Notify(signals, drainSignals()...)
 	second := make(chan os.Signal, 1)
@@ -106,9 +107,9 @@ type askedToEnd struct{ signal os.Signal }
 // Error names the signal.
 func (e askedToEnd) Error() string { return e.signal.String() }
 
-// heedTwice calls first with the first signal and second with the second: the
-// next that is another one, or the same no sooner than doubled after the first. It
-// returns then, or when signals is closed.
+// heedTwice calls first with the first signal and second with the second one, then
+// returns; it also returns when signals is closed. The same signal counts as a second
+// one only if it comes doubled or more after the first.
 func heedTwice(signals <-chan os.Signal, first, second func(os.Signal)) {
 	one, ok := <-signals
 	if !ok {
@@ -124,9 +125,9 @@ func heedTwice(signals <-chan os.Signal, first, second func(os.Signal)) {
 	}
 }
 
-// OutliveReaders lets the process live on when nobody reads its standard output or
-// standard error any more: a write then fails, and without this SIGPIPE would end
-// the process. To ignore the signal would make every child ignore it too.
+// OutliveReaders keeps SIGPIPE from ending the process when nobody reads its standard
+// output or standard error any more; writes fail instead. The signal is caught, not
+// ignored, since child processes would inherit that.
 func OutliveReaders() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 }

@@ -18,14 +18,14 @@ import (
 
 func storeNames() []string { return []string{"file", "etcd", "mem"} }
 
-// OpenStore opens the store that was chosen.
+// OpenStore opens the store that --store-kv names.
 func (c *Common) OpenStore(ctx context.Context) (discovery.Store, error) {
 	log := c.Logs.For("discovery")
 	switch c.Store {
 	case "file":
 		dir := c.fileDir
 		if !c.fileSet {
-			dir = "" // the same, but used only where no other user can write
+			dir = "" // the same directory, but only if no other user can write to it
 		}
 		return file.Open(file.Config{Dir: dir, Logger: log})
 	case "etcd":
@@ -33,8 +33,8 @@ func (c *Common) OpenStore(ctx context.Context) (discovery.Store, error) {
 		if err != nil {
 			return nil, UsageError(err)
 		}
-		// Secrets and their files come from the environment alone, where other
-		// users' process lists do not show them.
+		// Secrets and the names of their files come from the environment only: other
+		// users can see a command line in the list of processes.
 		return etcd.Open(ctx, etcd.Config{
 			Endpoints: c.etcd,
 			Username:  os.Getenv("ETCD_AUTH_USERNAME"),
@@ -51,7 +51,7 @@ func (c *Common) OpenStore(ctx context.Context) (discovery.Store, error) {
 	return nil, fmt.Errorf("unknown store %q", c.Store)
 }
 
-// Where says which store was chosen, and where that looks.
+// Where describes the store for messages: its kind, and its directory or addresses.
 func (c *Common) Where() string {
 	switch c.Store {
 	case "file":
@@ -66,17 +66,16 @@ func (c *Common) Where() string {
 	return "the " + c.Store + " store of this process"
 }
 
-// LeaveStore closes a store. What can't be undone in it now expires with its
-// lease: that, and what was undone before, is worth a warning, and no failure of
-// what the command was asked for.
+// LeaveStore closes a store. Records that could not be deleted from it (undone says why)
+// expire with their lease: that is worth a warning, but the command has not failed.
 func (c *Common) LeaveStore(component string, store discovery.Store, undone error) {
 	if err := errors.Join(undone, store.Close()); err != nil {
 		c.Logs.For(component).Warn("Could not leave the store in order", "err", term.OneLine(err.Error()))
 	}
 }
 
-// leaseTTL reads a time to live: seconds, as Dynamo's settings have them, or a
-// duration. "" means the default.
+// leaseTTL parses a time to live: a number of seconds, as in Dynamo's settings, or a
+// duration. "" is 0, which stands for the default.
 func leaseTTL(s string) (time.Duration, error) {
 	if s == "" {
 		return 0, nil

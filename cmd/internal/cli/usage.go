@@ -7,21 +7,23 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// usageError is a mistake in how the command was called.
+// usageError is an error in the command line, the environment or the configuration file.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// UsageError makes err a mistake in how the command was called.
+// UsageError marks err as an error in how the command was called: it decides the exit
+// code, and the message then points to --help.
 func UsageError(err error) error { return usageError{err} }
 
-// IsUsageError reports whether err is a mistake in how the command was called.
+// IsUsageError reports whether err is, or wraps, one that [UsageError] made.
 func IsUsageError(err error) bool {
 	_, ok := errors.AsType[usageError](err)
 	return ok
 }
 
-// Invalid is the error of a flag's value. It names what has to be mended.
+// Invalid returns the usage error for a flag's value. It names the place that has to be
+// corrected: the flag, a variable or the configuration file.
 func Invalid(cmd *cobra.Command, flag string, err error) error {
 	source := "--" + flag
 	if s := cmd.Flags().Lookup(flag).Annotations[sourceKey]; len(s) > 0 {
@@ -30,7 +32,8 @@ func Invalid(cmd *cobra.Command, flag string, err error) error {
 	return UsageError(fmt.Errorf("%s: %w", source, err))
 }
 
-// NotNegative checks flags that count or last.
+// NotNegative returns a usage error if a value is below 0. The keys are the names of the
+// flags.
 func NotNegative(flags map[string]int64) error {
 	for name, n := range flags {
 		if n < 0 {

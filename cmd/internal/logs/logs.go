@@ -1,4 +1,5 @@
-// Package logs makes the loggers of the program's components.
+// Package logs makes the loggers of the program's components, in the formats and at the
+// levels that --log and --log-format ask for.
 package logs
 
 import (
@@ -24,17 +25,17 @@ const levelOff = slog.Level(math.MaxInt)
 // componentKey is the field that names the component in json and logfmt.
 const componentKey = "component"
 
-// logComponents are the parts of the program whose level can be set apart.
+// logComponents returns the parts of the program that can have a level of their own.
 func logComponents() []string {
 	return []string{"serve", "request", "instances", "router", "discovery", "stream"}
 }
 
-// Formats are the values of --log-format.
+// Formats returns the values of --log-format.
 func Formats() []string { return []string{"text", "json", "logfmt"} }
 
-// logLevels says from which level on each component logs.
+// logLevels holds the lowest level that each component logs.
 type logLevels struct {
-	// all is the level of the components that byComponent does not have.
+	// all is the level of the components that are not in byComponent.
 	all         slog.Level
 	byComponent map[string]slog.Level
 }
@@ -47,9 +48,8 @@ func (l logLevels) of(component string) slog.Level {
 }
 
 // parseLogSpec parses a --log value: a comma-separated list of LEVEL, for every
-// component, and COMPONENT=LEVEL, for one of them. Where two parts set the same
-// level the later one does, so a command puts its own default in front of what
-// it was given. Without any LEVEL it is warn.
+// component, and COMPONENT=LEVEL, for one of them. A later part overrides an earlier one,
+// so a command puts its own default in front of the user's value. The default is warn.
 func parseLogSpec(spec string) (logLevels, error) {
 	levels := logLevels{all: slog.LevelWarn, byComponent: map[string]slog.Level{}}
 	for part := range strings.SplitSeq(spec, ",") {
@@ -79,7 +79,7 @@ func parseLogSpec(spec string) (logLevels, error) {
 	return levels, nil
 }
 
-// CheckSpec says what is wrong with a --log value, or returns nil.
+// CheckSpec returns an error that names the valid values if spec is not a value of --log.
 func CheckSpec(spec string) error {
 	_, err := parseLogSpec(spec)
 	return err
@@ -101,8 +101,8 @@ func parseLogLevel(name string) (slog.Level, error) {
 	return 0, fmt.Errorf("unknown log level %q (valid: debug, info, warn, error, off)", name)
 }
 
-// Logs makes the loggers of the program's components. They share one writer and
-// differ in their level. It is safe for concurrent use, as its loggers are.
+// Logs makes the loggers of the program's components. They share one writer, each with
+// its own level. Logs and its loggers are safe for concurrent use.
 type Logs struct {
 	w       io.Writer
 	levels  logLevels
@@ -110,10 +110,10 @@ type Logs struct {
 	profile termenv.Profile
 }
 
-// New returns logs that write to w, which gets one Write a record and never
-// two at a time. Colours are used where w is a terminal and NO_COLOR is not set.
-// A spec (see [parseLogSpec]) or a format that is not known is an error that
-// names the valid ones.
+// New returns logs that write to w, with one Write a record and never two at a time.
+// Records have colours if w is a terminal and NO_COLOR is not set. spec is a comma-separated
+// list of LEVEL and COMPONENT=LEVEL, the later ones overriding the earlier ones; the default
+// is warn. An unknown level, component or format is an error that names the valid ones.
 func New(w io.Writer, spec, format string) (*Logs, error) {
 	levels, err := parseLogSpec(spec)
 	if err != nil {
@@ -126,15 +126,15 @@ func New(w io.Writer, spec, format string) (*Logs, error) {
 	return &Logs{w: &lockedWriter{w: w}, levels: levels, format: format, profile: term.ColorProfile(w)}, nil
 }
 
-// For returns the logger of a component.
+// For returns the logger of a component, which must be one of those in --log.
 func (l *Logs) For(component string) *slog.Logger {
 	level := l.levels.of(component)
 	field := []slog.Attr{slog.String(componentKey, component)}
 	var h slog.Handler
 	switch l.format {
 	case "json":
-		// Not charm's JSON: it panics on an error that is a nil pointer, and
-		// says no more than "invalid value" of what it cannot encode.
+		// Charm's JSON panics on an error that is a nil pointer, and writes
+		// "invalid value" for what it cannot encode.
 		h = slog.NewJSONHandler(l.w, &slog.HandlerOptions{Level: level, ReplaceAttr: lowerLevel}).
 			WithAttrs(field)
 	case "logfmt":
@@ -156,7 +156,7 @@ func (l *Logs) charm(level slog.Level, formatter log.Formatter, timeFormat strin
 	return logger
 }
 
-// lowerLevel writes levels in lower case in json, as logfmt and --log do.
+// lowerLevel writes levels in lower case in JSON, as logfmt and --log do.
 func lowerLevel(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.LevelKey {
 		a.Value = slog.StringValue(strings.ToLower(a.Value.String()))
@@ -164,7 +164,7 @@ func lowerLevel(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// recordHandler hands records on in a form that every format shows in full.
+// recordHandler changes records so that every format shows them in full.
 type recordHandler struct {
 	slog.Handler
 
@@ -175,7 +175,7 @@ type recordHandler struct {
 func (h recordHandler) Handle(ctx context.Context, r slog.Record) error {
 	msg := r.Message
 	if h.text {
-		msg = term.Plain(msg) // charm escapes values alone
+		msg = term.Plain(msg) // charm escapes only values
 	}
 	shown := slog.NewRecord(r.Time, r.Level, msg, r.PC)
 	for a := range r.Attrs {
@@ -200,9 +200,9 @@ func (h recordHandler) WithGroup(name string) slog.Handler {
 	return h
 }
 
-// shownAttr renames an attribute that has the key of a part of every record:
-// charm's text leaves such an attribute out, json gets the key twice. It
-// resolves a [slog.LogValuer] too, as charm does not.
+// shownAttr renames an attribute whose key is that of a part of every record: charm's
+// text format leaves it out, and JSON would have the key twice. It also resolves a
+// [slog.LogValuer], which charm does not.
 func shownAttr(a slog.Attr) slog.Attr {
 	switch a.Key {
 	case log.TimestampKey, log.LevelKey, log.CallerKey, log.PrefixKey, log.MessageKey, componentKey:
@@ -212,8 +212,8 @@ func shownAttr(a slog.Attr) slog.Attr {
 	return a
 }
 
-// lockedWriter lets one Write through at a time. Each charm logger has a lock of
-// its own only, so loggers that share a writer would interleave.
+// lockedWriter lets one Write through at a time. Charm's loggers lock only themselves, so
+// those that share a writer would interleave.
 type lockedWriter struct {
 	mu sync.Mutex
 	w  io.Writer

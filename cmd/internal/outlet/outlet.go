@@ -13,22 +13,21 @@ import (
 )
 
 const (
-	// lastWrite is how long a write that nobody waits for any more may still take.
-	// A reader who lives needs less; it is all that a full pipe which nobody reads
-	// adds to the end of a command.
+	// lastWrite is how long a write may still take once its context has ended. A live
+	// reader needs less; a full pipe that nobody reads delays the end of a command by
+	// no more than this.
 	lastWrite = time.Second
-	// outletBuffer is how many bytes wait while the last are being written: as many
-	// as a pipe takes, so that a reader finds the next when he has read those.
+	// outletBuffer is how many bytes may wait while others are written: as many as a
+	// pipe holds, so that the next are ready when a reader has emptied the pipe.
 	outletBuffer = 64 << 10
 )
 
-// errNotRead is why a write was given up.
+// errNotRead is the error of a write that was given up.
 var errNotRead = errors.New("nobody reads it")
 
-// Outlet writes to a standard stream from a goroutine of its own, so that a pipe
-// which is full and which nobody reads keeps no one waiting for ever. What is put in
-// is written at once, in order, and together with what has come during the write
-// before. It is safe for concurrent use.
+// Outlet writes to a standard stream from a goroutine of its own, so that nobody waits
+// for ever for a full pipe that nobody reads. It writes at once and in order; what comes
+// during a write goes into the next one. It is safe for concurrent use.
 type Outlet struct {
 	w io.Writer
 	// within ends the waiting of Write.
@@ -48,12 +47,13 @@ type Outlet struct {
 	err     error
 }
 
-// NewAnswers returns an outlet for what a command was asked for: Write waits
-// until it is written.
+// NewAnswers returns an outlet for the output that the user asked for. Its Write waits
+// until all is written, and the first error is that of everything that follows. Close
+// releases it.
 func NewAnswers(w io.Writer) *Outlet { return newOutlet(context.Background(), w, false) }
 
-// NewLog returns an outlet for what is said beside it: Write waits for lastWrite
-// at most, and what there is no room for before the reader is back is dropped.
+// NewLog returns an outlet for messages. Its Write waits for 1 s at most; what finds no
+// room is dropped until the reader goes on. Close releases it.
 func NewLog(w io.Writer) *Outlet {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -66,7 +66,7 @@ func newOutlet(within context.Context, w io.Writer, lossy bool) *Outlet {
 	return o
 }
 
-// Close ends the goroutine, unless a write holds it: then it ends with the process.
+// Close ends the goroutine, unless a write that was given up still blocks it.
 func (o *Outlet) Close() {
 	close(o.wake)
 	o.mu.Lock()
@@ -103,8 +103,7 @@ func (o *Outlet) run() {
 	}
 }
 
-// Put has p written, and waits only for room. Once ctx has ended it waits for
-// lastWrite at most.
+// Put queues a copy of p, and waits only for room; once ctx has ended, for 1 s at most.
 func (o *Outlet) Put(ctx context.Context, p []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -119,13 +118,13 @@ func (o *Outlet) Put(ctx context.Context, p []byte) error {
 	o.waiting = append(o.waiting, p...)
 	select {
 	case o.wake <- struct{}{}:
-	default: // it has been told
+	default: // it has a signal already
 	}
 	return nil
 }
 
-// Flush waits until everything is written; once ctx has ended, while the reader
-// takes something within lastWrite.
+// Flush waits until everything is written. Once ctx has ended it goes on only while the
+// reader takes something every second.
 func (o *Outlet) Flush(ctx context.Context) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -137,8 +136,8 @@ func (o *Outlet) Flush(ctx context.Context) error {
 	return o.err
 }
 
-// await waits for the end of the write under way, or the next. o.mu is held, but
-// not during the wait.
+// await waits for the end of the current write, or of the next one. The caller holds
+// o.mu, which await releases while it waits.
 func (o *Outlet) await(ctx context.Context) error {
 	if o.late && ctx.Err() != nil {
 		return errNotRead
@@ -174,7 +173,7 @@ func closedWithin(ctx context.Context, c <-chan struct{}) bool {
 	}
 }
 
-// write has p written and waits for that, as Flush does.
+// write queues p and flushes.
 func (o *Outlet) write(ctx context.Context, p []byte) error {
 	if err := o.Put(ctx, p); err != nil {
 		return err
@@ -190,8 +189,8 @@ func (o *Outlet) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Write writes p to w. If w is a standard stream, ctx ends the waiting for a
-// reader who does not read.
+// Write writes p to w. If w is an [Outlet] it gives up 1 s after the end of ctx when
+// nobody reads.
 func Write(ctx context.Context, w io.Writer, p []byte) error {
 	if o, ok := w.(*Outlet); ok {
 		return o.write(ctx, p)
@@ -200,7 +199,7 @@ func Write(ctx context.Context, w io.Writer, p []byte) error {
 	return err
 }
 
-// FileOf returns the file that v, a reader or a writer, is; nil if it is none.
+// FileOf returns the file that v, a reader or a writer, stands for, or nil.
 func FileOf(v any) *os.File {
 	if o, ok := v.(*Outlet); ok {
 		v = o.w

@@ -8,13 +8,14 @@ import (
 	"sync"
 )
 
-// ErrReaderGone ends a command whose standard output nobody reads any more. It is
-// not told of, as SIGPIPE is not, by which a write ends the command.
+// ErrReaderGone is the error of a command whose standard output nobody reads any more.
+// It is not printed: the SIGPIPE of a write would end the command silently, too.
 var ErrReaderGone = errors.New("the reader of standard output has gone")
 
-// WhileRead returns a context that ends when out can't be written to any more:
-// with ErrReaderGone as its cause if it is a pipe that nobody reads, which a write
-// would find out, but the next may be hours away; and when a write has failed.
+// WhileRead returns a context that ends when out cannot be written to any more: when a
+// write has failed, or with ErrReaderGone as its cause when nobody reads the pipe any
+// more. A write would notice the latter too, but the next may be hours away. stop
+// releases the context.
 func WhileRead(parent context.Context, out *Outlet) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	var waiting sync.WaitGroup
@@ -26,7 +27,7 @@ func WhileRead(parent context.Context, out *Outlet) (_ context.Context, stop fun
 		}
 	})
 	wake := func() {}
-	// Without such a pipe the next write finds it out.
+	// If there is no pipe the next write notices instead.
 	if stopped, w, err := os.Pipe(); err == nil {
 		wake = func() { _ = w.Close() }
 		waiting.Go(func() {

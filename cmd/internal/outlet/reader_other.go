@@ -4,5 +4,5 @@ package outlet
 
 import "os"
 
-// readerGone can't tell: a write does.
+// readerGone cannot tell on this system: the next write does.
 func readerGone(_, _ *os.File) bool { return false }

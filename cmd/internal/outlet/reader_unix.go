@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readerGone waits until nobody reads any more what is written to f, or until the
-// other end of stop is closed; it reports whether it was the former.
+// readerGone waits until nobody reads f any more, or until the other end of stop is
+// closed. It reports whether it was the former.
 func readerGone(f, stop *os.File) bool {
-	// POLLERR and POLLHUP are reported without being asked for, but macOS wakes
-	// only who asks for something.
+	// POLLERR and POLLHUP are always reported, but macOS ignores an entry without any
+	// requested event.
 	fds := []unix.PollFd{
 		{Fd: int32(f.Fd()), Events: unix.POLLHUP},
 		{Fd: int32(stop.Fd()), Events: unix.POLLIN},

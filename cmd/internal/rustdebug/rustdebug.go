@@ -15,18 +15,17 @@ func Quote(s string) string {
 // Append appends s to dst as Rust's Debug for str writes it, quotes
 // included, so that a transcript reads like that of a client in Rust.
 //
-// The rule is core's impl Debug for str. Tab, newline, carriage return, NUL,
-// the double quote and the backslash have short escapes; a single quote has
-// none, as the string is not a char. What Rust does not count as printable, and
-// every grapheme extender, wherever it stands, becomes \u{…} with lower-case hex
-// digits and no padding. The output of one character never depends on the
-// characters beside it.
+// The rule is that of impl Debug for str in Rust's core. Tab, newline, carriage return,
+// NUL, the double quote and the backslash have short escapes; the single quote has none.
+// Characters that Rust does not count as printable, and grapheme extenders, become \u{…}
+// with lower-case hex digits and no padding. The output of a character does not depend on
+// its neighbours.
 //
-// Rust's strings are UTF-8. A byte of s that is not counts as U+FFFD, as in
-// Rust's from_utf8_lossy and in encoding/json.
+// Bytes that are not UTF-8 count as U+FFFD, as in Rust's from_utf8_lossy and in
+// encoding/json.
 func Append(dst []byte, s string) []byte {
 	dst = append(dst, '"')
-	// s[start:i] is copied in one go when a character comes that needs more.
+	// s[start:i] needs no escapes and is not copied yet.
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -83,8 +82,8 @@ func appendUnicodeEscape(dst []byte, r rune) []byte {
 
 // rustEscapes reports whether Rust writes r, which is not ASCII, as \u{…}.
 func rustEscapes(r rune) bool {
-	// Each bound changes the answer, and the first one changes it to yes; so
-	// the answer is yes where the number of bounds at or below r is odd.
+	// The answer changes at each bound, and is yes after the first one: so it is yes
+	// if the number of bounds at or below r is odd.
 	i, found := slices.BinarySearch(rustEscapeBounds[:], r)
 	if found {
 		i++

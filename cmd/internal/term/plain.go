@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// Plain makes a text that others chose harmless. What a terminal could obey (control
-// characters, marks that change the direction of text) and what could look like
-// another line is shown as an escape, such as \x1b; bytes that are not UTF-8 as U+FFFD.
+// Plain returns a text from others in a form that is harmless on a terminal and stays on
+// one line. Control characters, marks that change the direction of text and line
+// separators become escapes such as \x1b; bytes that are not UTF-8 become U+FFFD.
 func Plain(s string) string {
 	if utf8.ValidString(s) && !strings.ContainsFunc(s, isHarmful) {
 		return s
@@ -27,8 +27,8 @@ func Plain(s string) string {
 
 func isHarmful(r rune) bool { return !unicode.IsGraphic(r) }
 
-// OneLine is Plain for an error's message of several lines, such as that of errors
-// which were joined: they stay apart on the one line.
+// OneLine is Plain for the message of an error, which has several lines if errors were
+// joined: it separates them by semicolons.
 func OneLine(s string) string {
 	var b strings.Builder
 	for line := range strings.Lines(s) {

@@ -1,5 +1,5 @@
-// Package term is the terminal that a command may run on, and text that others
-// chose made harmless for it.
+// Package term looks at the terminal that a command runs on, and makes text from others
+// harmless for it.
 package term
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/request-migration/migrate/cmd/internal/outlet"
 )
 
-// Of returns the terminal that v, a reader or a writer, is; nil if it is none.
+// Of returns the terminal that v, a reader or a writer, stands for, or nil.
 func Of(v any) *os.File {
 	if f := outlet.FileOf(v); f != nil && term.IsTerminal(int(f.Fd())) {
 		return f
@@ -20,7 +20,7 @@ func Of(v any) *os.File {
 	return nil
 }
 
-// Width returns how many columns w has; 0 is any number of them.
+// Width returns the number of columns of w, or 0 if w is not a terminal.
 func Width(w io.Writer) int {
 	f := Of(w)
 	if f == nil {
@@ -28,14 +28,14 @@ func Width(w io.Writer) int {
 	}
 	width, _, err := term.GetSize(int(f.Fd()))
 	if err != nil {
-		return 0 // it can't tell
+		return 0 // unknown
 	}
 	return width
 }
 
-// ColorProfile says which colours w shows: none unless it is a terminal and NO_COLOR
-// is not set. The terminal itself is not asked, since its answer would arrive on the
-// command's input. CLICOLOR_FORCE is not obeyed: a log in a file stays plain.
+// ColorProfile returns the colours that w shows: none unless it is a terminal and NO_COLOR
+// is not set. It does not ask the terminal, whose answer would arrive on the command's
+// input. It ignores CLICOLOR_FORCE: a log in a file stays plain.
 func ColorProfile(w io.Writer) termenv.Profile {
 	if f := outlet.FileOf(w); f != nil {
 		w = f
