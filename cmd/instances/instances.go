@@ -52,19 +52,19 @@ place of one. That is no request: no handler runs for it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.output, "output", "table", "what to print: "+strings.Join(instancesOutputs(), ", "))
+	flags.StringVar(&o.output, "output", "table", "what to print: "+strings.Join(outputs(), ", "))
 	flags.BoolVar(&o.watch, "watch", false, "go on, and show what changes")
 	flags.BoolVar(&o.probe, "probe", false, fmt.Sprintf("also ask each instance, for %v to connect and %[1]v to answer at most", probeTimeout))
 	flags.DurationVar(&o.cooldown, "cooldown", router.DefaultCooldown, "how long a report is heeded at most, as by request with the same --cooldown")
-	cli.Complete(cmd, "output", instancesOutputs()...)
+	cli.Complete(cmd, "output", outputs()...)
 	return cmd
 }
 
-func instancesOutputs() []string { return []string{"table", "json"} }
+func outputs() []string { return []string{"table", "json"} }
 
 func run(cmd *cobra.Command, o options) (err error) {
-	if !slices.Contains(instancesOutputs(), o.output) {
-		return cli.Invalid(cmd, "output", fmt.Errorf("unknown output %q: valid are %s", o.output, strings.Join(instancesOutputs(), ", ")))
+	if !slices.Contains(outputs(), o.output) {
+		return cli.Invalid(cmd, "output", fmt.Errorf("unknown output %q: valid are %s", o.output, strings.Join(outputs(), ", ")))
 	}
 	if o.watch && o.probe {
 		return cli.UsageError(errors.New("--probe asks once and --watch goes on: choose one of them"))
