@@ -1,10 +1,6 @@
 package term
 
-import (
-	"errors"
-	"fmt"
-	"testing"
-)
+import "testing"
 
 // TestPlain shows text that others chose; OneLine agrees where it is one line.
 func TestPlain(t *testing.T) {
@@ -35,8 +31,8 @@ func TestPlain(t *testing.T) {
 // TestOneLine keeps errors that were joined apart.
 func TestOneLine(t *testing.T) {
 	t.Parallel()
-	joined := fmt.Errorf("attempts used up:\n%w", errors.Join(errors.New("first\r"), errors.New("\tsecond\x1b[2J\n\n")))
-	if got, want := OneLine(joined.Error()), `attempts used up: first; second\x1b[2J`; got != want {
+	const joined = "attempts used up:\nfirst\r\n\tsecond\x1b[2J\n\n" // as errors.Join does
+	if got, want := OneLine(joined), `attempts used up: first; second\x1b[2J`; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
