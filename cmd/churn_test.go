@@ -14,18 +14,17 @@ import (
 const (
 	churnServers = 10
 	churnCallers = 1000
-	// churnGrowth is what a client may hold more after a churn than before: a
-	// few words for each of its requests would already be more.
+	// churnGrowth is how much more a client may hold after a churn than before it: a few
+	// words for each request would exceed it.
 	churnGrowth = 1 << 20
 )
 
 // TestChurn keeps 1,000 requests running against ten server processes, of which
-// one is killed every second and another one takes its place. Every answer must
-// be exact; and once all is quiet, neither the client nor a server that went
-// through it may hold more than before. It kills for 3 s, or for as long as the
-// variable CHURN says.
+// one is killed every second and replaced. Every answer must be exact, and once all
+// requests have ended neither the client nor a server that survived may hold more than
+// before. It kills for 3 s, or for as long as the variable CHURN says.
 //
-//nolint:paralleltest // a thousand requests at once would slow the other tests down
+//nolint:paralleltest // a thousand concurrent requests would slow other tests down
 func TestChurn(t *testing.T) {
 	lasts := 3 * time.Second
 	if s := os.Getenv("CHURN"); s != "" {
@@ -70,7 +69,7 @@ func TestChurn(t *testing.T) {
 	if r.After.Goroutines > r.Before.Goroutines || r.After.Memory > r.Before.Memory+churnGrowth {
 		t.Errorf("the client has %+v, and had %+v before", r.After, r.Before)
 	}
-	// A server may yet have to hear that a connection is closed.
+	// A server may not have noticed yet that a connection is closed.
 	fresh, deadline := serverGoroutines(t, serve(-1)), time.Now().Add(patience)
 	for used := ""; used != fresh; used = serverGoroutines(t, fleet[0]) {
 		if time.Now().After(deadline) {

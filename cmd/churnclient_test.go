@@ -47,7 +47,7 @@ func churnClient(stdin io.Reader, stdout io.Writer) error {
 	}
 	registry := discovery.NewRegistry(store, nil)
 	endpoint := discovery.Endpoint{Namespace: "dynamo", Component: "backend", Name: "generate"}
-	client := &stream.Client{IdleTimeout: 100 * time.Millisecond} // so that it is at rest soon
+	client := &stream.Client{IdleTimeout: 100 * time.Millisecond} // so that it has no connection soon
 	c := &churn{gaps: make([]float64, 0, 1<<17)}
 	c.router = router.New(router.Config{
 		Endpoint: endpoint, Client: client, Source: registry, Reports: registry, Wait: patience,
@@ -61,7 +61,7 @@ func churnClient(stdin io.Reader, stdout io.Writer) error {
 	return json.NewEncoder(stdout).Encode(result)
 }
 
-// churn is what the callers have in common.
+// churn is what the callers share.
 type churn struct {
 	router *router.Router
 
@@ -72,7 +72,7 @@ type churn struct {
 }
 
 func (c *churn) run(stdin io.Reader, stdout io.Writer) (r churnResult, err error) {
-	// What is there once, however many requests there are, is there after this.
+	// This allocates whatever does not grow with the number of requests.
 	if err := c.load(func() bool { return false }); err != nil {
 		return r, err
 	}
@@ -81,7 +81,7 @@ func (c *churn) run(stdin io.Reader, stdout io.Writer) (r churnResult, err error
 	}
 	var enough atomic.Bool
 	go func() {
-		_, _ = io.Copy(io.Discard, stdin) // however it ends, it is enough
+		_, _ = io.Copy(io.Discard, stdin) // any end will do
 		enough.Store(true)
 	}()
 	if _, err := fmt.Fprintln(stdout, "ready"); err != nil {

@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// TestOutputNobodyReads ends a request whose output can't be written any more,
-// and the server's handler with it.
+// TestOutputNobodyReads checks that a request whose output cannot be written any more
+// ends, and the server's handler with it.
 func TestOutputNobodyReads(t *testing.T) {
 	t.Parallel()
 	for output, item := range map[string]string{"text": "data: x", "json": `"item"`, "raw": "x"} {
 		t.Run(output, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			// The second item may come when nobody reads it.
+			// The second item may come after the reader has gone.
 			server := w.serve(t, "slow", "--delay", "200ms", "--log", "stream=debug")
 			r, stdout := newPipe(t)
 			client := exec.Command("migrate", "request", strings.Repeat("x", 1000), "--output", output, "--resume")
@@ -47,7 +47,7 @@ func TestOutputNobodyReads(t *testing.T) {
 	}
 }
 
-// TestOutputThatIsFull says so when the output can't be written.
+// TestOutputThatIsFull checks the error of an output that cannot be written.
 func TestOutputThatIsFull(t *testing.T) {
 	t.Parallel()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)

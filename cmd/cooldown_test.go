@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestCooldownIsFiveSeconds makes many requests that would rather go to a server
-// which always fails: within five seconds it gets one of them.
+// TestCooldownIsFiveSeconds makes many requests that prefer a server which always fails:
+// it gets one of them every five seconds.
 func TestCooldownIsFiveSeconds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -28,7 +28,7 @@ func TestCooldownIsFiveSeconds(t *testing.T) {
 			t.Errorf("a request was served by %s", got)
 		}
 	}
-	// Each five seconds that a busy machine needs give it one more.
+	// It gets one more for each further five seconds that a busy machine needs.
 	if most := 1 + int(took/(5*time.Second)); breaks < 1 || breaks > most {
 		t.Errorf("server1 broke %d of %d requests in %v, want 1 to %d", breaks, len(all), took, most)
 	}

@@ -29,7 +29,7 @@ func newEtcdWorld(t *testing.T, leaseTTL string) (*world, *etcdtest.Server) {
 	return w, server
 }
 
-// keys returns the records of instances in etcd.
+// keys returns the keys and values of the instances in etcd.
 func keys(t *testing.T, c *clientv3.Client) map[string]*clientv3.GetResponse {
 	t.Helper()
 	list, err := c.Get(t.Context(), instancesPrefix, clientv3.WithPrefix())
@@ -47,7 +47,7 @@ func keys(t *testing.T, c *clientv3.Client) map[string]*clientv3.GetResponse {
 	return found
 }
 
-// awaitKeys waits until etcd has so many records of instances.
+// awaitKeys waits until etcd has n records of instances.
 func awaitKeys(t *testing.T, c *clientv3.Client, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -60,7 +60,7 @@ func awaitKeys(t *testing.T, c *clientv3.Client, n int) {
 	}
 }
 
-// TestEtcdRecords looks at what a server puts into etcd, and at how it goes.
+// TestEtcdRecords checks the records that a server puts into etcd, and their end.
 func TestEtcdRecords(t *testing.T) {
 	t.Parallel()
 	w, server := newEtcdWorld(t, "2")
@@ -87,7 +87,7 @@ func TestEtcdRecords(t *testing.T) {
 		}
 	}
 
-	// Stopped, it leaves at once; killed, with its lease.
+	// The records of a stopped server go at once, those of a killed one with its lease.
 	if err := first.signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -128,8 +128,8 @@ func TestEtcdGoesAndReturns(t *testing.T) {
 	}
 }
 
-// TestEtcdFrozen tells servers to end whose etcd does not answer. They do, and say
-// in one line what they could not do; so does a request whose own server it is.
+// TestEtcdFrozen ends servers whose etcd does not answer. They end, and say in one line
+// what they could not do. So does a request that runs a server itself.
 func TestEtcdFrozen(t *testing.T) {
 	t.Parallel()
 	w, etcd := newEtcdWorld(t, "10")
@@ -157,9 +157,9 @@ func TestEtcdFrozen(t *testing.T) {
 	}
 }
 
-// TestEtcdPasswordChanged does what the documentation says of a password that is
-// changed under a server: it says so and leaves the list, serves on, and is listed
-// again once it is started with the new one.
+// TestEtcdPasswordChanged checks what the documentation says about a password that
+// changes while a server runs: the server says so and is no longer listed, but serves on,
+// and is listed again once it is restarted with the new password.
 func TestEtcdPasswordChanged(t *testing.T) {
 	t.Parallel()
 	w, etcd := newEtcdWorld(t, "2")
@@ -182,7 +182,7 @@ func TestEtcdPasswordChanged(t *testing.T) {
 	if _, stderr := w.run(t, 1, nil, "migrate", "instances"); !strings.Contains(stderr, "authentication failed, invalid user ID or password") {
 		t.Errorf("with the old password instances says %q", stderr)
 	}
-	w.env = append(w.env, "ETCD_AUTH_PASSWORD=two") // the later one counts
+	w.env = append(w.env, "ETCD_AUTH_PASSWORD=two") // the last one counts
 	for deadline := time.Now().Add(patience); ; time.Sleep(pollInterval) {
 		out, _ := w.run(t, 0, nil, "migrate", "instances")
 		if !strings.Contains(out, "server1") {
@@ -202,8 +202,8 @@ func TestEtcdPasswordChanged(t *testing.T) {
 	}
 }
 
-// TestEtcdDown checks that a store that can't be reached is told at once, and by
-// its name.
+// TestEtcdDown checks that a store which cannot be reached is reported at once and by
+// name.
 func TestEtcdDown(t *testing.T) {
 	t.Parallel()
 	w, server := newEtcdWorld(t, "10")

@@ -10,13 +10,12 @@ import (
 	"time"
 )
 
-// leaseTime is after how long without a sign of life an instance of the file
-// store is dead. It signs every 3 s, so none is listed for more than 13 s after
-// its process has died, however the clocks of the two fall together.
+// leaseTime is how long after its last renewal a record of the file store expires. A
+// server renews it every 3 s, so that no dead one is listed for more than 13 s.
 const leaseTime = 10 * time.Second
 
-// TestDeadInstanceIsListedNoLonger kills a server, and holds the list against
-// the age of its file, which depends on nobody's pace.
+// TestDeadInstanceIsListedNoLonger kills a server, and compares the list with the age of
+// the server's file, which does not depend on the speed of the machine.
 func TestDeadInstanceIsListedNoLonger(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

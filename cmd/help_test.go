@@ -28,7 +28,7 @@ func TestHelpExamples(t *testing.T) {
 	}
 	for _, command := range commands {
 		if command == "help" || command == "completion" {
-			continue // cobra's, which have none
+			continue // cobra's own, which have none
 		}
 		t.Run("migrate "+command, func(t *testing.T) {
 			t.Parallel()
@@ -40,7 +40,7 @@ func TestHelpExamples(t *testing.T) {
 func runExamples(t *testing.T, command string) {
 	t.Helper()
 	w := newWorld(t)
-	// The default directory, as for whoever types the examples.
+	// The default directory, as for a user who types the examples.
 	w.kv = filepath.Join(w.dir, "tmp", "dynamo_store_kv")
 	w.env = append(w.env, "DYN_FILE_KV=")
 	help, _ := w.run(t, 0, nil, append([]string{"migrate"}, append(strings.Fields(command), "--help")...)...)
@@ -64,11 +64,11 @@ func runExamples(t *testing.T, command string) {
 			servers = append(servers, p)
 			if !background {
 				awaitRegistered(t, p)
-			} // else the next line follows at once, as when all are pasted
+			} // otherwise the next line follows at once, as when all are pasted
 			continue
 		}
 		stdout, stderr := w.run(t, 0, nil, "sh", "-c", line)
-		// Some examples look at an empty list, and are told where they looked.
+		// Some examples find an empty list, and print where they looked.
 		if stdout == "" || stderr != "" && !strings.HasPrefix(stderr, "no instances of ") {
 			t.Errorf("%s: standard output %q, standard error %q", line, stdout, stderr)
 		}

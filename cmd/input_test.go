@@ -35,7 +35,7 @@ func TestInput(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			// Two characters or fewer are too short for the fault to show.
+			// The fault shows after two characters.
 			breaks := utf8.RuneCountInString(tt.text) > 2
 			spawn := []string{"--spawn", "a=always", "--spawn", "b=never", "--instance", "a"}
 			request := func(flags ...string) string {
@@ -72,8 +72,8 @@ func TestInput(t *testing.T) {
 	}
 }
 
-// wantTranscript is what a request for text prints when the fault of a shows,
-// or when it doesn't.
+// wantTranscript is what a request for text prints if the stream breaks, or if it does
+// not.
 func wantTranscript(text string, breaks bool) string {
 	var b strings.Builder
 	item := func(server string, r rune) {
@@ -112,7 +112,7 @@ func debugRune(r rune) string {
 	return string(r)
 }
 
-// TestInputThatIsNone refuses what a request can't carry.
+// TestInputThatIsNone checks that texts which a request cannot carry are refused.
 func TestInputThatIsNone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -42,7 +42,7 @@ func TestProbeProcesses(t *testing.T) {
 	if f := v.named(t, "foreign"); f.Probe != nil || !f.Source || f.Avail || slices.Contains(v.Avail, "7") || !slices.Contains(v.Source, "7") {
 		t.Errorf("the foreign server is %+v", f)
 	}
-	// To be asked is not to be reported.
+	// A probe reports nobody.
 	if len(v.Avail) != 3 {
 		t.Errorf("avail is %v, want all three", v.Avail)
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// rowOf returns the fields of a server's row in a table; nil if it is not there.
+// rowOf returns the fields of a server's row in a table, or nil if there is none.
 func rowOf(text, name string) []string {
 	for line := range strings.Lines(text) {
 		if fields := strings.Fields(line); slices.Contains(fields, name) {
@@ -21,8 +21,8 @@ func rowOf(text, name string) []string {
 	return nil
 }
 
-// isRow returns a condition for [window.await]: the row of a server has these
-// fields, one after the other.
+// isRow returns a condition for [window.await]: the row of a server has these fields in
+// this order.
 func isRow(name string, fields ...string) func(string) bool {
 	return func(text string) bool {
 		return strings.Contains(" "+strings.Join(rowOf(text, name), " ")+" ", " "+strings.Join(fields, " ")+" ")
@@ -31,7 +31,7 @@ func isRow(name string, fields ...string) func(string) bool {
 
 var colour = regexp.MustCompile("\x1b\\[[0-9;]+m")
 
-// TestLiveTable sees a server reported, its countdown, and its return; then it
+// TestLiveTable watches a server being reported, its countdown and its return; then it
 // makes the window narrow, and leaves.
 func TestLiveTable(t *testing.T) {
 	t.Parallel()
@@ -78,7 +78,7 @@ func TestLiveTable(t *testing.T) {
 
 	win.typed(t, "q")
 	w.ended(t, win.p, 0)
-	// What was seen last stays on the screen that was there before.
+	// The last table stays on the main screen.
 	win.await(t, "last table", func(text string) bool {
 		return isRow("server2", "no", "failed")(text) && !strings.Contains(text, "q leaves")
 	})

@@ -14,8 +14,7 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/file"
 )
 
-// reporter reports instances of a world's servers down, as a client does that
-// runs beside them.
+// reporter reports servers of a world down, as a client that runs beside them does.
 type reporter struct {
 	registry *discovery.Registry
 	endpoint discovery.Endpoint
@@ -54,7 +53,7 @@ func (w *world) useEtcd(t *testing.T) (*etcdtest.Server, *reporter) {
 	return server, newReporter(t, store, err)
 }
 
-// report reports the server of a name down for a time.
+// report reports the server with that name down for the cooldown.
 func (r *reporter) report(t *testing.T, name, by string, cooldown time.Duration) discovery.Report {
 	t.Helper()
 	list, err := r.registry.List(t.Context(), r.endpoint)
@@ -76,8 +75,7 @@ func (r *reporter) report(t *testing.T, name, by string, cooldown time.Duration)
 	return report
 }
 
-// downView is the output of `migrate instances --output json`, with what there
-// is of down instances and probes.
+// downView is the output of `migrate instances --output json`, with reports and probes.
 type downView struct {
 	Source    []string `json:"instance_source"`
 	Avail     []string `json:"instance_avail"`
@@ -108,7 +106,7 @@ func (w *world) view(t *testing.T, flags ...string) downView {
 	return v
 }
 
-// named returns the instance of a name.
+// named returns the instance with that name.
 func (v downView) named(t *testing.T, name string) downInstance {
 	t.Helper()
 	for _, i := range v.Instances {
@@ -135,7 +133,7 @@ func TestInstancesShowsReports(t *testing.T) {
 			}
 			w.serve(t, "server1")
 			w.serve(t, "server2")
-			// Busy machines take their time: nothing is missed in so long.
+			// Generous, for busy machines.
 			const cooldown = 10 * time.Second
 			r.report(t, "server1", "early", cooldown/2)
 			reported := r.report(t, "server1", "late", cooldown)

@@ -65,7 +65,7 @@ func TestInstances(t *testing.T) {
 			t.Errorf("row %d is %q, want %+v", i, row, in)
 		}
 	}
-	// Who else uses the machine can't read or change any of it.
+	// Other users of the machine can neither read nor change any of it.
 	for path, want := range map[string]os.FileMode{
 		w.kv:                                   0o700,
 		filepath.Join(w.kv, "v1"):              0o700,

@@ -22,7 +22,7 @@ type changeLine struct {
 	}
 }
 
-// watched is a `migrate instances --watch` whose lines a test reads.
+// watched is a running `migrate instances --watch` whose lines a test reads.
 type watched struct {
 	*process
 	seen int // lines that next has returned
@@ -58,15 +58,14 @@ func (p *watched) expect(t *testing.T, kind, name string) changeLine {
 	return c
 }
 
-// TestWatchPrintsChanges follows servers that come, are reported, and go, by
-// either way of leaving.
+// TestWatchPrintsChanges follows servers that start, are reported, and end in either way.
 func TestWatchPrintsChanges(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	r := w.fileReporter(t)
 	one := w.serve(t, "server1")
 	p, text := w.watch(t, "--output", "json"), w.watch(t)
-	// Step by step: who is slow gets the latest set, not every one in between.
+	// Step by step, since a slow watcher gets only the latest set.
 	step := func(kind, name string) (changeLine, string) {
 		t.Helper()
 		line := text.next(t)
@@ -122,11 +121,11 @@ func TestWatchSurvivesAnOutage(t *testing.T) {
 	if c := p.expect(t, "stale", ""); c.Reason == "" {
 		t.Errorf("it doesn't say why: %+v", c)
 	}
-	// It goes by its own clock until the store is back.
+	// The watch goes by its own clock until the store is back.
 	p.expect(t, "restored", "server1")
 	server.Restart()
 	w.serve(t, "server2")
-	// In either order: each of the two sets that make the view heals by itself.
+	// In either order, since the two sets of the view recover independently.
 	for fresh, joined := false, false; !fresh || !joined; {
 		var c changeLine
 		if err := json.Unmarshal([]byte(p.next(t)), &c); err != nil {

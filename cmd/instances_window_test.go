@@ -17,8 +17,8 @@ import (
 	"golang.org/x/term"
 )
 
-// window is a terminal window in which a command runs. It understands what the
-// command uses and passes over the rest; every character is one column wide.
+// window is a terminal window in which a command runs. It understands the sequences that
+// the command uses and ignores others; every character is one column wide.
 // It is safe for concurrent use.
 type window struct {
 	terminal, commands *os.File // the two ends
@@ -28,7 +28,7 @@ type window struct {
 	mu       sync.Mutex
 	changed  chan struct{} // closed at the next change
 	raw      strings.Builder
-	rest     string // the beginning of what has not come in full
+	rest     string // the beginning of an incomplete sequence or character
 	rows     [][]rune
 	main     [][]rune // while the other screen is shown
 	x, y     int
@@ -79,7 +79,7 @@ func (w *world) openWindow(t *testing.T, columns, rows int, env []string, args .
 	return win
 }
 
-// resize changes the window's size, as its user does.
+// resize changes the window's size, as a user does.
 func (win *window) resize(t *testing.T, columns, rows int) {
 	t.Helper()
 	win.mu.Lock()
@@ -133,7 +133,7 @@ func (win *window) written() string {
 	return win.raw.String()
 }
 
-// await waits until the window shows what is asked for.
+// await waits until shows accepts what the window shows.
 func (win *window) await(t *testing.T, what string, shows func(text string) bool) string {
 	t.Helper()
 	deadline := time.After(patience)

@@ -47,8 +47,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// TestLoadFindsWrongAnswers runs against a server that completes its answers in
-// the right form, with the wrong character in one of them.
+// TestLoadFindsWrongAnswers uses a server whose answers are complete and have the right
+// form, but one of them has a wrong character.
 func TestLoadFindsWrongAnswers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -107,8 +107,8 @@ func register(t *testing.T, w *world, handler stream.Handler) {
 	}
 }
 
-// TestLoadShowsProgress looks for the bar on a terminal, where standard error
-// is one, and for none where it is not.
+// TestLoadShowsProgress checks that there is a progress bar if standard error is a
+// terminal, and none otherwise.
 func TestLoadShowsProgress(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -19,7 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
-// metricsURL returns where a server says that its metrics are.
+// metricsURL returns the URL at which a server says that its metrics are.
 func metricsURL(t *testing.T, p *process) string {
 	t.Helper()
 	const served = `Serving metrics url=(\S+)`
@@ -89,7 +89,7 @@ func awaitFigures(t *testing.T, url string, want map[string]float64) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	// The first request breaks, and a second at a time is refused.
+	// The first request breaks, and a second concurrent one is refused.
 	p := w.serve(t, "server1", "--failure-mode", "first", "--max-streams", "1", "--delay", "1ms",
 		"--metrics-listen", ":0", "--drain-timeout", "1h")
 	url := metricsURL(t, p)
@@ -99,7 +99,7 @@ func TestMetrics(t *testing.T) {
 	want := map[string]float64{}
 	awaitFigures(t, url, want)
 
-	w.run(t, 3, nil, "migrate", "request", "hello") // nobody is there to carry on
+	w.run(t, 3, nil, "migrate", "request", "hello") // there is no other server
 	w.run(t, 0, nil, "migrate", "request", "hello")
 	want["streams_total broken"] = 1
 	want["streams_total completed"] = 1
@@ -116,7 +116,7 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("while a stream runs: %v", got)
 	}
 
-	// Metrics can be had until the server has drained.
+	// Metrics are served until the server has drained.
 	if err := p.signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricsAddress looks at addresses that won't do, and at none.
+// TestMetricsAddress checks invalid addresses, and no address.
 func TestMetricsAddress(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -18,9 +18,8 @@ import (
 
 // A bed is a network of its own for one test: hosts that reach each other
 // through a router. Each of them is a network namespace without a name, which
-// ends with this process and what runs in it: no two tests meet, and none finds
-// what is left of another. The hosts share the machine's files, a file store
-// among them.
+// ends with this process and what runs in it, so that tests do not affect each other. The
+// hosts share the machine's files, such as a file store.
 type bed struct {
 	*world
 	router *host
@@ -38,14 +37,13 @@ type host struct {
 // port is where servers listen: each has a host for itself.
 const port = "4000"
 
-// What a router may do with packets, in the words of iptables.
+// What a router may do with packets, as iptables targets.
 const (
 	dropped     = "-j DROP"
 	reset       = "-p tcp -j REJECT --reject-with tcp-reset"
 	unreachable = "-j REJECT --reject-with icmp-host-unreachable"
-	// largeDropped is a path that takes less than both ends believe, and a
-	// firewall that keeps from them that it does. No packet of a handshake or
-	// of a short line is so large.
+	// largeDropped is a path with a smaller MTU than both ends believe, and a firewall
+	// that drops the ICMP messages about it. Handshakes and short lines pass.
 	largeDropped = "-m length --length 600:65535 -j DROP"
 )
 
@@ -107,8 +105,8 @@ func (b *bed) namespace(t *testing.T) *host {
 	return &host{bed: b, ns: ns}
 }
 
-// oneWay makes the router do with all packets from one host to another what a
-// constant above says, whatever it did before.
+// oneWay makes the router treat all packets from one host to another as does says, one of
+// the constants above.
 func (b *bed) oneWay(t *testing.T, from, to *host, does string) {
 	t.Helper()
 	b.router.run(t, append([]string{"iptables", "-w", "-I", "FORWARD", "-s", from.addr, "-d", to.addr}, strings.Fields(does)...)...)
@@ -121,15 +119,14 @@ func (b *bed) bothWays(t *testing.T, one, other *host, does string) {
 	b.oneWay(t, other, one, does)
 }
 
-// heal ends what oneWay and bothWays began.
+// heal undoes oneWay and bothWays.
 func (b *bed) heal(t *testing.T) {
 	t.Helper()
 	b.router.run(t, "iptables", "-w", "-F", "FORWARD")
 }
 
-// hide makes the router translate the addresses of a host, as the network of a
-// home or of a cloud does: it drops what belongs to no connection that it has
-// seen begin, and says nothing.
+// hide makes the router translate the addresses of a host, as the router of a home or a
+// cloud does: it silently drops packets of connections whose beginning it has not seen.
 func (b *bed) hide(t *testing.T, h *host) {
 	t.Helper()
 	b.router.set(t, "net/netfilter/nf_conntrack_tcp_loose", "0")
@@ -150,15 +147,15 @@ func (h *host) linkDown(t *testing.T) {
 	h.run(t, "ip", "link", "set", "eth0", "down")
 }
 
-// linkUp puts it in.
+// linkUp plugs the cable in.
 func (h *host) linkUp(t *testing.T) {
 	t.Helper()
 	h.run(t, "ip", "link", "set", "eth0", "up")
 	h.run(t, "ip", "route", "add", "default", "via", strings.TrimSuffix(h.addr, "2")+"1")
 }
 
-// slow makes a slow line of the host's link, as fast each way as rate says in
-// tc's words. What waits for it waits for half a second at most.
+// slow limits the host's link to rate, in tc's notation, in each direction. A packet waits
+// for at most half a second.
 func (h *host) slow(t *testing.T, rate string) {
 	t.Helper()
 	shape := []string{"root", "tbf", "rate", rate, "burst", "10k", "latency", "500ms"}
@@ -172,7 +169,7 @@ func (h *host) addressGone(t *testing.T) {
 	h.run(t, "ip", "address", "flush", "dev", "eth0")
 }
 
-// run runs a command in the host to its end, which must be a good one.
+// run runs a command in the host, which must succeed.
 func (h *host) run(t *testing.T, args ...string) {
 	t.Helper()
 	err := h.inside(func() error {
@@ -278,7 +275,7 @@ func onOwnThread(f func() error) error {
 		return err
 	}
 	defer func() {
-		// A thread that does not find back stays locked, and ends with its goroutine.
+		// A thread that cannot return stays locked, and ends with its goroutine.
 		if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
 		}

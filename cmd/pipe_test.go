@@ -105,8 +105,8 @@ func TestFullPipe(t *testing.T) {
 	}
 }
 
-// TestLogNobodyReads sees a server live on without the reader of its log, whether
-// he has gone or does not read, and leave the list when it is told to end.
+// TestLogNobodyReads checks that a server goes on when the reader of its log has gone or
+// does not read, and that it deregisters when a signal ends it.
 func TestLogNobodyReads(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []string{"gone", "does not read", "gone at the start"} {
@@ -125,7 +125,7 @@ func TestLogNobodyReads(t *testing.T) {
 				readUntil(t, r, "Server initialized")
 				_ = r.Close()
 			}
-			_ = into.Close() // it is the server's alone
+			_ = into.Close() // only the server has it open now
 			for range 3 {
 				if stdout, _ := w.run(t, 0, nil, "migrate", "request", "hello", "--wait", patience.String(), "--output", "raw"); stdout != "hello\n" {
 					t.Errorf("the answer is %q", stdout)

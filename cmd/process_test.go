@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// patience bounds each wait for another process. Nothing here takes nearly as
-// long; it makes a failure of what would hang.
+// patience bounds each wait for another process, so that one that hangs fails the test.
+// Nothing takes nearly as long.
 const patience = time.Minute
 
 // process is a command that runs beside the test. Its methods are for one
@@ -33,8 +33,8 @@ func start(dir string, env []string, stdin io.Reader, args ...string) (*process,
 	return startInto(dir, env, stdin, nil, nil, args...)
 }
 
-// startInto does the same with a command that writes to these files; what goes to
-// one that is nil is recorded.
+// startInto is start for a command that writes to these files. Output to a nil one is
+// recorded.
 func startInto(dir string, env []string, stdin io.Reader, stdout, stderr *os.File, args ...string) (*process, error) {
 	path, err := exec.LookPath(args[0])
 	if err != nil {
@@ -107,13 +107,13 @@ func (p *process) wait() (code int, err error) {
 	return p.cmd.ProcessState.ExitCode(), nil
 }
 
-// kill ends the process whatever it does.
+// kill ends the process at once.
 func (p *process) kill() {
 	_ = p.signal(syscall.SIGKILL) // it may have ended
 	<-p.ended
 }
 
-// sound reports what no process should have printed, whatever it was put through.
+// sound returns an error if the process has printed what no process should print.
 func (p *process) sound() error {
 	text := p.stdout.String() + p.stderr.String()
 	for _, bad := range []string{"DATA RACE", "panic:", "fatal error:", "goroutine 1 ["} {

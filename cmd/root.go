@@ -9,65 +9,45 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/request-migration/migrate/cmd/instances"
+	"github.com/request-migration/migrate/cmd/internal/cli"
+	"github.com/request-migration/migrate/cmd/internal/outlet"
+	"github.com/request-migration/migrate/cmd/internal/term"
+	"github.com/request-migration/migrate/cmd/request"
+	"github.com/request-migration/migrate/cmd/serve"
 )
 
-// Main runs the command that the process was started as and returns its exit code.
+// Main runs the command line of this process and returns its exit code.
 func Main() int {
 	root := newRoot()
-	stdout, stderr := newAnswers(root.OutOrStdout()), newLog(root.ErrOrStderr())
-	defer stdout.close()
-	defer stderr.close()
+	stdout, stderr := outlet.NewAnswers(root.OutOrStdout()), outlet.NewLog(root.ErrOrStderr())
+	defer stdout.Close()
+	defer stderr.Close()
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	ran := false
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		ran = true
-		return loadSettings(cmd)
+		return cli.LoadSettings(cmd)
 	}
 	cmd, err := root.ExecuteContextC(context.Background())
 	if err == nil {
 		return exitOK
 	}
 	if !ran {
-		// Cobra did not get as far as the command: its words are the mistake.
-		err = usageError{err}
+		// Cobra refused the command line before the command ran.
+		err = cli.UsageError(err)
 	}
-	if errors.Is(err, errReaderGone) {
+	if errors.Is(err, outlet.ErrReaderGone) {
 		return exitReaderGone
 	}
 	message := err.Error()
 	if exitCode(err) == exitUsage {
 		message += fmt.Sprintf(` (see "%s --help")`, cmd.CommandPath())
 	}
-	_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "Error: "+oneLine(message)) // nowhere to say that this fails
+	_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "Error: "+term.OneLine(message)) // there is nowhere to report a failure to
 	return exitCode(err)
-}
-
-// answersOf returns the command's standard output.
-func answersOf(cmd *cobra.Command) *outlet { return cmd.OutOrStdout().(*outlet) }
-
-// oneLine keeps a message from looking like several. Errors that were joined, each
-// on a line of its own, stay apart.
-func oneLine(s string) string {
-	var b strings.Builder
-	for line := range strings.Lines(s) {
-		line = strings.TrimSpace(strings.Map(func(r rune) rune {
-			if r < ' ' {
-				return ' '
-			}
-			return r
-		}, line))
-		switch {
-		case line == "":
-			continue
-		case strings.HasSuffix(b.String(), ":"):
-			b.WriteString(" ")
-		case b.Len() > 0:
-			b.WriteString("; ")
-		}
-		b.WriteString(line)
-	}
-	return b.String()
 }
 
 func newRoot() *cobra.Command {
@@ -90,16 +70,14 @@ Flags come first, then the environment, then the file that --config names.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newServe(), newRequest(), newInstances())
-	addCommonFlags(root.PersistentFlags())
-	complete(root, "store-kv", storeNames()...)
-	complete(root, "log-format", logFormats()...)
+	root.AddCommand(serve.NewCommand(), request.NewCommand(), instances.NewCommand())
+	cli.AddCommonFlags(root)
 	strictHelp(root)
 	return root
 }
 
-// strictHelp makes "help WORD" fail where WORD is no command, as WORD itself
-// does; cobra's own answers with other help and success.
+// strictHelp makes "help WORD" fail where WORD is not a command, as WORD itself does.
+// Cobra's own help command prints other help then, and succeeds.
 func strictHelp(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	help, _, err := root.Find([]string{"help"})
@@ -112,15 +90,7 @@ func strictHelp(root *cobra.Command) {
 	}
 }
 
-// complete makes the shell offer values for a flag.
-func complete(cmd *cobra.Command, flag string, values ...string) {
-	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
-	if err != nil {
-		panic(err) // the flag's name is wrong, here in the code
-	}
-}
-
-// version is what the build knows of itself.
+// version returns the version and the revision that the binary was built from.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -25,8 +25,8 @@ import (
 // TestMain makes this test's executable the migrate command too, and puts it on
 // PATH.
 func TestMain(m *testing.M) {
-	// The tests wait for other processes nearly all the time, so that more of
-	// them than there are processors can run at once.
+	// The tests mostly wait for other processes, so more of them than there are
+	// processors can run at once.
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
@@ -55,7 +55,7 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("DYN_FILE_KV", filepath.Join(env.WorkDir, "kv"))
 			env.Vars = append(env.Vars, instrumentation()...)
-			env.Setenv("NOTEXT", "\xff") // no UTF-8, which a script can't hold
+			env.Setenv("NOTEXT", "\xff") // not UTF-8, which a script cannot contain
 			s := &scriptState{processes: map[string]*process{}}
 			env.Values[stateKey{}] = s
 			env.Defer(s.end)
@@ -64,7 +64,7 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// scriptState is what a script has beside its files.
+// scriptState is the state of a script beside its files.
 type scriptState struct {
 	processes map[string]*process
 	trees     map[string]map[string]string // by directory, a description of each file
@@ -166,7 +166,7 @@ func scriptFails(ts *testscript.TestScript, args []string) error {
 	if err := scriptExits(ts, args); err != nil {
 		return err
 	}
-	// What was written to ts is not there before this command has ended.
+	// ts shows what was written to it only after this command has ended.
 	stdout, stderr := fmt.Sprint(ts.Stdout()), fmt.Sprint(ts.Stderr())
 	if stdout != "" {
 		return fmt.Errorf("standard output is %q, want none", stdout)

@@ -122,8 +122,8 @@ func scriptWaitInstances(ts *testscript.TestScript, args []string) error {
 	}
 }
 
-// pollInterval is how often the store is asked when only time can tell: it is
-// another process that would know more.
+// pollInterval is the pause between looks at the store, for what happens in another
+// process without an event here.
 const pollInterval = 50 * time.Millisecond
 
 // instancesList is the output of `migrate instances --output json`.

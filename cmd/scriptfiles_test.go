@@ -76,8 +76,8 @@ func scriptUntouched(ts *testscript.TestScript, args []string) error {
 	return nil
 }
 
-// describe returns what can be said of every file below dir, by its name. A
-// directory's time of change is not its own.
+// describe returns the properties of every file below dir, by name. A directory's time of
+// change is left out, since it is that of its files.
 func describe(dir string) (map[string]string, error) {
 	tree := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

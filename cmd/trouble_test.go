@@ -13,9 +13,9 @@ import (
 
 const fox = "the quick brown fox jumps over the lazy dog"
 
-// TestTrouble puts the serving process through something in the middle of a slow
-// stream, and sees the request carried on exactly, with the break called by its
-// name. TestNetworkBreaks does the same with its network.
+// TestTrouble does something to the serving process in the middle of a slow stream. The
+// request must go on elsewhere with the exact answer, and the break must have the right
+// kind. TestNetworkBreaks does the same to the network.
 func TestTrouble(t *testing.T) {
 	t.Parallel()
 	signal := func(sig syscall.Signal) func(*testing.T, *process) {

@@ -30,12 +30,12 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// instrumentation are the variables by which coverage and the race detector
-// reach the commands.
+// instrumentation returns the variables that control coverage and the race detector in
+// the commands.
 func instrumentation() []string {
 	race := os.Getenv("GORACE")
 	if race == "" {
-		// By default each process waits for 1 s before it exits.
+		// By default each process waits 1 s before it exits.
 		race = "atexit_sleep_ms=10"
 	}
 	env := []string{"GORACE=" + race}
@@ -51,8 +51,8 @@ func (w *world) start(t *testing.T, stdin io.Reader, args ...string) *process {
 	return w.startInto(t, stdin, nil, nil, args...)
 }
 
-// startInto does the same with a command that writes to these files; what goes to
-// one that is nil is recorded.
+// startInto is start for a command that writes to these files. Output to a nil one is
+// recorded.
 func (w *world) startInto(t *testing.T, stdin io.Reader, stdout, stderr *os.File, args ...string) *process {
 	t.Helper()
 	p, err := startInto(w.dir, w.env, stdin, stdout, stderr, args...)
@@ -68,8 +68,8 @@ func (w *world) startInto(t *testing.T, stdin io.Reader, stdout, stderr *os.File
 	return p
 }
 
-// serve starts a server that never fails, or as the flags have it, and returns
-// when it is registered.
+// serve starts a server that never fails unless flags say otherwise, and returns when it
+// is registered.
 func (w *world) serve(t *testing.T, name string, flags ...string) *process {
 	t.Helper()
 	p := w.start(t, nil, append([]string{"migrate", "serve", "--name", name, "--failure-mode", "never"}, flags...)...)
@@ -84,7 +84,7 @@ func awaitRegistered(t *testing.T, p *process) {
 	}
 }
 
-// run runs a command to its end, which must be with that exit code.
+// run runs a command, which must end with that exit code.
 func (w *world) run(t *testing.T, code int, stdin io.Reader, args ...string) (stdout, stderr string) {
 	t.Helper()
 	p := w.start(t, stdin, args...)
@@ -92,7 +92,7 @@ func (w *world) run(t *testing.T, code int, stdin io.Reader, args ...string) (st
 	return p.stdout.String(), p.stderr.String()
 }
 
-// ended waits until p has ended, which must be with that exit code.
+// ended waits until p has ended. The exit code must be code.
 func (w *world) ended(t *testing.T, p *process, code int) {
 	t.Helper()
 	got, err := p.wait()

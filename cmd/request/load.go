@@ -1,0 +1,160 @@
+package request
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/request-migration/migrate/cmd/internal/term"
+	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
+	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/schollz/progressbar/v3"
+)
+
+// errWrongAnswer is the error of a request that succeeded with a wrong answer. It is always
+// a fault of this program or of the server.
+var errWrongAnswer = errors.New("wrong answer")
+
+// load makes many requests at once and checks every answer.
+type load struct {
+	router      *router.Router
+	request     router.Request
+	text        string // the answer of an echo server
+	timeout     time.Duration
+	count       int
+	concurrency int
+	progress    *progressbar.ProgressBar
+	// out, if not nil, also prints each request. mu guards it.
+	out output
+	mu  sync.Mutex
+}
+
+// run makes the requests and returns their summary. Only the end of ctx stops it early.
+func (l *load) run(ctx context.Context) *summary {
+	total := newSummary()
+	began := time.Now()
+	next := make(chan struct{})
+	var workers sync.WaitGroup
+	for range min(l.concurrency, l.count) {
+		workers.Go(func() {
+			for range next {
+				r := l.one(ctx)
+				total.add(r)
+				if l.progress != nil {
+					_ = l.progress.Add(1) // only the bar would be missing
+				}
+			}
+		})
+	}
+	for range l.count {
+		select {
+		case next <- struct{}{}:
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	close(next)
+	workers.Wait()
+	total.took = time.Since(began)
+	if l.progress != nil {
+		_ = l.progress.Clear()
+	}
+	return total
+}
+
+// loadResult is the result of one request.
+type loadResult struct {
+	receipt   receipt.Receipt
+	err       error
+	items     int // received, repeated ones included
+	firstItem time.Duration
+}
+
+// one makes one request, and compares the answer with the request if all items have the
+// form of the echo handler's.
+func (l *load) one(ctx context.Context) loadResult {
+	ctx, cancel := withTimeout(ctx, l.timeout)
+	defer cancel()
+	var recorder receipt.Recorder
+	req := l.request
+	req.Trace = recorder.Trace()
+	if l.out != nil {
+		req.Trace = req.Trace.Then(locked(&l.mu, l.out.trace(ctx)))
+	}
+	var r loadResult
+	var answer strings.Builder
+	echo := true
+	began := time.Now()
+	for item, err := range l.router.Do(ctx, req) {
+		if err != nil {
+			r.err = err
+			break
+		}
+		if r.items++; r.items == 1 {
+			r.firstItem = time.Since(began)
+		}
+		if item.Index == 0 {
+			answer.Reset() // the attempt starts from the first item
+		}
+		echo = echo && isEcho(item.Annotated)
+		answer.WriteString(rawItem(item.Annotated))
+	}
+	r.receipt = recorder.Receipt()
+	if r.err == nil && echo && answer.String() != l.text {
+		r.err = fmt.Errorf("%w: request %s: got %.60q, want %.60q", errWrongAnswer, r.receipt.Request, answer.String(), l.text)
+	}
+	if l.out != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.out.done(ctx, r.receipt, r.err)
+	}
+	return r
+}
+
+func isEcho(a stream.Annotated) bool {
+	s, ok := a.Text()
+	return ok && strings.HasPrefix(s, "from server: ")
+}
+
+// locked returns a trace whose functions hold mu.
+func locked(mu *sync.Mutex, t *router.Trace) *router.Trace {
+	return &router.Trace{
+		Attempt: holding(mu, t.Attempt),
+		Chosen:  holding(mu, t.Chosen),
+		Stale:   holding(mu, t.Stale),
+		Item:    holding(mu, t.Item),
+		Refused: holding(mu, t.Refused),
+		Break:   holding(mu, t.Break),
+		Down:    holding(mu, t.Down),
+		Done:    holding(mu, t.Done),
+	}
+}
+
+func holding[E any](mu *sync.Mutex, f func(E)) func(E) {
+	if f == nil {
+		return nil
+	}
+	return func(e E) {
+		mu.Lock()
+		defer mu.Unlock()
+		f(e)
+	}
+}
+
+// newProgress returns a bar on a terminal, nil elsewhere.
+func newProgress(w io.Writer, count int) *progressbar.ProgressBar {
+	f := term.Of(w)
+	if f == nil {
+		return nil
+	}
+	return progressbar.NewOptions(count,
+		progressbar.OptionSetWriter(f), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
+		progressbar.OptionSetItsString("requests"), progressbar.OptionFullWidth(),
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+}

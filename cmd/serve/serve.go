@@ -1,0 +1,199 @@
+// Package serve is the serve command: it runs a server of the endpoint until it is
+// asked to end.
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/request-migration/migrate/cmd/internal/backend"
+	"github.com/request-migration/migrate/cmd/internal/cli"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+type options struct {
+	name         string
+	failureMode  string
+	failureAfter int
+	failureKind  string
+	listen       string
+	advertise    string
+	delay        time.Duration
+	maxStreams   int
+	maxRequest   int
+	drainTimeout time.Duration
+	metrics      string // address
+}
+
+// farewell is how long a server goes on refusing requests after it has deregistered:
+// longer than that takes to reach the clients through a store.
+const farewell = 500 * time.Millisecond
+
+// minMaxRequest leaves room for the other fields of a request, such as headers.
+const minMaxRequest = 16 << 10
+
+// NewCommand returns the serve command.
+func NewCommand() *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the endpoint: echo each request character by character",
+		Long: `serve answers requests with one item for each character of the message, and
+registers itself so that clients find it. It can be made to fail on purpose.
+
+SIGTERM, SIGINT, or SIGHUP unless nohup has it ignored, drains it: it deregisters,
+refuses new requests, lets running streams finish for --drain-timeout, hands the
+rest back to their clients, and exits with 0. A second signal ends it at once: any
+other, or the same a second or more after the first.`,
+		Example: `  SERVER_NAME=server1 FAILURE_MODE=always migrate serve
+  migrate serve --name server2 --failure-mode never --delay 100ms
+  migrate serve --name server3 --failure-mode 2-4 --failure-kind close`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o) },
+	}
+	modes := strings.Join(stream.FaultModeNames(), ", ")
+	kinds := make([]string, 0, len(stream.FaultKinds()))
+	for _, k := range stream.FaultKinds() {
+		kinds = append(kinds, string(k))
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.name, "name", "server", "name of this server")
+	flags.StringVar(&o.failureMode, "failure-mode", "first", "which requests fail: "+modes+", or by number, as 3 or 2-4")
+	flags.IntVar(&o.failureAfter, "failure-after", backend.DefaultFailureAfter, "items a failing request sends first; with no more than that it does not fail")
+	flags.StringVar(&o.failureKind, "failure-kind", string(stream.FaultError), "how requests fail: "+strings.Join(kinds, ", "))
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "HOST:PORT to listen on; port 0 is any free one")
+	flags.StringVar(&o.advertise, "advertise", "", "HOST:PORT that clients are told (default the bound one)")
+	flags.DurationVar(&o.delay, "delay", 0, "pause between items")
+	flags.IntVar(&o.maxStreams, "max-streams", 0, "streams that may run at once; more requests are refused as overloaded (0: no limit)")
+	flags.IntVar(&o.maxRequest, "max-request", stream.MaxLine, fmt.Sprintf("bytes of the longest request that is taken, %d at least", minMaxRequest))
+	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long running streams may go on once the server is asked to end")
+	flags.StringVar(&o.metrics, "metrics-listen", "", "HOST:PORT to serve Prometheus metrics on, at /metrics; without HOST the loopback address (default off)")
+	cli.Complete(cmd, "failure-mode", stream.FaultModeNames()...)
+	cli.Complete(cmd, "failure-kind", kinds...)
+	return cmd
+}
+
+// config checks the options.
+func (o *options) config(cmd *cobra.Command) (backend.Config, error) {
+	mode, err := stream.ParseFaultMode(o.failureMode)
+	if err != nil {
+		return backend.Config{}, cli.Invalid(cmd, "failure-mode", err)
+	}
+	kind, err := stream.ParseFaultKind(o.failureKind)
+	if err != nil {
+		return backend.Config{}, cli.Invalid(cmd, "failure-kind", err)
+	}
+	if !utf8.ValidString(o.name) {
+		return backend.Config{}, cli.Invalid(cmd, "name", fmt.Errorf("%q is not UTF-8 text", o.name))
+	}
+	host, _, err := cli.SplitAddress(o.listen, 0)
+	if err != nil {
+		return backend.Config{}, cli.Invalid(cmd, "listen", err)
+	}
+	if o.advertise != "" {
+		if err := cli.CheckAdvertised(o.advertise); err != nil {
+			return backend.Config{}, cli.Invalid(cmd, "advertise", err)
+		}
+	} else if cli.EveryAddress(host) {
+		return backend.Config{}, cli.Invalid(cmd, "listen", fmt.Errorf("%q is every address, and none that clients can be told: say with --advertise HOST:PORT which one they should use", o.listen))
+	}
+	if o.metrics != "" {
+		if o.metrics, err = metricsAddress(o.metrics); err != nil {
+			return backend.Config{}, cli.Invalid(cmd, "metrics-listen", err)
+		}
+	}
+	if err := cli.NotNegative(map[string]int64{
+		"failure-after": int64(o.failureAfter), "delay": int64(o.delay),
+		"max-streams": int64(o.maxStreams), "drain-timeout": int64(o.drainTimeout),
+	}); err != nil {
+		return backend.Config{}, err
+	}
+	if o.maxRequest < minMaxRequest {
+		return backend.Config{}, cli.Invalid(cmd, "max-request", fmt.Errorf("it is %d, and must be %d bytes at least", o.maxRequest, minMaxRequest))
+	}
+	maxRequest := o.maxRequest
+	if maxRequest == stream.MaxLine {
+		maxRequest = 0 // the default, which records leave out
+	}
+	return backend.Config{
+		Name: o.name, Listen: o.listen, Advertise: o.advertise, MaxStreams: o.maxStreams, MaxRequest: maxRequest, Farewell: farewell,
+		Handler: stream.Echo(o.name, o.delay),
+		Fault:   stream.Fault{Mode: mode, Kind: kind, After: o.failureAfter},
+	}, nil
+}
+
+func run(cmd *cobra.Command, o options) error {
+	cli.OutliveReaders()
+	cfg, err := o.config(cmd)
+	if err != nil {
+		return err
+	}
+	c, err := cli.ReadCommon(cmd, "info")
+	if err != nil {
+		return err
+	}
+	if c.Store == "mem" {
+		return cli.UsageError(errors.New("--store-kv mem is seen by this process alone, so no request could find the server: use file, or migrate request --spawn"))
+	}
+	ctx, insisted, stop := cli.Drainable(cmd.Context())
+	defer stop()
+	log := c.Logs.For("serve")
+	b, leave, err := startServer(ctx, c, o, cfg)
+	if ctx.Err() != nil && err != nil {
+		return nil // a signal came before it had started
+	}
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	log.Info(fmt.Sprintf("Draining: deregistering, then %v for running streams", o.drainTimeout), "signal", context.Cause(ctx), "streams", b.Streams())
+	ctx, cancel := context.WithTimeout(cmd.Context(), o.drainTimeout)
+	stopped := make(chan error, 1)
+	go func() {
+		defer cancel() // not in run, which returns at a second signal: that would hand streams back
+		handedBack, undone, err := b.Stop(ctx)
+		if handedBack > 0 {
+			log.Info("Handed running streams back", "streams", handedBack)
+		}
+		stopped <- errors.Join(err, leave(undone))
+	}()
+	select {
+	case err := <-stopped:
+		log.Info("Stopped")
+		return err
+	case <-insisted:
+		return fmt.Errorf("%w: a second signal cut off %d streams", cli.ErrInterrupted, b.Streams())
+	}
+}
+
+// startServer opens the store and starts the metrics and the server. leave closes the
+// metrics and the store once the server has stopped; undone is why its record could not be
+// deleted.
+func startServer(ctx context.Context, c cli.Common, o options, cfg backend.Config) (b *backend.Backend, leave func(undone error) error, err error) {
+	store, err := c.OpenStore(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := startMetrics(ctx, c, o.metrics, o.name)
+	leave = func(undone error) error {
+		err := m.stop()
+		c.LeaveStore("serve", store, undone)
+		return err
+	}
+	if err == nil {
+		if m != nil {
+			cfg.Metrics = m.backend
+		}
+		b, err = backend.Start(ctx, c, store, cfg)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, leave(nil))
+	}
+	return b, leave, nil
+}
