@@ -3,8 +3,12 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // refusal is why a request is not taken, or is handed back, in words of its own.
@@ -143,4 +147,148 @@ func (s *Server) standing(to string) error {
 // that is not the request's own.
 func isRefusal(err error) bool {
 	return errors.Is(err, ErrOverloaded) || errors.Is(err, ErrUnresumable) || errors.Is(err, Misdirected)
+}
+
+// idleGrace is how long a connection is idle at least before it makes room for
+// another: one that has just been made has not had the time to ask.
+const idleGrace = 100 * time.Millisecond
+
+// accept serves a connection, or refuses it.
+func (s *Server) accept(conn net.Conn) {
+	host := hostOf(conn)
+	for !s.add(conn, host) {
+		why, among := s.full(host)
+		if why == "" || among != nil && s.dropIdle(*among) {
+			continue
+		}
+		s.log().Warn("refusing a connection", "remote", conn.RemoteAddr(), "reason", why)
+		refuseConn(conn, why)
+		return
+	}
+}
+
+// add takes a connection in, unless there are too many, and closes it if the
+// server is closed.
+func (s *Server) add(conn net.Conn, host netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		conn.Close()
+		return true
+	}
+	if why, _ := s.fullLocked(host); why != "" {
+		return false
+	}
+	if s.conns == nil {
+		s.conns = make(map[*serverConn]struct{})
+		s.hosts = make(map[netip.Addr]int)
+	}
+	c := newServerConn(s, conn, host)
+	s.conns[c] = struct{}{}
+	if host.IsValid() {
+		s.hosts[host]++
+	}
+	s.wg.Go(c.serve)
+	return true
+}
+
+// full says why no connection from host is taken in, "" if one is, and if some
+// idle one may make room, among whose: those of host, or everybody's for the zero
+// address.
+func (s *Server) full(host netip.Addr) (why string, among *netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fullLocked(host)
+}
+
+func (s *Server) fullLocked(host netip.Addr) (why string, among *netip.Addr) {
+	perAddr := cmpOr(s.MaxConnsPerAddr, DefaultMaxConnsPerAddr)
+	switch n := len(s.conns); {
+	case host.IsValid() && s.hosts[host] >= perAddr:
+		return fmt.Sprintf("server has %d connections from %v, its limit for one address", s.hosts[host], host), &host
+	case n >= cmpOr(s.MaxConns, DefaultMaxConns):
+		return fmt.Sprintf("server has %d connections, its limit", n), new(netip.Addr)
+	case s.unfinished.Load() > int64(cmpOr(s.MaxUnfinished, DefaultMaxUnfinished)-largeBuffer):
+		return "server holds too much of lines that are not finished", nil
+	}
+	return "", nil
+}
+
+// forget takes a connection out of the books, once.
+func (s *Server) forget(c *serverConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.conns[c]; !ok {
+		return
+	}
+	delete(s.conns, c)
+	if !c.host.IsValid() {
+		return
+	}
+	if s.hosts[c.host]--; s.hosts[c.host] == 0 {
+		delete(s.hosts, c.host)
+	}
+}
+
+// dropIdle closes the connection that has been idle for longest, of those from
+// host unless that is the zero address, and reports whether there was one.
+func (s *Server) dropIdle(host netip.Addr) bool {
+	for {
+		var longest *serverConn
+		before := time.Now().Add(-idleGrace)
+		for _, c := range s.openConns() {
+			if host.IsValid() && c.host != host {
+				continue
+			}
+			if since, idle := c.idleSince(); idle && since.Before(before) {
+				longest, before = c, since
+			}
+		}
+		if longest == nil {
+			return false
+		}
+		if longest.drop() {
+			s.forget(longest)
+			s.log().Debug("closed an idle connection to make room", "remote", longest.conn.RemoteAddr())
+			return true
+		}
+	}
+}
+
+// afford counts n bytes more of lines that are not finished, or fewer, and
+// reports whether there may be as many.
+func (s *Server) afford(n int) bool {
+	if all := s.unfinished.Add(int64(n)); n > 0 && all > int64(cmpOr(s.MaxUnfinished, DefaultMaxUnfinished)) {
+		s.unfinished.Add(-int64(n))
+		return false
+	}
+	return true
+}
+
+// hostOf returns whom a connection counts for: not those of this machine, which
+// a proxy or a test may have many of.
+func hostOf(conn net.Conn) netip.Addr {
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	host := tcp.AddrPort().Addr().Unmap()
+	if host.IsLoopback() {
+		return netip.Addr{}
+	}
+	return host
+}
+
+// outOfFiles reports whether err is that this process or machine has no file
+// descriptor left.
+func outOfFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// refuseConn says why a connection is closed, if that can be said at once.
+func refuseConn(conn net.Conn, why string) {
+	defer conn.Close()
+	if conn.SetWriteDeadline(time.Now().Add(100*time.Millisecond)) == nil {
+		_, _ = conn.Write(appendEvent(nil, []byte{'{'}, eventOverloaded, why)) // best effort: closing says enough
+	}
 }

@@ -146,6 +146,96 @@ func (c *Client) open(ctx context.Context, addr string, req *outgoing, reuse boo
 	}
 }
 
+// Ping asks the server at addr whether it lives, and whether it is the one that
+// to names, unless to is empty. That is no request: it takes no place and starts
+// nothing. It is made on a connection of its own. Nil means that the server said
+// so; other errors are a [*Break] or ctx's error. A server of before there were
+// pings answers nothing, and so is [Unresponsive] after [Client.StartTimeout].
+func (c *Client) Ping(ctx context.Context, addr, to string) error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return ErrClosed
+	}
+	c.start()
+	closing := c.ctx
+	c.wg.Add(1)
+	c.mu.Unlock()
+	defer c.wg.Done()
+	c.pulse.begin()
+	defer c.pulse.end()
+
+	both, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(closing, cancel)()
+	err := c.ping(both, addr, to)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ended(ctx, "ping to %s", addr)
+	case both.Err() != nil:
+		return ErrClosed
+	}
+	if errors.Is(err, Draining) {
+		c.saidDraining(addr)
+	}
+	return c.excuse(err)
+}
+
+// ping makes the connection and asks.
+func (c *Client) ping(ctx context.Context, addr, to string) error {
+	conn, err := c.dial(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	bound := cmpOr(c.StartTimeout, DefaultStartTimeout)
+	if err := conn.SetDeadline(time.Now().Add(bound)); err != nil {
+		return readBreak(err)
+	}
+	if _, err = conn.Write(appendPing(nil, to)); err == nil {
+		err = pinged(conn)
+	}
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+		return &Break{Kind: Unresponsive, Reason: fmt.Sprintf("no answer to a ping within %v", bound), NoShare: bound < DefaultStartTimeout}
+	}
+	if _, ok := errors.AsType[*Break](err); err != nil && !ok {
+		return readBreak(err)
+	}
+	return err
+}
+
+// pinged reads up to the answer to a ping.
+func pinged(conn net.Conn) error {
+	lines := lineReader{r: conn}
+	for {
+		block, err := lines.next()
+		if err != nil {
+			return err
+		}
+		for len(block) > 0 {
+			var line []byte
+			line, block = cutLine(block)
+			f, err := decode(line)
+			if err != nil {
+				return badLine(line, err)
+			}
+			switch a := f.annotated(); {
+			case f.Stream != nil:
+				return badLine(line, errNotOpened)
+			case f.Event == eventPing:
+				return nil
+			case f.Event == eventError:
+				return notUnderstood(a)
+			case said(a) != nil:
+				return said(a)
+			}
+		}
+	}
+}
+
 // Close ends all streams and connections, and waits for them. Streams that run
 // end with [ErrClosed]; so do later ones.
 func (c *Client) Close() {
@@ -165,32 +255,51 @@ func (c *Client) Close() {
 	c.wg.Wait()
 }
 
-func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, cmpOr(c.DialTimeout, DefaultDialTimeout))
-	defer cancel()
-	dial := dialTCP
-	if c.Dial != nil {
-		dial = c.Dial
-	}
-	conn, err := dial(ctx, addr)
-	if err != nil {
-		return nil, c.unreachable(addr, err)
-	}
-	keepAlive(conn)
-	return conn, nil
+const (
+	// drainingKept is how long a client remembers that a server has said
+	// draining: by then it has long left.
+	drainingKept = 10 * time.Minute
+	// maxDraining bounds how many it remembers, the newest.
+	maxDraining = 4096
+)
+
+// SaidDraining reports whether the server at addr has said within the last ten
+// minutes that it is leaving, on any connection, and none was made to that
+// address since.
+func (c *Client) SaidDraining(addr string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, ok := c.draining[addr]
+	return ok && time.Since(at) < drainingKept
 }
 
-// unreachable is the break of a dial that failed.
-func (c *Client) unreachable(addr string, err error) error {
-	b := &Break{Kind: Unreachable, Reason: "no connection to " + addr, Err: err}
-	if isLocal(err) {
-		b.Kind = Local
-	} else if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		bound := cmpOr(c.DialTimeout, DefaultDialTimeout)
-		b.Reason = fmt.Sprintf("no connection to %s within %v", addr, bound)
-		b.NoShare = bound < DefaultDialTimeout
+// saidDraining notes that the server at addr is leaving.
+func (c *Client) saidDraining(addr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if _, ok := c.draining[addr]; !ok && len(c.draining) >= maxDraining {
+		c.forgetDraining(now)
 	}
-	return c.excuse(b)
+	if c.draining == nil {
+		c.draining = make(map[string]time.Time)
+	}
+	c.draining[addr] = now
+}
+
+// forgetDraining makes room for another address. The caller holds mu.
+func (c *Client) forgetDraining(now time.Time) {
+	oldest, since := "", now
+	for addr, at := range c.draining {
+		if now.Sub(at) >= drainingKept {
+			delete(c.draining, addr)
+		} else if !at.After(since) {
+			oldest, since = addr, at
+		}
+	}
+	if len(c.draining) >= maxDraining {
+		delete(c.draining, oldest)
+	}
 }
 
 // excuse marks err if it is a break that may come from a pause of this process.

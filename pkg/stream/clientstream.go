@@ -1,8 +1,10 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -191,4 +193,187 @@ func (st *clientStream) cancelled(ctx context.Context) error {
 // while nobody used it.
 func isLoss(err error) bool {
 	return errors.Is(err, Truncated) || errors.Is(err, Reset)
+}
+
+// readLines yields the items in lines and reports whether the stream is complete.
+func (st *clientStream) readLines(lines []byte, yield func(Annotated, error) bool) (complete bool, err error) {
+	st.seen = true
+	for len(lines) > 0 {
+		var line []byte
+		line, lines = cutLine(lines)
+		if data, ok := plainItem(line, st.prefix); ok && st.started {
+			st.next++
+			if !yield(Annotated{Data: st.items.keep(data, len(lines))}, nil) {
+				return false, errLeft
+			}
+			continue
+		}
+		a, err := decodeAnnotated(line, st.number, st.prefix)
+		if err != nil {
+			return false, badLine(line, err)
+		}
+		if a.Event != "" {
+			if complete, err = st.event(a); complete || err != nil {
+				return complete, err
+			}
+			if isControl(a.Event) {
+				continue
+			}
+		}
+		if len(a.Data) == 0 {
+			continue // a remark, or an event of a newer server
+		}
+		if !st.started {
+			return false, badLine(line, errors.New("an item before the start"))
+		}
+		st.next++
+		if !yield(a, nil) {
+			return false, errLeft
+		}
+	}
+	return false, nil
+}
+
+// slab is memory for the items of a stream, which come in bursts: one
+// allocation then serves many small ones. An item that is kept keeps a slab.
+type slab struct{ free []byte }
+
+// slabSize bounds what one item that is kept can hold in memory besides itself.
+const slabSize = 2 << 10
+
+// keep returns a copy of data. No more than more bytes will be asked for soon.
+func (s *slab) keep(data []byte, more int) []byte {
+	n := len(data)
+	if n > len(s.free) {
+		if n > slabSize/8 {
+			return bytes.Clone(data)
+		}
+		s.free = make([]byte, min(n+more, slabSize))
+	}
+	kept := s.free[:n:n]
+	s.free = s.free[n:]
+	copy(kept, data)
+	return kept
+}
+
+// event acts on a line with an event. It reports whether the stream is
+// complete, and returns the break that the line is.
+func (st *clientStream) event(a Annotated) (complete bool, err error) {
+	broken := func(format string, args ...any) (bool, error) {
+		return false, &Break{Kind: Protocol, Reason: fmt.Sprintf(format, args...)}
+	}
+	switch a.Event {
+	case eventStart:
+		n, err := index(a.Event, a.ID)
+		switch {
+		case err != nil:
+			return broken("%v", err)
+		case st.started:
+			return broken("a second start")
+		case n != st.req.From:
+			return broken("server starts at item %d, not at %d", n, st.req.From)
+		}
+		st.started = true
+		if st.req.OnStart != nil {
+			st.req.OnStart()
+		}
+		return false, nil
+	case eventEnd:
+		st.over = true
+		n, err := index(a.Event, a.ID)
+		switch {
+		case err != nil:
+			return broken("%v", err)
+		case !st.started:
+			return broken("an end before the start")
+		case n != st.next:
+			return broken("server counts %d items, %d came", n, st.next)
+		}
+		return true, nil
+	}
+	if b := said(a); b != nil {
+		st.over = true
+		switch {
+		case b.Kind == Misdirected && st.started:
+			return broken("misdirected after the start")
+		case (b.Kind == Overloaded || b.Kind == Unresumable) && st.next > st.req.From:
+			return broken("%s after an item", a.Event)
+		}
+		return false, b
+	}
+	if !st.started && !isControl(a.Event) {
+		st.over = true
+		return false, unknownRefusal(a)
+	}
+	return false, nil
+}
+
+const (
+	// maxWindow is how many bytes of lines a server may be ahead of a caller who
+	// keeps up: enough for 40 MB/s on a link of 100 ms.
+	maxWindow = 4 << 20
+	// growWithin is how quickly a whole window has to be taken for it to double:
+	// within the round trip of any link that is in use. Where that takes longer,
+	// the window is not what holds the stream up.
+	growWithin = 2 * time.Second
+	// fastEnough is how many bytes a second are enough for one stream, half a
+	// gigabit: where a window gives as many, a wider one would only hold more.
+	fastEnough = 64 << 20
+)
+
+// A window is how far a server may be ahead of the stream's caller, who makes
+// this end hold as much by not reading. It belongs to the caller's goroutine.
+type window struct {
+	size   int
+	taken  int // bytes of lines that were read and for which no credit went out
+	round  int // bytes of lines for which credit went out since began
+	began  time.Time
+	waited time.Duration // for lines, since began
+}
+
+// MaxHeld is how many bytes a [Client] holds at most for a caller who was quick
+// and has stopped reading: the widest window, a line that overran it, and one for
+// the end, which needs no credit. One who never was quick makes it hold 256 KiB
+// and two lines.
+const MaxHeld = maxWindow + 2*MaxLine
+
+// grant lets the server send as much again as the caller has taken, in quarters
+// of the window, and more where the window is too narrow.
+func (st *clientStream) grant(n int) {
+	st.taken += n
+	if st.taken < st.size/4 {
+		return
+	}
+	n, st.taken = st.taken, 0
+	if st.round += n; st.round >= st.size {
+		now := time.Now()
+		if st.size < maxWindow && st.tooNarrow(now.Sub(st.began)) {
+			n += st.size
+			st.size *= 2
+		}
+		st.round, st.waited, st.began = 0, 0, now
+	}
+	st.mu.Lock()
+	st.held -= n
+	st.mu.Unlock()
+	st.conn.send(func(buf []byte) []byte { return appendIndexEvent(buf, st.prefix, eventCredit, n) })
+}
+
+// tooNarrow reports whether the window may be what holds the stream up, if a
+// whole one was taken in the time that took: the caller was the quicker, and
+// waited for lines for most of that time.
+func (w *window) tooNarrow(took time.Duration) bool {
+	return w.waited > took/2 && took < growWithin && took > time.Duration(w.size)*time.Second/fastEnough
+}
+
+// mayCome returns how many bytes of lines the server may still send.
+func (st *clientStream) mayCome() int {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return max(initialCredit-st.held, 0) + MaxLine
+}
+
+// overrun is the break of a server that pays no heed to the credit that it has.
+func (st *clientStream) overrun() *Break {
+	return &Break{Kind: Protocol, Reason: fmt.Sprintf("server sent more than stream %d was given credit for", st.number)}
 }

@@ -101,6 +101,44 @@ func (c *clientConn) unacknowledged() int {
 	return 0
 }
 
+// watchWithin makes the watchdog run within d. The caller holds mu.
+func (c *clientConn) watchWithin(d time.Duration) {
+	if at := time.Now().Add(d); c.watchAt.After(at) {
+		c.watchAt = at
+		c.watchdog.Reset(d)
+	}
+}
+
+// watch ends the connection if its streams have stalled, or if nobody has used
+// it for long. One timer does for both and for all streams: it looks at the
+// times that are kept anyway instead of being set again with each line.
+func (c *clientConn) watch() {
+	now := time.Now()
+	woke := c.client.pulse.wokeAt(now)
+	sending := c.sending(now)
+	c.mu.Lock()
+	since, bound := c.idle, cmpOr(c.client.IdleTimeout, DefaultIdleTimeout)
+	err := errIdle
+	if len(c.streams) > 0 {
+		since = latest(c.life.lastByte, c.busy, woke, sending)
+		bound = cmpOr(c.client.StallTimeout, DefaultStallTimeout)
+		err = &Break{Kind: Stalled, Reason: fmt.Sprintf("no byte for %v", bound), NoShare: bound < DefaultStallTimeout}
+	}
+	left := bound - now.Sub(since)
+	switch {
+	case c.err != nil:
+	case left > 0:
+		c.watchAt = now.Add(left)
+		c.watchdog.Reset(left)
+	default:
+		c.err = c.client.excuse(err) // before mu is free: no stream may begin now
+	}
+	c.mu.Unlock()
+	if left <= 0 {
+		c.fail(err)
+	}
+}
+
 // patience is for how long a stream waits for what comes next: first the start,
 // then an item. It belongs to the caller's goroutine.
 type patience struct {

@@ -32,6 +32,34 @@ func appendPrefix(dst []byte, stream int64) []byte {
 	return append(dst, ',')
 }
 
+// maxDepth is how deeply encoding/json reads nested data, on either side.
+const maxDepth = 10_000
+
+// tooDeep reports whether data, which is JSON, can't be read any more once it
+// stands in a line, which is an object around it.
+func tooDeep(data json.RawMessage) bool {
+	if bytes.Count(data, []byte{'['})+bytes.Count(data, []byte{'{'}) < maxDepth {
+		return false
+	}
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[', c == '{':
+			if depth++; depth >= maxDepth {
+				return true
+			}
+		case c == ']', c == '}':
+			depth--
+		}
+	}
+	return false
+}
+
 // onOneLine returns data as it may stand in a line: JSON in UTF-8, no newlines.
 func onOneLine(data json.RawMessage) (json.RawMessage, error) {
 	if isPlainString(data) {

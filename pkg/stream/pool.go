@@ -2,7 +2,15 @@ package stream
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
 	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
 )
 
 // maxDials is how many connections to one address are made at once. That is
@@ -132,4 +140,137 @@ func (c *Client) drop(addr string, p *pool, conn *clientConn) {
 	if len(p.conns) == 0 && len(p.dials) == 0 && c.pools[addr] == p {
 		delete(c.pools, addr)
 	}
+}
+
+func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmpOr(c.DialTimeout, DefaultDialTimeout))
+	defer cancel()
+	dial := dialTCP
+	if c.Dial != nil {
+		dial = c.Dial
+	}
+	conn, err := dial(ctx, addr)
+	if err != nil {
+		return nil, c.unreachable(addr, err)
+	}
+	keepAlive(conn)
+	return conn, nil
+}
+
+// unreachable is the break of a dial that failed.
+func (c *Client) unreachable(addr string, err error) error {
+	b := &Break{Kind: Unreachable, Reason: "no connection to " + addr, Err: err}
+	if isLocal(err) {
+		b.Kind = Local
+	} else if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		bound := cmpOr(c.DialTimeout, DefaultDialTimeout)
+		b.Reason = fmt.Sprintf("no connection to %s within %v", addr, bound)
+		b.NoShare = bound < DefaultDialTimeout
+	}
+	return c.excuse(b)
+}
+
+// isLocal reports whether err is this machine's own trouble and says nothing
+// about the server: no file descriptor, no network, no address to call from, or
+// a name that can't be looked up.
+func isLocal(err error) bool {
+	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
+		return !strings.Contains(lookup.Name, "/") // tcp/PORT: that is the address's fault
+	}
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && slices.Contains([]syscall.Errno{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENETDOWN, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL,
+	}, errno)
+}
+
+// dialStagger is how long one address of a name is tried alone before the next
+// one is tried too. 300 ms are what browsers wait; a dead address then costs
+// little of the dial timeout.
+const dialStagger = 300 * time.Millisecond
+
+// dialer dials names that have several addresses. (Go's own dialer tries two at
+// once only if they are of different families.)
+type dialer struct {
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// dialTCP connects to addr, which may be a name.
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: -1} // keepAlive sets it
+	return dialer{lookup: net.DefaultResolver.LookupNetIP, dial: d.DialContext}.connect(ctx, addr)
+}
+
+// connect returns the first connection that comes about.
+func (d dialer) connect(ctx context.Context, addr string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" {
+		return d.dial(ctx, "tcp", addr)
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return d.dial(ctx, "tcp", addr)
+	}
+	ips, err := d.lookup(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	addrs := make([]string, len(ips))
+	for i, ip := range ips {
+		addrs[i] = net.JoinHostPort(ip.Unmap().String(), port)
+	}
+	if len(addrs) == 0 {
+		return nil, &net.DNSError{Err: "it has no address", Name: host, IsNotFound: true}
+	}
+	return d.race(ctx, addrs)
+}
+
+// race dials the addresses in their order, each dialStagger after the one before
+// or as soon as that has failed. The first connection wins. If all fail, the
+// error is the first that is a server's fault, else the first.
+func (d dialer) race(ctx context.Context, addrs []string) (net.Conn, error) {
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	results := make(chan result, len(addrs))
+	var dials sync.WaitGroup
+	defer func() {
+		cancel()
+		dials.Wait()
+		close(results)
+		for r := range results {
+			if r.conn != nil {
+				r.conn.Close() // it came second
+			}
+		}
+	}()
+	next := time.NewTimer(0)
+	defer next.Stop()
+	var why error
+	for begun, failed := 0, 0; failed < len(addrs); {
+		select {
+		case <-next.C:
+			if begun == len(addrs) {
+				continue
+			}
+			addr := addrs[begun]
+			begun++
+			dials.Go(func() {
+				conn, err := d.dial(ctx, "tcp", addr)
+				results <- result{conn, err}
+			})
+			next.Reset(dialStagger)
+		case r := <-results:
+			if r.err == nil {
+				return r.conn, nil
+			}
+			failed++
+			if why == nil || isLocal(why) && !isLocal(r.err) {
+				why = r.err
+			}
+			next.Reset(0)
+		}
+	}
+	return nil, why
 }

@@ -11,10 +11,6 @@ import (
 	"time"
 )
 
-// maxQueued is how many requests without a number may wait on a connection for
-// the one that runs. Further ones wait in the socket.
-const maxQueued = 16
-
 // gone is why a stream ended whose client wants no more of it. It is
 // [context.Canceled], so that a handler need not tell it from its context's error.
 type gone string
@@ -59,14 +55,6 @@ type serverConn struct {
 	tick    *time.Timer
 	ticking bool
 	ending  ending
-}
-
-// queued is a request without a number that waits for the one before it.
-type queued struct {
-	req  Request
-	came time.Time
-	// taken is closed when its turn comes; nil for one that is small.
-	taken chan struct{}
 }
 
 // ending is how a connection is closed once its last lines are written.
@@ -126,69 +114,6 @@ func closeWrite(conn net.Conn) error {
 		return half.CloseWrite()
 	}
 	return errors.ErrUnsupported
-}
-
-// request begins a request, or queues one that has no number.
-func (c *serverConn) request(number int64, req Request) error {
-	req.Peer = Peer{Addr: c.conn.RemoteAddr()}
-	var came time.Time
-	if req.Timeout > 0 {
-		came = time.Now()
-	}
-	if number != unnumbered {
-		c.w.mu.Lock()
-		_, taken := c.streams[number]
-		c.w.mu.Unlock()
-		if taken {
-			return errors.New("stream number is in use")
-		}
-		if st := c.begin(number, req, came); st != nil {
-			c.handlers.Go(st.run)
-		}
-		return nil
-	}
-	if c.queue == nil {
-		c.queue = make(chan *queued, maxQueued)
-		c.handlers.Go(c.runQueue)
-	}
-	q := &queued{req: req, came: came}
-	if len(req.Data) > largeBuffer {
-		q.taken = make(chan struct{}) // those behind it wait in the socket: they may be as large
-	}
-	select {
-	case c.queue <- q:
-	case <-c.ctx.Done():
-		return nil
-	}
-	if q.taken != nil {
-		select {
-		case <-q.taken:
-		case <-c.ctx.Done():
-		}
-	}
-	return nil
-}
-
-// runQueue runs the requests without a number one after another.
-func (c *serverConn) runQueue() {
-	over := false
-	defer func() {
-		if !over { // a function of the user's has called runtime.Goexit
-			c.handlers.Go(c.runQueue)
-		}
-	}()
-	for q := range c.queue {
-		if q.taken != nil {
-			close(q.taken)
-		}
-		if c.ctx.Err() != nil {
-			continue // nobody waits for the answer
-		}
-		if st := c.begin(unnumbered, q.req, q.came); st != nil {
-			st.run()
-		}
-	}
-	over = true
 }
 
 // waitRoom waits until the client has read enough to be sent more. Who asks
@@ -291,4 +216,73 @@ func (c *serverConn) drop() bool {
 		c.conn.Close()
 	}
 	return idle
+}
+
+// pingInterval is how long a server with running streams stays silent at most
+// before it says that it lives. Clients give up after three times as long.
+const pingInterval = 5 * time.Second
+
+// pingAt returns when a connection that is silent since last pings: at the last
+// whole second within the interval, so that connections at rest ping together
+// and wake both processes once, not each at its own time.
+func pingAt(last time.Time) time.Time {
+	at := last.Add(pingInterval)
+	return at.Add(-time.Duration(at.Nanosecond()))
+}
+
+// startTicks makes sure that somebody looks after a connection as long as
+// anything runs on it or waits for it. The caller holds w.mu.
+func (c *serverConn) startTicks() {
+	if c.ticking || !c.w.open() {
+		return
+	}
+	c.ticking = true
+	in := time.Until(pingAt(time.Now()))
+	if c.tick == nil {
+		c.tick = time.AfterFunc(in, c.lookAfter)
+	} else {
+		c.tick.Reset(in)
+	}
+}
+
+// lookAfter is what the timer runs. One timer does for all streams: it looks at
+// what was written last instead of being set again at each line. It says that
+// the server lives if nothing else did, and gives up on who does not read.
+func (c *serverConn) lookAfter() {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	busy := c.w.writing || len(c.w.buf) > 0
+	if len(c.streams) == 0 && !busy || !c.w.open() {
+		c.ticking = false
+		return
+	}
+	now := time.Now()
+	bound := cmpOr(c.srv.SendTimeout, DefaultSendTimeout)
+	if c.w.writing && now.Sub(latest(c.w.wrote, c.w.tookAt)) >= bound {
+		c.w.fail(errNotReading)
+		c.cancel(errClientGone)
+		c.conn.Close() // which ends the write
+		return
+	}
+	at := pingAt(c.w.wrote)
+	if !at.After(now) {
+		at = pingAt(now)
+		if !busy && len(c.streams) > 0 {
+			c.w.buf = appendEvent(c.w.buf, []byte{'{'}, eventPing, "")
+			c.w.added()
+		}
+	}
+	if c.blocked > 0 {
+		for _, st := range c.streams {
+			if st.blocked == 0 || c.w.muted {
+				continue
+			}
+			if due := time.Unix(0, st.blocked).Add(bound); !due.After(now) {
+				st.giveUp(errNotReading)
+			} else if due.Before(at) {
+				at = due
+			}
+		}
+	}
+	c.tick.Reset(at.Sub(now))
 }

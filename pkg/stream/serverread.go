@@ -190,3 +190,91 @@ func (c *serverConn) harm(number int64, why error) {
 	c.w.mu.Unlock()
 	c.say(number, eventError, why.Error())
 }
+
+// pong answers a client's ping: the server lives, and is or is not the one that
+// was meant.
+func (c *serverConn) pong(to string) {
+	event, comment := eventPing, ""
+	if err := c.srv.standing(to); err != nil {
+		event, comment = eventMisdirected, err.Error()
+		if errors.Is(err, ErrDraining) {
+			event = eventDraining
+		}
+	}
+	c.say(unnumbered, event, comment)
+}
+
+// maxQueued is how many requests without a number may wait on a connection for
+// the one that runs. Further ones wait in the socket.
+const maxQueued = 16
+
+// queued is a request without a number that waits for the one before it.
+type queued struct {
+	req  Request
+	came time.Time
+	// taken is closed when its turn comes; nil for one that is small.
+	taken chan struct{}
+}
+
+// request begins a request, or queues one that has no number.
+func (c *serverConn) request(number int64, req Request) error {
+	req.Peer = Peer{Addr: c.conn.RemoteAddr()}
+	var came time.Time
+	if req.Timeout > 0 {
+		came = time.Now()
+	}
+	if number != unnumbered {
+		c.w.mu.Lock()
+		_, taken := c.streams[number]
+		c.w.mu.Unlock()
+		if taken {
+			return errors.New("stream number is in use")
+		}
+		if st := c.begin(number, req, came); st != nil {
+			c.handlers.Go(st.run)
+		}
+		return nil
+	}
+	if c.queue == nil {
+		c.queue = make(chan *queued, maxQueued)
+		c.handlers.Go(c.runQueue)
+	}
+	q := &queued{req: req, came: came}
+	if len(req.Data) > largeBuffer {
+		q.taken = make(chan struct{}) // those behind it wait in the socket: they may be as large
+	}
+	select {
+	case c.queue <- q:
+	case <-c.ctx.Done():
+		return nil
+	}
+	if q.taken != nil {
+		select {
+		case <-q.taken:
+		case <-c.ctx.Done():
+		}
+	}
+	return nil
+}
+
+// runQueue runs the requests without a number one after another.
+func (c *serverConn) runQueue() {
+	over := false
+	defer func() {
+		if !over { // a function of the user's has called runtime.Goexit
+			c.handlers.Go(c.runQueue)
+		}
+	}()
+	for q := range c.queue {
+		if q.taken != nil {
+			close(q.taken)
+		}
+		if c.ctx.Err() != nil {
+			continue // nobody waits for the answer
+		}
+		if st := c.begin(unnumbered, q.req, q.came); st != nil {
+			st.run()
+		}
+	}
+	over = true
+}

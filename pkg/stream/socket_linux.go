@@ -2,6 +2,7 @@ package stream
 
 import (
 	"net"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,4 +19,18 @@ func setUserTimeout(conn *net.TCPConn, d time.Duration) {
 	_ = raw.Control(func(fd uintptr) { // best effort, as keepAlive is
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 	})
+}
+
+// unacknowledged returns how many of the bytes that were written to conn have
+// not yet come to the other end's system, as far as this one knows.
+func unacknowledged(conn syscall.Conn) int {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0 // closed already
+	}
+	n := 0
+	if raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }) != nil || err != nil {
+		return 0
+	}
+	return n
 }
