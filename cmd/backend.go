@@ -11,6 +11,7 @@ import (
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 	"github.com/request-migration/migrate/pkg/stream/metrics"
 )
 
@@ -30,7 +31,7 @@ type backendConfig struct {
 	listen     string
 	advertise  string
 	handler    stream.Handler
-	fault      stream.Fault
+	fault      fault.Fault
 	maxStreams int
 	maxRequest int // bytes of a request's line; 0 is the default
 	farewell   time.Duration
@@ -40,10 +41,10 @@ type backendConfig struct {
 // startBackend listens, serves and registers.
 func startBackend(ctx context.Context, c common, store discovery.Store, cfg backendConfig) (*backend, error) {
 	log := c.logs.For("serve")
-	cfg.fault.Notify = func(f stream.Fault) {
+	cfg.fault.Notify = func(f fault.Fault) {
 		log.Info(faultText(f, cfg.name))
 	}
-	injector := stream.Inject(cfg.handler, cfg.fault)
+	injector := fault.Inject(cfg.handler, cfg.fault)
 	b := &backend{server: &stream.Server{
 		Handler:    injector.Handle,
 		Admit:      injector.Admit,
@@ -100,8 +101,8 @@ func (b *backend) stop(ctx context.Context) (handedBack int, undone, err error) 
 const releaseTimeout = 2 * time.Second
 
 // faultText is the log line of a fault that shows.
-func faultText(f stream.Fault, name string) string {
-	if f.Kind == stream.FaultError {
+func faultText(f fault.Fault, name string) string {
+	if f.Kind == fault.Error {
 		return fmt.Sprintf("Simulating stream error after %d characters (server: %s)", f.After, name)
 	}
 	return fmt.Sprintf("Simulating %s after %d characters (server: %s)", f.Kind, f.After, name)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 // parseSpawn reads the --spawn flags, NAME=FAILURE-MODE each.
@@ -20,14 +21,14 @@ func parseSpawn(specs []string) ([]backendConfig, error) {
 		if !ok || name == "" {
 			return nil, fmt.Errorf("--spawn %q: the form is NAME=FAILURE-MODE, such as server1=always", spec)
 		}
-		mode, err := stream.ParseFaultMode(modeText)
+		mode, err := fault.ParseMode(modeText)
 		if err != nil {
 			return nil, fmt.Errorf("--spawn %q: %w", spec, err)
 		}
 		configs = append(configs, backendConfig{
 			name: name, listen: "127.0.0.1:0",
 			handler: stream.Echo(name, 0),
-			fault:   stream.Fault{Mode: mode, After: defaultFailureAfter},
+			fault:   fault.Fault{Mode: mode, After: defaultFailureAfter},
 		})
 	}
 	return configs, nil
@@ -63,7 +64,7 @@ func completeSpawn(_ *cobra.Command, _ []string, typed string) ([]string, cobra.
 		return nil, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 	}
 	var values []string
-	for _, mode := range stream.FaultModeNames() {
+	for _, mode := range fault.ModeNames() {
 		values = append(values, name+"="+mode)
 	}
 	return values, cobra.ShellCompDirectiveNoFileComp

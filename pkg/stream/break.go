@@ -95,12 +95,15 @@ type Break struct {
 	Err error
 }
 
-// Error returns the kind, the reason and the cause.
-func (b *Break) Error() string {
+// Error returns the kind and the text.
+func (b *Break) Error() string { return string(b.Kind) + ": " + b.Text() }
+
+// Text returns the reason and the cause, without the kind.
+func (b *Break) Text() string {
 	if _, said := errors.AsType[*Error](b.Err); b.Err != nil && !said {
-		return fmt.Sprintf("%s: %s: %v", b.Kind, b.Reason, b.Err)
+		return fmt.Sprintf("%s: %v", b.Reason, b.Err)
 	}
-	return fmt.Sprintf("%s: %s", b.Kind, b.Reason)
+	return b.Reason
 }
 
 // Unwrap returns the kind and the cause, for errors.Is and errors.As.
@@ -115,13 +118,13 @@ func (b *Break) Unwrap() []error {
 // stream in a way of its own. Any other error is the request's own failure: its
 // text goes to the caller and nobody retries; [Error] adds data to the text.
 var (
-	// ErrBroken breaks the stream: the client carries on elsewhere, and takes
+	// ErrFailed breaks the stream: the client carries on elsewhere, and takes
 	// this server out of its list for a while.
-	ErrBroken = errors.New(brokenText)
-	// ErrBrokenUnreported breaks the stream as [ErrBroken] does, which it
+	ErrFailed = errors.New(failedText)
+	// ErrFailedUnreported breaks the stream as [ErrFailed] does, which it
 	// wraps, and says that the server is sound: this piece of work failed, and
 	// the client does not take the server out of its list.
-	ErrBrokenUnreported = fmt.Errorf("%w; the server is sound", ErrBroken)
+	ErrFailedUnreported = fmt.Errorf("%w; the server is sound", ErrFailed)
 	// ErrOverloaded refuses a request that a less loaded server may take; this
 	// one is not blamed. [OverloadedFor] also says for how long.
 	ErrOverloaded = errors.New("server is overloaded")
@@ -188,7 +191,7 @@ func said(a Annotated) *Break {
 		b.Kind = Misdirected
 	case eventError:
 		// The first comment says which it is, further ones why.
-		if len(a.Comment) == 0 || a.Comment[0] != brokenText {
+		if len(a.Comment) == 0 || a.Comment[0] != failedText {
 			b.Kind, b.Err = Application, &Error{Message: b.Reason, Data: a.Data}
 			return b
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 // Who leaves the loop early, in whatever way, cancels the request at the server
@@ -140,7 +141,7 @@ func TestCloseEndsEverything(t *testing.T) {
 // other tests, which check that by themselves.
 func TestNothingLeaks(t *testing.T) {
 	before := runtime.NumGoroutine()
-	s := faulty(stream.Fault{Mode: stream.FaultAlways, Kind: stream.FaultClose, After: 3})
+	s := faulty(fault.Fault{Mode: fault.Always, Kind: fault.Close, After: 3})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -117,9 +117,9 @@ const (
 	eventCredit = "credit"
 )
 
-// brokenText is the comment of an error line that asks the client to carry on
-// elsewhere. Dynamo's clients recognise a broken stream by the same text.
-const brokenText = "Stream ended before generation completed"
+// failedText is the first comment of an error line that asks the client to carry
+// on elsewhere. Dynamo's clients recognise a broken stream by the same text.
+const failedText = "Stream ended before generation completed"
 
 // initialCredit is how many bytes of lines a numbered stream may be sent before
 // the client grants more. It bounds what one slow reader can make the other end

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 const (
@@ -88,7 +89,7 @@ func TestServerAnswersPings(t *testing.T) {
 	)
 	release := make(chan struct{})
 	handler, running := held(release)
-	injector := stream.Inject(handler, stream.Fault{Mode: stream.FaultMode{}, Kind: stream.FaultRefuse})
+	injector := fault.Inject(handler, fault.Fault{Mode: fault.Mode{}, Kind: fault.Refuse})
 	requests := 0
 	s := &stream.Server{
 		MaxStreams: 1, Handler: injector.Handle,

@@ -90,7 +90,7 @@ func TestBreakAfterPause(t *testing.T) {
 		{"closed", 0, shut, Truncated, true},
 		{"closed within a second", pauseEcho - 1, shut, Truncated, true},
 		{"closed a second after", pauseEcho + pulseInterval, shut, Truncated, false},
-		{"failed", 0, line(`{"stream":1,"event":"error","comment":["` + brokenText + `"]}`), Failed, false},
+		{"failed", 0, line(`{"stream":1,"event":"error","comment":["` + failedText + `"]}`), Failed, false},
 		{"garbage", 0, line("garbage"), Protocol, false},
 		{"draining", 0, line(`{"event":"draining"}`), Draining, false},
 	} {

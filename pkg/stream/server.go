@@ -25,8 +25,8 @@ import (
 // again. A handler may be called for many requests at once; one call's send is
 // for one goroutine at a time.
 //
-// A nil error ends the stream with the count of its items. [ErrBroken] breaks it
-// so that the client carries on elsewhere, and [ErrBrokenUnreported] does so
+// A nil error ends the stream with the count of its items. [ErrFailed] breaks it
+// so that the client carries on elsewhere, and [ErrFailedUnreported] does so
 // without blame. [ErrOverloaded], [ErrUnresumable] and [ErrDraining] send the
 // client elsewhere as well; once the stream has had an item, the first two break
 // it, without blame. Any other error is the request's own and goes to the caller

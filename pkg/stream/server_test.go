@@ -137,11 +137,11 @@ func TestHandlerErrors(t *testing.T) {
 		err         error
 		early, late string // late is "" if it is the same
 	}{
-		{err: stream.ErrBroken, early: broken + `]`},
-		{err: fmt.Errorf("worker 3: %w", stream.ErrBroken), early: broken + `,"worker 3: Stream ended before generation completed"]`},
-		{err: stream.ErrBrokenUnreported, early: broken + `],"data":{"report":false}`},
+		{err: stream.ErrFailed, early: broken + `]`},
+		{err: fmt.Errorf("worker 3: %w", stream.ErrFailed), early: broken + `,"worker 3: Stream ended before generation completed"]`},
+		{err: stream.ErrFailedUnreported, early: broken + `],"data":{"report":false}`},
 		{
-			err:   fmt.Errorf("no such worker: %w", stream.ErrBrokenUnreported),
+			err:   fmt.Errorf("no such worker: %w", stream.ErrFailedUnreported),
 			early: broken + `,"no such worker: Stream ended before generation completed; the server is sound"],"data":{"report":false}`,
 		},
 		{

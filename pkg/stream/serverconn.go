@@ -54,17 +54,8 @@ type serverConn struct {
 	blocked int // how many sends wait
 	tick    *time.Timer
 	ticking bool
-	ending  ending
+	onClose func(net.Conn) // called right before a fault's close; nil is a clean close
 }
-
-// ending is how a connection is closed once its last lines are written.
-type ending int
-
-const (
-	endFIN  ending = iota
-	endRST         // a fault
-	endExit        // a fault: the process goes with it
-)
 
 func newServerConn(s *Server, conn net.Conn, host netip.Addr) *serverConn {
 	c := &serverConn{srv: s, conn: conn, host: host, streams: make(map[int64]*serverStream), quiet: time.Now()}
@@ -85,18 +76,14 @@ func (c *serverConn) serve() {
 func (c *serverConn) write() {
 	err := c.w.run()
 	c.w.mu.Lock()
-	end := c.ending
+	onClose := c.onClose
 	c.w.mu.Unlock()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		c.cancel(errClientGone) // the reader may wait for a handler
 	}
 	switch {
-	case end == endExit:
-		exit()
-	case end == endRST:
-		if tcp, ok := c.conn.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // best effort: the close below breaks the stream in any case
-		}
+	case onClose != nil:
+		onClose(c.conn)
 	case err == nil && closeWrite(c.conn) == nil:
 		// To close with lines of the client's unread would be a reset, which
 		// may overtake what was written. The reader goes on until the client

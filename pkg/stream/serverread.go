@@ -76,7 +76,7 @@ func (c *serverConn) read() error {
 			var line []byte
 			line, c.block = cutLine(c.block)
 			if err := c.take(line); err != nil {
-				return c.fault(err)
+				return c.sayEnd(err)
 			}
 		}
 		block, err := c.lines.next()
@@ -84,10 +84,10 @@ func (c *serverConn) read() error {
 		case errors.Is(err, errLineTooLong):
 			// The rest of it is read past if its beginning says whose it is.
 			if err := c.tooLong(block); err != nil {
-				return c.fault(err)
+				return c.sayEnd(err)
 			}
 		case errors.Is(err, errNoRoom):
-			return c.fault(errUnaffordable)
+			return c.sayEnd(errUnaffordable)
 		case errors.Is(err, os.ErrDeadlineExceeded) && !c.spoken:
 			return errNoFirstLine
 		case err != nil:
@@ -99,8 +99,8 @@ func (c *serverConn) read() error {
 	}
 }
 
-// fault tells the client why its connection ends.
-func (c *serverConn) fault(err error) error {
+// sayEnd tells the client why its connection ends.
+func (c *serverConn) sayEnd(err error) error {
 	event := eventError
 	if errors.Is(err, ErrOverloaded) {
 		event = eventOverloaded

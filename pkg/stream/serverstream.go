@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/request-migration/migrate/pkg/stream/internal/misbehave"
 )
 
 // errLate is why nothing more can be sent once the request's time is over.
@@ -281,12 +283,35 @@ var errTimeOver = errors.New("the request's time is over")
 
 // last adds the line that err asks for and ends the stream. The caller holds w.mu.
 func (st *serverStream) last(err error) {
-	if fault, ok := errors.AsType[misbehaviour](err); ok {
-		st.misbehave(fault.kind)
+	if m, ok := errors.AsType[*misbehave.Error](err); ok {
+		st.misbehave(m)
 		return
 	}
 	if st.c.w.open() {
 		st.add(st.appendLast(st.c.w.buf, err))
+	}
+	st.abandon()
+}
+
+// misbehave does what package fault asks in place of ending the stream. The caller
+// holds w.mu.
+func (st *serverStream) misbehave(m *misbehave.Error) {
+	w := &st.c.w
+	if !w.open() {
+		st.abandon()
+		return
+	}
+	if m.Last != nil {
+		st.add(m.Last(w.buf, st.prefix, st.next))
+	}
+	switch m.Then {
+	case misbehave.FallSilent:
+		w.muted = true // the stream stays as it is
+		return
+	case misbehave.Close:
+		st.c.onClose = m.OnClose
+		w.finish()
+	case misbehave.GoOn:
 	}
 	st.abandon()
 }
@@ -307,10 +332,10 @@ func (st *serverStream) appendLast(dst []byte, err error) []byte {
 		return appendEvent(dst, st.prefix, eventUnresumable, text)
 	case errors.Is(err, ErrOverloaded) && !begun:
 		return appendControl(dst, st.prefix, eventOverloaded, retryAfterData(err), text)
-	case isRefusal(err), errors.Is(err, ErrBrokenUnreported):
-		return appendControl(dst, st.prefix, eventError, json.RawMessage(`{"report":false}`), broken(err, ErrBrokenUnreported)...)
-	case errors.Is(err, ErrBroken):
-		return appendControl(dst, st.prefix, eventError, nil, broken(err, ErrBroken)...)
+	case isRefusal(err), errors.Is(err, ErrFailedUnreported):
+		return appendControl(dst, st.prefix, eventError, json.RawMessage(`{"report":false}`), failedComments(err, ErrFailedUnreported)...)
+	case errors.Is(err, ErrFailed):
+		return appendControl(dst, st.prefix, eventError, nil, failedComments(err, ErrFailed)...)
 	}
 	var data json.RawMessage
 	if e, ok := errors.AsType[*Error](err); ok {
@@ -322,13 +347,13 @@ func (st *serverStream) appendLast(dst []byte, err error) []byte {
 	return appendControl(dst, st.prefix, eventError, data, text)
 }
 
-// broken returns the comments of the line that makes the client carry on
-// elsewhere: the fixed text, and if err says more than bare does, its own.
-func broken(err, bare error) []string {
+// failedComments returns the comments of the line that makes the client carry on
+// elsewhere: the fixed text, and err's own text if it says more than bare.
+func failedComments(err, bare error) []string {
 	if text := err.Error(); text != bare.Error() {
-		return []string{brokenText, text}
+		return []string{failedText, text}
 	}
-	return []string{brokenText}
+	return []string{failedText}
 }
 
 // retryAfterData returns the data with which an overloaded server says for how long.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 // testdata/wire1 holds what the first released wire looked like: each file is an
@@ -57,9 +58,9 @@ func exchanges() []exchange {
 	handler := func(h stream.Handler) func() *stream.Server {
 		return func() *stream.Server { return &stream.Server{Handler: h} }
 	}
-	fault := func(k stream.FaultKind) func() *stream.Server {
+	injected := func(k fault.Kind) func() *stream.Server {
 		return func() *stream.Server {
-			i := stream.Inject(stream.Echo("server1", 0), stream.Fault{Mode: stream.FaultFirst, Kind: k, After: 2})
+			i := fault.Inject(stream.Echo("server1", 0), fault.Fault{Mode: fault.First, Kind: k, After: 2})
 			return &stream.Server{Handler: i.Handle, Admit: i.Admit, Resumes: true}
 		}
 	}
@@ -134,17 +135,17 @@ func exchanges() []exchange {
 			s.MaxConns = 1
 			return s
 		}, busy: true, caller: ask(hello)},
-		{name: "refused-close", server: fault(stream.FaultRefuse), caller: ask(hello)},
+		{name: "refused-close", server: injected(fault.Refuse), caller: ask(hello)},
 		{name: "error-line", server: handler(func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
 			if err := send(stream.Annotated{Data: req.Data, ID: "i", Event: "note", Comment: []string{"c", "d"}}); err != nil {
 				return err
 			}
 			return errors.New("no such\n\"model\"")
 		}), caller: ask(hello, hello)},
-		{name: "broken-line", server: fault(stream.FaultError), caller: ask(hello, hello)},
-		{name: "closed", server: fault(stream.FaultClose), caller: ask(hello)},
-		{name: "bad-count", server: fault(stream.FaultBadCount), caller: ask(hello)},
-		{name: "garbage", server: fault(stream.FaultGarbage), caller: ask(hello)},
+		{name: "broken-line", server: injected(fault.Error), caller: ask(hello, hello)},
+		{name: "closed", server: injected(fault.Close), caller: ask(hello)},
+		{name: "bad-count", server: injected(fault.BadCount), caller: ask(hello)},
+		{name: "garbage", server: injected(fault.Garbage), caller: ask(hello)},
 		{name: "draining", server: slow(time.Second), caller: func(ctx context.Context, c *stream.Client, leave func()) []string {
 			var running sync.WaitGroup
 			var first string

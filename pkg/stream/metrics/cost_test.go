@@ -68,7 +68,7 @@ func TestConcurrently(t *testing.T) {
 	}
 	all.Wait()
 	check(t, m, map[string]float64{
-		"streams_total completed": streams, "refusals_total failed": streams, "items_total": streams * items,
+		"streams_total completed": streams, "refusals_total application": streams, "items_total": streams * items,
 	})
 }
 

@@ -12,21 +12,21 @@ import (
 
 // The values of the label outcome.
 const (
-	completed  = "completed"
-	broken     = "broken"      // by the handler: the client carries on elsewhere
-	failed     = "failed"      // the request itself
-	cancelled  = "cancelled"   // by the client, or with the connection or the server
-	handedBack = "handed_back" // by a server that leaves, or whose client does not read
-	refused    = "refused"     // by the handler, before its first item
+	completed   = "completed"
+	failed      = "failed"      // in the handler: the client carries on elsewhere
+	application = "application" // the request itself failed
+	cancelled   = "cancelled"   // by the client, or with the connection or the server
+	handedBack  = "handed_back" // by a server that is leaving, or whose client does not read
+	refused     = "refused"     // by the handler, before its first item
 )
 
-// The values of the label reason; failed is one, too.
+// The values of the label reason; failed (by an injected fault) and application
+// are two more.
 const (
 	overloaded  = "overloaded"
 	draining    = "draining"
 	misdirected = "misdirected"
 	unresumable = "unresumable"
-	faulty      = "broken" // refused by an injected fault
 )
 
 // step is after how many of its items a stream adds them to the total: rarely
@@ -72,10 +72,10 @@ func New() *Server {
 		}),
 	}
 	// A counter that is there from the start shows its first increment as one.
-	for _, outcome := range []string{completed, broken, failed, cancelled, handedBack, refused} {
+	for _, outcome := range []string{completed, failed, application, cancelled, handedBack, refused} {
 		s.streams.WithLabelValues(outcome)
 	}
-	for _, reason := range []string{overloaded, draining, misdirected, unresumable, faulty, failed} {
+	for _, reason := range []string{overloaded, draining, misdirected, unresumable, failed, application} {
 		s.refusals.WithLabelValues(reason)
 	}
 	return s
@@ -102,7 +102,7 @@ func (s *Server) collectors() []prometheus.Collector {
 // Refused counts a request that was not taken; it is for [stream.Server]'s
 // field of that name.
 func (s *Server) Refused(_ stream.Request, err error) {
-	reason := failed
+	reason := application
 	switch {
 	case errors.Is(err, stream.ErrOverloaded):
 		reason = overloaded
@@ -112,8 +112,8 @@ func (s *Server) Refused(_ stream.Request, err error) {
 		reason = misdirected
 	case errors.Is(err, stream.ErrUnresumable):
 		reason = unresumable
-	case errors.Is(err, stream.ErrBroken):
-		reason = faulty
+	case errors.Is(err, stream.ErrFailed):
+		reason = failed
 	}
 	s.refusals.WithLabelValues(reason).Inc()
 }
@@ -125,7 +125,7 @@ func (s *Server) Handler(h stream.Handler) stream.Handler {
 		s.inFlight.Inc()
 		defer s.inFlight.Dec()
 		c := call{s: s, send: send, began: time.Now()}
-		outcome := failed // of a handler that panics
+		outcome := application // of a handler that panics
 		defer func() {
 			s.items.Add(float64(c.sent % step))
 			s.streams.WithLabelValues(outcome).Inc()
@@ -177,9 +177,9 @@ func (c *call) outcome(ctx context.Context, err error) string {
 		if c.sent == 0 {
 			return refused
 		}
-		return broken // it is too late to refuse
-	case errors.Is(err, stream.ErrBroken):
-		return broken
+		return failed // it is too late to refuse
+	case errors.Is(err, stream.ErrFailed):
+		return failed
 	}
-	return failed
+	return application
 }
