@@ -4,7 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+)
+
+// An item of [Echo]'s reads "from server: NAME, data: C".
+const (
+	echoName = "from server: "
+	echoData = ", data: "
 )
 
 // Echo returns the handler of Dynamo's example: it answers a string with one
@@ -15,10 +22,10 @@ import (
 // It starts at any item that there is ([Server.Resumes]), and is [ErrUnresumable]
 // beyond the end. It waits delay between items.
 func Echo(name string, delay time.Duration) Handler {
-	begin := appendString(nil, "from server: "+name+", data: ")
+	begin := appendString(nil, echoName+name+echoData)
 	begin = begin[:len(begin)-1] // the string goes on
 	return func(ctx context.Context, req Request, send func(Annotated) error) error {
-		s, err := echoed(req)
+		s, err := toEcho(req)
 		if err != nil {
 			return err
 		}
@@ -39,8 +46,22 @@ func Echo(name string, delay time.Duration) Handler {
 	}
 }
 
-// echoed returns the part of the request's string that the answer is to have.
-func echoed(req Request) (string, error) {
+// Echoed returns the character that an item of [Echo]'s carries, and whether a is
+// such an item.
+func Echoed(a Annotated) (char string, ok bool) {
+	s, ok := a.Text()
+	if !ok || !strings.HasPrefix(s, echoName) {
+		return "", false
+	}
+	i := strings.LastIndex(s, echoData) // a name may contain it, a character can't
+	if i < 0 {
+		return "", false
+	}
+	return s[i+len(echoData):], true
+}
+
+// toEcho returns the part of the request's string that is still to be sent.
+func toEcho(req Request) (string, error) {
 	s, ok := req.Text()
 	if !ok {
 		return "", errors.New("data is not a string, which is what this server echoes")
