@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// refusal is why a request is not taken, or is handed back, in words of its own.
+// refusal is why a request is not taken, or is handed back, with a text of its
+// own.
 type refusal struct {
 	kind error
 	text string
@@ -21,22 +22,22 @@ func (r *refusal) Error() string { return r.text }
 
 func (r *refusal) Unwrap() error { return r.kind }
 
-// errNotReading hands a stream back whose client takes nothing for too long.
+// errNotReading hands back a stream whose client has not read for too long.
 var errNotReading error = &refusal{ErrDraining, "client is not reading"}
 
-// SetNames says which records this server answers for, each as
+// SetNames sets the records that this server answers for, each as
 // "namespace/component/endpoint/id". From then on it refuses requests whose
-// [Request.To] is another one with [Misdirected]; without names, as at first, it
-// pays To no heed. It may be called at any time.
+// [Request.To] is another record with [Misdirected]. Without names, as
+// initially, it ignores To. It may be called at any time.
 func (s *Server) SetNames(names ...string) {
 	names = slices.Clone(names)
 	s.names.Store(&names)
 }
 
-// maxNames is how many of its names a server tells a client that was misdirected.
+// maxNames is how many of its names a server tells a misdirected client.
 const maxNames = 8
 
-// misdirected returns why a line that is meant for to is not for this server, or nil.
+// misdirected returns why a line for to is not for this server, or nil.
 func (s *Server) misdirected(to string) error {
 	names := s.names.Load()
 	if to == "" || names == nil || len(*names) == 0 {
@@ -86,7 +87,7 @@ func (s *Server) admit(req Request) error {
 	return nil
 }
 
-// askAdmit asks the user's Admit.
+// askAdmit calls the user's Admit.
 func (s *Server) askAdmit(req Request) (err error) {
 	if s.Admit == nil {
 		return nil
@@ -103,7 +104,7 @@ func (s *Server) askAdmit(req Request) (err error) {
 	return err
 }
 
-// tellRefused tells the user's Refused.
+// tellRefused calls the user's Refused.
 func (s *Server) tellRefused(req Request, err error) {
 	if s.Refused == nil {
 		return
@@ -129,8 +130,8 @@ func (s *Server) release() {
 	}
 }
 
-// standing says why a line that is meant for to is no good here, or nil: the
-// answer to a ping.
+// standing returns why a request for to would be refused whatever the load, or
+// nil. It is the answer to a ping.
 func (s *Server) standing(to string) error {
 	if err := s.misdirected(to); err != nil {
 		return err
@@ -143,14 +144,14 @@ func (s *Server) standing(to string) error {
 	return nil
 }
 
-// isRefusal reports whether err means that a request was not taken, for a reason
+// isRefusal reports whether err means that a request was not taken for a reason
 // that is not the request's own.
 func isRefusal(err error) bool {
 	return errors.Is(err, ErrOverloaded) || errors.Is(err, ErrUnresumable) || errors.Is(err, Misdirected)
 }
 
-// idleGrace is how long a connection is idle at least before it makes room for
-// another: one that has just been made has not had the time to ask.
+// idleGrace is how long a connection has to be idle before it may make room for
+// another one: a new connection needs time to send its request.
 const idleGrace = 100 * time.Millisecond
 
 // accept serves a connection, or refuses it.
@@ -167,8 +168,8 @@ func (s *Server) accept(conn net.Conn) {
 	}
 }
 
-// add takes a connection in, unless there are too many, and closes it if the
-// server is closed.
+// add registers and serves a connection, unless there are too many. It closes
+// the connection if the server is closed.
 func (s *Server) add(conn net.Conn, host netip.Addr) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,9 +193,9 @@ func (s *Server) add(conn net.Conn, host netip.Addr) bool {
 	return true
 }
 
-// full says why no connection from host is taken in, "" if one is, and if some
-// idle one may make room, among whose: those of host, or everybody's for the zero
-// address.
+// full returns why a connection from host is refused, "" if it is not, and
+// among whose connections an idle one may make room, if any may: those of host,
+// or all for the zero address.
 func (s *Server) full(host netip.Addr) (why string, among *netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -214,7 +215,7 @@ func (s *Server) fullLocked(host netip.Addr) (why string, among *netip.Addr) {
 	return "", nil
 }
 
-// forget takes a connection out of the books, once.
+// forget removes a connection, once.
 func (s *Server) forget(c *serverConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,7 +232,7 @@ func (s *Server) forget(c *serverConn) {
 }
 
 // dropIdle closes the connection that has been idle for longest, of those from
-// host unless that is the zero address, and reports whether there was one.
+// host or, for the zero address, of all. It reports whether there was one.
 func (s *Server) dropIdle(host netip.Addr) bool {
 	for {
 		var longest *serverConn
@@ -255,8 +256,8 @@ func (s *Server) dropIdle(host netip.Addr) bool {
 	}
 }
 
-// afford counts n bytes more of lines that are not finished, or fewer, and
-// reports whether there may be as many.
+// afford adds n bytes, which may be negative, to the unfinished lines, and
+// reports whether that is within the limit.
 func (s *Server) afford(n int) bool {
 	if all := s.unfinished.Add(int64(n)); n > 0 && all > int64(cmpOr(s.MaxUnfinished, DefaultMaxUnfinished)) {
 		s.unfinished.Add(-int64(n))
@@ -265,8 +266,8 @@ func (s *Server) afford(n int) bool {
 	return true
 }
 
-// hostOf returns whom a connection counts for: not those of this machine, which
-// a proxy or a test may have many of.
+// hostOf returns the address for which a connection counts. Those of this
+// machine do not count: a proxy or a test may have many.
 func hostOf(conn net.Conn) netip.Addr {
 	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
 	if !ok {
@@ -279,13 +280,14 @@ func hostOf(conn net.Conn) netip.Addr {
 	return host
 }
 
-// outOfFiles reports whether err is that this process or machine has no file
+// outOfFiles reports whether err says that this process or machine has no file
 // descriptor left.
 func outOfFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// refuseConn says why a connection is closed, if that can be said at once.
+// refuseConn says why a connection is closed, if that is possible without
+// waiting.
 func refuseConn(conn net.Conn, why string) {
 	defer conn.Close()
 	if conn.SetWriteDeadline(time.Now().Add(100*time.Millisecond)) == nil {

@@ -15,8 +15,8 @@ var (
 	errIdle    = errors.New("idle")
 )
 
-// clientConn is one connection of a client: one goroutine reads and hands each
-// stream its lines, one writes.
+// clientConn is one connection of a client. One goroutine reads and hands each
+// stream its lines, another one writes.
 type clientConn struct {
 	client *Client
 	addr   string
@@ -27,15 +27,15 @@ type clientConn struct {
 	streams map[int64]*clientStream
 	lastID  int64 // the number of the newest stream
 	err     error // why it ended; set once
-	retired bool  // takes no more streams, and ends with its last
-	// stray is how many bytes the server may still send for streams that this
-	// end has cancelled: it can't know yet.
+	retired bool  // takes no more streams, and ends with its last one
+	// stray is how many bytes the server may still send for streams that this end
+	// has cancelled, before it learns of that.
 	stray    int
-	alone    bool // its stream has it for itself
+	alone    bool // its one stream shares it with no other
 	watchdog *time.Timer
-	watchAt  time.Time // when watchdog runs next
+	watchAt  time.Time // when the watchdog runs next
 	idle     time.Time // when the last stream ended
-	busy     time.Time // when the first of those that run began
+	busy     time.Time // when the first of the running streams began
 	life     life
 }
 
@@ -56,8 +56,8 @@ func (c *clientConn) run() error {
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		if c.w.run() != nil {
-			// What the server sent before it went away may still be unread,
-			// so the reader decides what this was; but soon.
+			// What the server sent before it went away may still be unread, so the
+			// reader decides what this was, but soon.
 			if c.conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
 				c.conn.Close()
 			}
@@ -70,8 +70,8 @@ func (c *clientConn) run() error {
 	return c.err
 }
 
-// fail ends the connection and its streams for the reason err. The first call
-// decides.
+// fail ends the connection and its streams for the reason err. Only the first
+// call counts.
 func (c *clientConn) fail(err error) {
 	c.mu.Lock()
 	if c.err == nil {
@@ -82,8 +82,8 @@ func (c *clientConn) fail(err error) {
 	c.streams = nil
 	c.watchdog.Stop()
 	c.mu.Unlock()
-	// First the streams, and a chance for their requests to go on: to close the
-	// socket takes longer than all else.
+	// The streams come first, with a chance for their requests to go on: closing
+	// the socket takes longer than all the rest.
 	for _, st := range ended {
 		st.end(why)
 	}
@@ -92,8 +92,8 @@ func (c *clientConn) fail(err error) {
 	c.conn.Close()
 }
 
-// hasPlace reports whether the connection takes another stream, alone or beside
-// others.
+// hasPlace reports whether the connection takes another stream; with alone,
+// whether it has no other.
 func (c *clientConn) hasPlace(alone bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,8 +115,8 @@ func (c *clientConn) ended() error {
 	return c.err
 }
 
-// open registers a stream and sends its request. The connection has been used
-// before if reused is set.
+// open registers a stream and sends its request. reused says that the
+// connection has been used before.
 func (c *clientConn) open(req *outgoing, reused bool) (*clientStream, error) {
 	c.mu.Lock()
 	if !c.place(req.alone()) {
@@ -149,7 +149,8 @@ func (c *clientConn) open(req *outgoing, reused bool) (*clientStream, error) {
 	return st, nil
 }
 
-// forget takes a stream out, and tells the server if it still runs there.
+// forget removes a stream. If it still runs at the server and cancel is set,
+// the server is told.
 func (c *clientConn) forget(st *clientStream, cancel bool) {
 	onItsWay := st.mayCome()
 	c.mu.Lock()
@@ -174,15 +175,15 @@ func (c *clientConn) forget(st *clientStream, cancel bool) {
 	}
 }
 
-// retire lets a connection take no more streams, once the server has not
-// answered on it; the streams that it has may go on.
+// retire makes the connection take no more streams, after the server has not
+// answered on it. Its streams may go on.
 func (c *clientConn) retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.retired = true
 }
 
-// send adds a line about a stream. The few bytes never wait for room.
+// send adds a short line about a stream. It never waits for room.
 func (c *clientConn) send(add func([]byte) []byte) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
@@ -223,8 +224,8 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// dispatch gives whole lines to the streams whose numbers they bear, those in a
-// row for one stream at once.
+// dispatch gives whole lines to the streams whose numbers they bear.
+// Consecutive lines of one stream are given at once.
 func (c *clientConn) dispatch(block []byte) error {
 	c.w.answered()
 	run, runNumber := 0, int64(unnumbered) // block[:run] are lines of stream runNumber
@@ -232,7 +233,7 @@ func (c *clientConn) dispatch(block []byte) error {
 		line, _ := cutLine(block[run:])
 		number, err := streamNumber(line)
 		if err != nil {
-			// It harms the stream that it begins with, if it does, alone.
+			// A line that begins with a stream's number only breaks that stream.
 			if n, ok := leadingStream(line); ok {
 				number, err = n, nil
 			}
@@ -287,8 +288,8 @@ func (c *clientConn) receiver(number int64, lines []byte) (*clientStream, error)
 	return st, nil
 }
 
-// tooLong breaks the stream that has been sent a line that is too long and
-// begins like that. The rest of the line is read past.
+// tooLong breaks the stream to which a line that is too long belongs, given how
+// the line begins. The rest of the line is skipped.
 func (c *clientConn) tooLong(begin []byte) error {
 	err := &Break{Kind: Protocol, Reason: errLineTooLong.Error()}
 	number, ok := leadingStream(begin)
@@ -318,7 +319,7 @@ func (c *clientConn) control(line []byte) error {
 		return notUnderstood(a)
 	case eventOverloaded, eventDraining, eventMisdirected:
 		if f.Event == eventDraining {
-			c.client.saidDraining(c.addr) // nobody else may be there to hear it
+			c.client.saidDraining(c.addr) // no stream may be there to notice
 		}
 		return said(a)
 	case "", eventStart, eventEnd, eventUnresumable:
@@ -328,5 +329,5 @@ func (c *clientConn) control(line []byte) error {
 			return badLine(line, errors.New("no stream number"))
 		}
 	}
-	return nil // also what a newer server says
+	return nil // also for events of newer servers
 }

@@ -15,41 +15,40 @@ var (
 )
 
 // clientStream is one stream of a client. The connection's reader puts lines
-// in; the goroutine of the caller takes them out and reads them.
+// in; the caller's goroutine takes them out and decodes them.
 type clientStream struct {
 	conn   *clientConn
 	number int64
 	prefix []byte // how its lines begin
 	req    outgoing
 	reused bool // its connection has had other streams
-	sent   mark // the end of the request
+	sent   mark // where the request ends
 
 	mu      sync.Mutex
-	lines   *chunk // whole lines that came and were not yet taken; nil if none
-	spare   *chunk // an empty one for the lines to come; nil if none
+	lines   *chunk // whole lines that were not yet taken; nil if none
+	spare   *chunk // an empty chunk for later lines; nil if none
 	err     error  // why no more come
 	waiting bool   // the caller waits for wake
 	wake    chan struct{}
-	held    int // bytes of lines that were put in, less those for which credit went out
+	held    int // bytes of lines that were put in, less the credit that was sent
 
 	// Of the caller's goroutine.
 	started bool
 	next    int  // index of the next item
 	seen    bool // a line came
-	over    bool // the server has said its last word
+	over    bool // the last line came
 	items   slab
 	patience
 	window
 }
 
-// chunk is a run of lines on its way from the reader to a stream. A stream whose
-// lines keep coming has two of them, of which the reader fills one while the
-// caller empties the other.
+// chunk is a run of lines on its way from the reader to a stream. A busy stream
+// has two: the reader fills one while the caller empties the other.
 type chunk struct{ b []byte }
 
-// chunks keeps empty chunks, so that a stream which waits holds none.
+// chunks keeps empty chunks, so that waiting streams hold none.
 //
-//nolint:gochecknoglobals // a cache: it holds nothing that anybody could miss
+//nolint:gochecknoglobals // a cache: losing what it holds harms nothing
 var chunks = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, 1024)} }}
 
 func (c *chunk) free() {
@@ -68,11 +67,12 @@ func newClientStream(c *clientConn, number int64, req *outgoing) *clientStream {
 }
 
 // push puts lines in. A server that sends more than it was allowed breaks the
-// connection: what it sends is held in memory.
+// connection, since what it sends is held in memory.
 func (st *clientStream) push(lines []byte) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	// The last line within the credit may overrun it, and the end needs none.
+	// The last line within the credit may overrun it, and the end line needs
+	// none.
 	if st.held += len(lines); st.held > initialCredit+2*MaxLine {
 		return st.overrun()
 	}
@@ -87,7 +87,7 @@ func (st *clientStream) push(lines []byte) error {
 	return nil
 }
 
-// end says that no more lines come.
+// end notes that no more lines come, and why.
 func (st *clientStream) end(why error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -102,9 +102,9 @@ func (st *clientStream) signal() {
 	}
 }
 
-// take takes out the lines that are there, or says why none will come, or
-// neither, and then wake gets a value when there are. It takes back what it gave
-// out before, emptied.
+// take returns the lines that are there, or why none will come. If neither is
+// known yet, wake gets a value as soon as one is. used is the chunk of the
+// previous call, emptied.
 func (st *clientStream) take(used *chunk) (*chunk, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -120,8 +120,8 @@ func (st *clientStream) take(used *chunk) (*chunk, error) {
 	return nil, st.err
 }
 
-// stopWaiting ends a wait for wake, and reports whether take has something all
-// the same.
+// stopWaiting ends a wait for wake, and reports whether take has something
+// after all.
 func (st *clientStream) stopWaiting() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -133,15 +133,15 @@ func (st *clientStream) stopWaiting() bool {
 	return true
 }
 
-// queued reports whether lines came that take would return.
+// queued reports whether take would return lines.
 func (st *clientStream) queued() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return st.lines != nil
 }
 
-// receive yields the stream's items until it ends, and returns nil if that was
-// at its end line, errLeft if the caller left.
+// receive yields the stream's items until it ends. It returns nil after the end
+// line, and errLeft if the caller left.
 func (st *clientStream) receive(ctx context.Context, yield func(Annotated, error) bool) (err error) {
 	var lines *chunk
 	defer func() {
@@ -175,7 +175,7 @@ func (st *clientStream) receive(ctx context.Context, yield func(Annotated, error
 			return err
 		}
 		st.grant(n)
-		// Lines that bring nothing put nothing off, however many they are.
+		// Only progress restarts the timer, not any number of other lines.
 		if st.started != started || st.next != next {
 			st.waitForItem()
 		}
@@ -189,13 +189,14 @@ func (st *clientStream) cancelled(ctx context.Context) error {
 	return ended(ctx, "request %s to %s", st.req.ID, st.conn.addr)
 }
 
-// isLoss reports whether a connection ended in the way that one does which died
-// while nobody used it.
+// isLoss reports whether a connection ended the way one does that died while it
+// was idle.
 func isLoss(err error) bool {
 	return errors.Is(err, Truncated) || errors.Is(err, Reset)
 }
 
-// readLines yields the items in lines and reports whether the stream is complete.
+// readLines yields the items in lines and reports whether the stream is
+// complete.
 func (st *clientStream) readLines(lines []byte, yield func(Annotated, error) bool) (complete bool, err error) {
 	st.seen = true
 	for len(lines) > 0 {
@@ -221,7 +222,7 @@ func (st *clientStream) readLines(lines []byte, yield func(Annotated, error) boo
 			}
 		}
 		if len(a.Data) == 0 {
-			continue // a remark, or an event of a newer server
+			continue // a comment, or an event of a newer server
 		}
 		if !st.started {
 			return false, badLine(line, errors.New("an item before the start"))
@@ -234,14 +235,14 @@ func (st *clientStream) readLines(lines []byte, yield func(Annotated, error) boo
 	return false, nil
 }
 
-// slab is memory for the items of a stream, which come in bursts: one
-// allocation then serves many small ones. An item that is kept keeps a slab.
+// slab is memory for a stream's items. They come in bursts, and one allocation
+// then serves many small ones. Keeping one item keeps its slab.
 type slab struct{ free []byte }
 
-// slabSize bounds what one item that is kept can hold in memory besides itself.
+// slabSize bounds how much memory a kept item holds besides itself.
 const slabSize = 2 << 10
 
-// keep returns a copy of data. No more than more bytes will be asked for soon.
+// keep returns a copy of data. At most more bytes will be asked for soon.
 func (s *slab) keep(data []byte, more int) []byte {
 	n := len(data)
 	if n > len(s.free) {
@@ -257,7 +258,7 @@ func (s *slab) keep(data []byte, more int) []byte {
 }
 
 // event acts on a line with an event. It reports whether the stream is
-// complete, and returns the break that the line is.
+// complete, or returns the break that the line is.
 func (st *clientStream) event(a Annotated) (complete bool, err error) {
 	broken := func(format string, args ...any) (bool, error) {
 		return false, &Break{Kind: Protocol, Reason: fmt.Sprintf(format, args...)}
@@ -312,33 +313,34 @@ const (
 	// maxWindow is how many bytes of lines a server may be ahead of a caller who
 	// keeps up: enough for 40 MB/s on a link of 100 ms.
 	maxWindow = 4 << 20
-	// growWithin is how quickly a whole window has to be taken for it to double:
-	// within the round trip of any link that is in use. Where that takes longer,
-	// the window is not what holds the stream up.
+	// growWithin is how quickly a whole window has to be taken for it to double.
+	// It is longer than the round trip of any usable link: if taking a window
+	// takes longer, the window is not what limits the stream.
 	growWithin = 2 * time.Second
 	// fastEnough is how many bytes a second are enough for one stream, half a
-	// gigabit: where a window gives as many, a wider one would only hold more.
+	// gigabit. If a window allows that, a wider one would only hold more memory.
 	fastEnough = 64 << 20
 )
 
-// A window is how far a server may be ahead of the stream's caller, who makes
-// this end hold as much by not reading. It belongs to the caller's goroutine.
+// A window is how far a server may be ahead of the stream's caller, and so how
+// much this end may have to hold for a caller who does not read. It belongs to
+// the caller's goroutine.
 type window struct {
 	size   int
-	taken  int // bytes of lines that were read and for which no credit went out
-	round  int // bytes of lines for which credit went out since began
+	taken  int // bytes of lines that were read and not yet credited
+	round  int // bytes of lines that were credited since began
 	began  time.Time
 	waited time.Duration // for lines, since began
 }
 
-// MaxHeld is how many bytes a [Client] holds at most for a caller who was quick
-// and has stopped reading: the widest window, a line that overran it, and one for
-// the end, which needs no credit. One who never was quick makes it hold 256 KiB
-// and two lines.
+// MaxHeld is how many bytes a [Client] holds at most for a caller who was fast
+// and has stopped reading: the widest window, a line that overran it, and one
+// for the end, which needs no credit. A caller who never was fast makes it hold
+// at most 256 KiB and two lines.
 const MaxHeld = maxWindow + 2*MaxLine
 
 // grant lets the server send as much again as the caller has taken, in quarters
-// of the window, and more where the window is too narrow.
+// of the window, and more if the window is too narrow.
 func (st *clientStream) grant(n int) {
 	st.taken += n
 	if st.taken < st.size/4 {
@@ -359,9 +361,9 @@ func (st *clientStream) grant(n int) {
 	st.conn.send(func(buf []byte) []byte { return appendIndexEvent(buf, st.prefix, eventCredit, n) })
 }
 
-// tooNarrow reports whether the window may be what holds the stream up, if a
-// whole one was taken in the time that took: the caller was the quicker, and
-// waited for lines for most of that time.
+// tooNarrow reports whether the window seems to limit the stream, given how
+// long taking a whole one took: the caller spent most of that time waiting for
+// lines.
 func (w *window) tooNarrow(took time.Duration) bool {
 	return w.waited > took/2 && took < growWithin && took > time.Duration(w.size)*time.Second/fastEnough
 }
@@ -373,7 +375,7 @@ func (st *clientStream) mayCome() int {
 	return max(initialCredit-st.held, 0) + MaxLine
 }
 
-// overrun is the break of a server that pays no heed to the credit that it has.
+// overrun is the break of a server that exceeds its credit.
 func (st *clientStream) overrun() *Break {
 	return &Break{Kind: Protocol, Reason: fmt.Sprintf("server sent more than stream %d was given credit for", st.number)}
 }

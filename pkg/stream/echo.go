@@ -8,22 +8,19 @@ import (
 	"time"
 )
 
-// An item of [Echo]'s reads "from server: NAME, data: C".
+// The fixed parts of an item of [Echo]: "from server: NAME, data: C".
 const (
 	echoName = "from server: "
 	echoData = ", data: "
 )
 
-// Echo returns the handler of Dynamo's example: it answers a string with one
-// item a Unicode character, each of which reads
-//
-//	from server: NAME, data: C
-//
-// It starts at any item that there is ([Server.Resumes]), and is [ErrUnresumable]
-// beyond the end. It waits delay between items.
+// Echo returns the handler of Dynamo's example. It answers a string with one
+// item for each Unicode character, "from server: NAME, data: C", and waits
+// delay between items. It can start at every item ([Server.Resumes]), and
+// returns [ErrUnresumable] beyond the end.
 func Echo(name string, delay time.Duration) Handler {
 	begin := appendString(nil, echoName+name+echoData)
-	begin = begin[:len(begin)-1] // the string goes on
+	begin = begin[:len(begin)-1] // without the closing quote
 	return func(ctx context.Context, req Request, send func(Annotated) error) error {
 		s, err := toEcho(req)
 		if err != nil {
@@ -46,8 +43,8 @@ func Echo(name string, delay time.Duration) Handler {
 	}
 }
 
-// Echoed returns the character that an item of [Echo]'s carries, and whether a is
-// such an item.
+// Echoed returns the character in an item of [Echo], and whether a is such an
+// item.
 func Echoed(a Annotated) (char string, ok bool) {
 	s, ok := a.Text()
 	if !ok || !strings.HasPrefix(s, echoName) {
@@ -60,7 +57,7 @@ func Echoed(a Annotated) (char string, ok bool) {
 	return s[i+len(echoData):], true
 }
 
-// toEcho returns the part of the request's string that is still to be sent.
+// toEcho returns the part of the request's string that is to be sent.
 func toEcho(req Request) (string, error) {
 	s, ok := req.Text()
 	if !ok {

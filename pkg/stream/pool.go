@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// maxDials is how many connections to one address are made at once. That is
-// enough for 2,048 requests that begin together, and no flood.
+// maxDials is how many connections to one address are being made at once. That
+// is enough for 2,048 requests that begin together, and no flood.
 const maxDials = 16
 
 // pool is the connections to one address. The client's mu guards it.
@@ -24,7 +24,7 @@ type pool struct {
 }
 
 // dialing is one dial. As many requests wait for it as its connection will have
-// places, or more if there are as many dials as there may be.
+// places for, or more if there are maxDials of them.
 type dialing struct {
 	done    chan struct{} // closed when conn and err are set
 	waiting int
@@ -33,8 +33,8 @@ type dialing struct {
 }
 
 // conn returns a connection to addr with room for a stream, and whether it had
-// been used before. Without reuse it is one that nobody has used; alone it is one
-// without streams.
+// been used before. Without reuse it is a new one; with alone it has no other
+// streams.
 func (c *Client) conn(ctx context.Context, addr string, reuse, alone bool) (*clientConn, bool, error) {
 	c.mu.Lock()
 	if c.closed {
@@ -68,7 +68,7 @@ func (c *Client) conn(ctx context.Context, addr string, reuse, alone bool) (*cli
 	}
 }
 
-// start makes ready for the first dial. The caller holds mu.
+// start initialises what the first dial needs. The caller holds mu.
 func (c *Client) start() {
 	if c.ctx == nil {
 		c.pools = make(map[string]*pool)
@@ -82,7 +82,7 @@ func (c *Client) join(addr string, p *pool, alone bool) *dialing {
 	if alone {
 		needs = places
 	}
-	var d *dialing // with the fewest
+	var d *dialing // that the fewest wait for
 	for _, other := range p.dials {
 		if d == nil || other.waiting < d.waiting {
 			d = other
@@ -130,9 +130,9 @@ func (c *Client) connect(addr string, p *pool, d *dialing) {
 	c.log().Debug("connection over", "addr", addr, "why", why)
 }
 
-// drop takes a connection out of its pool, and a pool that nobody needs out of
-// the client, which would else grow with every address it ever saw. The caller
-// holds mu.
+// drop takes a connection out of its pool, and an empty pool out of the client,
+// which would otherwise grow with every address it ever saw. The caller holds
+// mu.
 func (c *Client) drop(addr string, p *pool, conn *clientConn) {
 	if i := slices.Index(p.conns, conn); i >= 0 {
 		p.conns = slices.Delete(p.conns, i, i+1)
@@ -157,7 +157,7 @@ func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
 	return conn, nil
 }
 
-// unreachable is the break of a dial that failed.
+// unreachable is the break of a failed dial.
 func (c *Client) unreachable(addr string, err error) error {
 	b := &Break{Kind: Unreachable, Reason: "no connection to " + addr, Err: err}
 	if isLocal(err) {
@@ -171,11 +171,11 @@ func (c *Client) unreachable(addr string, err error) error {
 }
 
 // isLocal reports whether err is this machine's own trouble and says nothing
-// about the server: no file descriptor, no network, no address to call from, or
-// a name that can't be looked up.
+// about the server: no file descriptor, no network, no address to connect from,
+// or a name that cannot be resolved.
 func isLocal(err error) bool {
 	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
-		return !strings.Contains(lookup.Name, "/") // tcp/PORT: that is the address's fault
+		return !strings.Contains(lookup.Name, "/") // tcp/PORT: then the address is wrong
 	}
 	errno, ok := errors.AsType[syscall.Errno](err)
 	return ok && slices.Contains([]syscall.Errno{
@@ -183,13 +183,13 @@ func isLocal(err error) bool {
 	}, errno)
 }
 
-// dialStagger is how long one address of a name is tried alone before the next
-// one is tried too. 300 ms are what browsers wait; a dead address then costs
-// little of the dial timeout.
+// dialStagger is how long one address of a name is tried before the next one is
+// tried as well. Browsers wait 300 ms; a dead address then costs little of the
+// dial timeout.
 const dialStagger = 300 * time.Millisecond
 
-// dialer dials names that have several addresses. (Go's own dialer tries two at
-// once only if they are of different families.)
+// dialer dials names that have several addresses. (Go's own dialer only tries
+// two at once if they are of different families.)
 type dialer struct {
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -201,7 +201,7 @@ func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 	return dialer{lookup: net.DefaultResolver.LookupNetIP, dial: d.DialContext}.connect(ctx, addr)
 }
 
-// connect returns the first connection that comes about.
+// connect returns the first connection that is made.
 func (d dialer) connect(ctx context.Context, addr string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host == "" {
@@ -224,9 +224,9 @@ func (d dialer) connect(ctx context.Context, addr string) (net.Conn, error) {
 	return d.race(ctx, addrs)
 }
 
-// race dials the addresses in their order, each dialStagger after the one before
-// or as soon as that has failed. The first connection wins. If all fail, the
-// error is the first that is a server's fault, else the first.
+// race dials the addresses in order, each dialStagger after the previous one or
+// as soon as that has failed. The first connection wins. If all fail, it
+// returns the first error that is not this machine's own, or else the first.
 func (d dialer) race(ctx context.Context, addrs []string) (net.Conn, error) {
 	type result struct {
 		conn net.Conn

@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// gone is why a stream ended whose client wants no more of it. It is
-// [context.Canceled], so that a handler need not tell it from its context's error.
+// gone is why a stream ended that the client no longer wants. It is
+// [context.Canceled], so that handlers need not tell it from the error of their
+// context.
 type gone string
 
 func (g gone) Error() string { return string(g) }
@@ -31,27 +32,27 @@ var errOver = fmt.Errorf("stream is over, nobody reads it any more: %w", context
 type serverConn struct {
 	srv      *Server
 	conn     net.Conn
-	host     netip.Addr      // whom the connection counts for; invalid for nobody
+	host     netip.Addr      // for which the connection counts; invalid for none
 	ctx      context.Context // of all handlers
 	cancel   context.CancelCauseFunc
 	handlers sync.WaitGroup
 	writer   sync.WaitGroup
-	heard    atomic.Int64 // when bytes came last, by the clock of lastHeard
+	heard    atomic.Int64 // when bytes last came, for lastHeard
 
 	// Of the reader.
 	lines  lineReader
-	block  []byte       // whole lines that were read and not yet taken
+	block  []byte       // whole lines that were not yet acted on
 	spoken bool         // a whole line came
 	queue  chan *queued // requests without a number
 
 	w lineWriter // its mu guards what follows
-	// streams are those that run, by number; one at most is unnumbered.
+	// streams are the running streams by number; at most one is unnumbered.
 	streams map[int64]*serverStream
 	// running is how many requests hold a place: their handlers have not
-	// returned, though the client may have cancelled. It was 0 last at quiet.
+	// returned, even if the client has cancelled. It was last 0 at quiet.
 	running int
 	quiet   time.Time
-	blocked int // how many sends wait
+	blocked int // how many sends are waiting
 	tick    *time.Timer
 	ticking bool
 	onClose func(net.Conn) // called right before a fault's close; nil is a clean close
@@ -65,7 +66,7 @@ func newServerConn(s *Server, conn net.Conn, host netip.Addr) *serverConn {
 	return c
 }
 
-// serve runs the connection to its end, which end is told of.
+// serve runs the connection; its goroutines end it.
 func (c *serverConn) serve() {
 	keepAlive(c.conn)
 	c.writer.Go(c.write)
@@ -79,15 +80,15 @@ func (c *serverConn) write() {
 	onClose := c.onClose
 	c.w.mu.Unlock()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
-		c.cancel(errClientGone) // the reader may wait for a handler
+		c.cancel(errClientGone) // the reader may be waiting for a handler
 	}
 	switch {
 	case onClose != nil:
 		onClose(c.conn)
 	case err == nil && closeWrite(c.conn) == nil:
-		// To close with lines of the client's unread would be a reset, which
-		// may overtake what was written. The reader goes on until the client
-		// closes too, for a while.
+		// Closing with unread lines of the client would send a reset, which may
+		// overtake what was written. So the reader goes on until the client closes
+		// too, for a while.
 		if c.conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 			return
 		}
@@ -95,7 +96,7 @@ func (c *serverConn) write() {
 	c.conn.Close() // also ends the reader
 }
 
-// closeWrite sends FIN.
+// closeWrite sends a FIN.
 func closeWrite(conn net.Conn) error {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -103,8 +104,8 @@ func closeWrite(conn net.Conn) error {
 	return errors.ErrUnsupported
 }
 
-// waitRoom waits until the client has read enough to be sent more. Who asks
-// faster than it reads stops being read. The caller holds w.mu.
+// waitRoom waits until the client has read enough to be sent more: a client
+// that asks faster than it reads is not read from. The caller holds w.mu.
 func (c *serverConn) waitRoom(q *waiter) {
 	for c.w.open() && !c.w.mayAdd(q) {
 		c.startTicks() // they see whether it reads at all
@@ -128,15 +129,15 @@ func (c *serverConn) say(number int64, event, comment string) {
 	c.w.passOn(&q)
 }
 
-// over notes that a request holds no place any more. The caller holds w.mu.
+// over notes that a request no longer holds a place. The caller holds w.mu.
 func (c *serverConn) over() {
 	if c.running--; c.running == 0 {
 		c.quiet = time.Now()
 	}
 }
 
-// handBack ends every running stream with draining, says the same to whoever
-// asks next, and returns how many streams ran.
+// handBack ends every running stream with draining, says the same of the whole
+// connection, and returns how many streams it ended.
 func (c *serverConn) handBack() int {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
@@ -149,7 +150,7 @@ func (c *serverConn) handBack() int {
 		}
 	}
 	// A request that is on its way was not taken either. A person who asked
-	// without a number has just been told.
+	// without a number was just told so.
 	if c.streams[unnumbered] == nil && c.w.open() {
 		c.w.buf = appendEvent(c.w.buf, appendPrefix(nil, unnumbered), eventDraining, ErrDraining.Error())
 		c.w.added()
@@ -162,7 +163,7 @@ func (c *serverConn) handBack() int {
 func (c *serverConn) close(flush bool, why error) {
 	c.w.stop(flush)
 	if !flush {
-		// A write that is under way may be to a client that takes nothing.
+		// A write to a client that takes nothing may be under way.
 		_ = c.conn.SetWriteDeadline(time.Now()) // best effort: without it the close takes longer
 	}
 	c.cancel(why)
@@ -176,8 +177,8 @@ func (c *serverConn) close(flush bool, why error) {
 	}
 }
 
-// idleSince returns since when nothing has happened on a connection on which
-// nothing runs.
+// idleSince returns since when nothing has happened on the connection, and
+// whether it is idle.
 func (c *serverConn) idleSince() (time.Time, bool) {
 	heard := lastHeard(c.heard.Load())
 	c.w.mu.Lock()
@@ -189,9 +190,9 @@ func (c *serverConn) idleSince() (time.Time, bool) {
 	return c.quiet, idle
 }
 
-// drop closes a connection if nothing runs on it. A request that is on its way
-// finds the connection closed before its first line, as any that was idle for
-// long may be.
+// drop closes the connection if nothing runs on it. A request that is on its
+// way then finds the connection closed before its first line, as on any
+// connection that was idle.
 func (c *serverConn) drop() bool {
 	c.w.mu.Lock()
 	idle := c.running == 0 && c.w.open()
@@ -205,20 +206,20 @@ func (c *serverConn) drop() bool {
 	return idle
 }
 
-// pingInterval is how long a server with running streams stays silent at most
-// before it says that it lives. Clients give up after three times as long.
+// pingInterval is how long a connection with running streams may be silent
+// before the server pings. Clients give up after three times as long.
 const pingInterval = 5 * time.Second
 
 // pingAt returns when a connection that is silent since last pings: at the last
-// whole second within the interval, so that connections at rest ping together
-// and wake both processes once, not each at its own time.
+// whole second within the interval, so that silent connections ping together
+// and wake both processes once, instead of each at its own time.
 func pingAt(last time.Time) time.Time {
 	at := last.Add(pingInterval)
 	return at.Add(-time.Duration(at.Nanosecond()))
 }
 
-// startTicks makes sure that somebody looks after a connection as long as
-// anything runs on it or waits for it. The caller holds w.mu.
+// startTicks starts the timer that looks after the connection while anything
+// runs on it or waits for it. The caller holds w.mu.
 func (c *serverConn) startTicks() {
 	if c.ticking || !c.w.open() {
 		return
@@ -232,9 +233,9 @@ func (c *serverConn) startTicks() {
 	}
 }
 
-// lookAfter is what the timer runs. One timer does for all streams: it looks at
-// what was written last instead of being set again at each line. It says that
-// the server lives if nothing else did, and gives up on who does not read.
+// lookAfter is called by the timer. It pings if nothing else was written, and
+// gives up on clients that do not read. One timer serves all streams: it looks
+// at when something was last written, instead of being set again for each line.
 func (c *serverConn) lookAfter() {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()

@@ -25,13 +25,14 @@ type serverStream struct {
 	// Guarded by c.w.mu.
 	next    int   // index of the next item
 	credit  int32 // bytes of lines that the client is ready for
-	done    bool  // the last line was added, or nobody wants it
+	done    bool  // the last line was added, or nobody wants one
 	late    bool  // the request's time is over
 	turn    waiter
-	blocked int64 // since when a send waits, in ns since 1970; 0 if none does
+	blocked int64 // since when a send is waiting, in ns since 1970; 0 if none is
 }
 
-// begin takes a request, or refuses it and returns nil. It came at that time.
+// begin takes a request that came at the given time, or refuses it and returns
+// nil.
 func (c *serverConn) begin(number int64, req Request, came time.Time) *serverStream {
 	st := &serverStream{
 		c: c, number: number, prefix: appendPrefix(make([]byte, 0, 32), number),
@@ -75,16 +76,16 @@ func (c *serverConn) reserve(q *waiter) error {
 	c.waitRoom(q)
 	q.reader = false
 	c.w.passOn(q)
-	c.running++ // also if it is refused, until that is said
+	c.running++ // also if it is refused, until it was told so
 	if limit := cmpOr(c.srv.MaxConnStreams, DefaultMaxConnStreams); c.running > limit {
 		return fmt.Errorf("%w: %d requests run on this connection, its limit", ErrOverloaded, limit)
 	}
 	return nil
 }
 
-// refuse adds the line with which a request is not taken.
+// refuse adds the line that refuses a request.
 func (st *serverStream) refuse(err error) {
-	defer func() { // also if Refused does not return
+	defer func() { // also if Refused panics
 		st.c.w.mu.Lock()
 		defer st.c.w.mu.Unlock()
 		st.c.over()
@@ -94,7 +95,7 @@ func (st *serverStream) refuse(err error) {
 	st.c.srv.tellRefused(st.req, err)
 }
 
-// limit ends the stream's context at a deadline, and with it what waits to send.
+// limit ends the stream's context at a deadline, and with it a send that waits.
 func (st *serverStream) limit(deadline time.Time) {
 	ctx, cancel := context.WithDeadline(st.ctx, deadline)
 	unhook := context.AfterFunc(ctx, func() {
@@ -115,7 +116,7 @@ func (st *serverStream) limit(deadline time.Time) {
 	}
 }
 
-// run calls the handler and ends the stream as the handler says.
+// run calls the handler and ends the stream as it says.
 func (st *serverStream) run() {
 	err := errPanicked
 	returned := false
@@ -130,7 +131,8 @@ func (st *serverStream) run() {
 	returned = true
 }
 
-// finish ends the stream of a handler that is over, and gives its place back.
+// finish ends the stream after its handler has returned, and gives its place
+// back.
 func (st *serverStream) finish(err error) {
 	st.c.srv.logRequest("request over", st, err)
 	if errors.Is(err, context.DeadlineExceeded) && errors.Is(st.ctx.Err(), context.DeadlineExceeded) {
@@ -144,16 +146,16 @@ func (st *serverStream) finish(err error) {
 	alone := len(st.c.streams) == 1
 	st.free()
 	st.c.over()
-	st.c.srv.release() // before the client can see the last line and ask again
+	st.c.srv.release() // before the client sees the last line and can ask again
 	if alone && len(w.buf) <= surelyFits {
-		w.writeNow() // with others, the writer takes their lines along
+		w.writeNow() // with other streams, the writer takes their lines along
 	}
 	w.mu.Unlock()
 	st.cancel(nil)
 }
 
-// start says that the request is taken. It is for the handler's goroutine: the
-// writer, which is woken here, then finds the first items there as well.
+// start says that the request is taken. It runs in the handler's goroutine: the
+// writer, which it wakes, then also finds the first items.
 func (st *serverStream) start() {
 	w := &st.c.w
 	w.mu.Lock()
@@ -214,10 +216,10 @@ func (st *serverStream) block() {
 	st.c.blocked++
 }
 
-// unblock notes that something has woken it. The caller holds w.mu.
+// unblock notes that a send was woken. The caller holds w.mu.
 func (st *serverStream) unblock() { st.c.blocked-- }
 
-// add takes the writer's buffer back with a line of the stream's in it. The
+// add takes the writer's buffer back, with a line of the stream added. The
 // caller holds w.mu.
 func (st *serverStream) add(buf []byte) {
 	w := &st.c.w
@@ -232,14 +234,14 @@ func (st *serverStream) add(buf []byte) {
 	w.added()
 }
 
-// abandon lets nothing more be sent. The caller holds w.mu.
+// abandon makes sends fail from now on. The caller holds w.mu.
 func (st *serverStream) abandon() {
 	st.done = true
 	st.turn.wake.Signal()
 }
 
-// free lets the client use the stream's number again. The place is free only
-// when the handler has returned. The caller holds w.mu.
+// free lets the client reuse the stream's number. The stream keeps its place
+// until the handler has returned. The caller holds w.mu.
 func (st *serverStream) free() {
 	if st.c.streams[st.number] == st {
 		delete(st.c.streams, st.number)
@@ -247,7 +249,7 @@ func (st *serverStream) free() {
 	}
 }
 
-// giveUp ends a stream that runs, with the line that err asks for. The caller
+// giveUp ends a running stream with the line that err asks for. The caller
 // holds w.mu.
 func (st *serverStream) giveUp(err error) {
 	if !st.done {
@@ -267,21 +269,22 @@ func (c *serverConn) cancelStream(number int64) {
 	}
 }
 
-// grant lets a stream send n bytes of lines more.
+// grant lets a stream send n more bytes of lines.
 func (c *serverConn) grant(number int64, n int) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
 	if st := c.streams[number]; st != nil {
-		// A sum beyond any use is the client's mistake; it must not wrap.
+		// A sum beyond any use is the client's mistake, but must not overflow.
 		st.credit = min(st.credit+int32(min(n, 1<<29)), 1<<29)
 		st.turn.wake.Signal()
 	}
 }
 
-// errTimeOver is what a request is told whose Timeout has passed.
+// errTimeOver is the error of a request whose Timeout has passed.
 var errTimeOver = errors.New("the request's time is over")
 
-// last adds the line that err asks for and ends the stream. The caller holds w.mu.
+// last adds the line that err asks for and ends the stream. The caller holds
+// w.mu.
 func (st *serverStream) last(err error) {
 	if m, ok := errors.AsType[*misbehave.Error](err); ok {
 		st.misbehave(m)
@@ -316,12 +319,12 @@ func (st *serverStream) misbehave(m *misbehave.Error) {
 	st.abandon()
 }
 
-// appendLast appends the line with which a stream ends that ends with err.
+// appendLast appends the last line of a stream that ends with err.
 func (st *serverStream) appendLast(dst []byte, err error) []byte {
 	if err == nil {
 		return appendIndexEvent(dst, st.prefix, eventEnd, st.next)
 	}
-	begun := st.next > st.req.From // then it is too late to refuse
+	begun := st.next > st.req.From // too late to refuse
 	text := err.Error()
 	switch {
 	case errors.Is(err, ErrDraining):
@@ -356,7 +359,8 @@ func failedComments(err, bare error) []string {
 	return []string{failedText}
 }
 
-// retryAfterData returns the data with which an overloaded server says for how long.
+// retryAfterData returns the data with which an overloaded server says when to
+// come back.
 func retryAfterData(err error) json.RawMessage {
 	o, ok := errors.AsType[overloadedFor](err)
 	if !ok || o.d <= 0 {

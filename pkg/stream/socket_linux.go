@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setUserTimeout ends a connection on which what was sent stays unacknowledged
-// for d, or the other end takes nothing for as long. It takes the place of the
+// setUserTimeout ends a connection on which sent data stays unacknowledged for
+// d, or the other end accepts nothing for that long. It takes the place of the
 // keep-alive's count of probes.
 func setUserTimeout(conn *net.TCPConn, d time.Duration) {
 	raw, err := conn.SyscallConn()
@@ -21,8 +21,8 @@ func setUserTimeout(conn *net.TCPConn, d time.Duration) {
 	})
 }
 
-// unacknowledged returns how many of the bytes that were written to conn have
-// not yet come to the other end's system, as far as this one knows.
+// unacknowledged returns how many of the bytes written to conn the other end's
+// system has not acknowledged yet.
 func unacknowledged(conn syscall.Conn) int {
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// setUserTimeout does nothing: the count of the keep-alive's probes stands.
+// setUserTimeout does nothing: the keep-alive's count of probes applies.
 func setUserTimeout(*net.TCPConn, time.Duration) {}
 
-// unacknowledged returns 0: other systems don't say.
+// unacknowledged returns 0: other systems do not say.
 func unacknowledged(syscall.Conn) int { return 0 }

@@ -3,37 +3,38 @@ package stream
 import "sync"
 
 const (
-	// turnBytes is what one stream adds to a connection's buffer while others
-	// wait, before it waits too: a quarter of the buffer, so that several share
-	// each write, and hundreds of small items, so that they are not handed over
-	// one by one. It is also by how much those who have added little lately may
-	// overfill a buffer: their lines need not wait for the next one.
+	// turnBytes is how much one stream adds to a connection's buffer while others
+	// wait, before it waits too. It is a quarter of the buffer, so that several
+	// streams share each write, and hundreds of small items, so that these are
+	// not handed over one by one. It is also by how much streams that have added
+	// little lately may overfill a buffer, so that their lines need not wait for
+	// the next one.
 	turnBytes = maxPending / 4
-	// restBytes is what a stream gets back of its turn for each buffer that goes
-	// out without it: after one, a stream of tokens counts as one that has added
-	// little again, and one of long items still has a debt.
+	// restBytes is how much a stream gets back of its turn for each buffer that
+	// goes out without it. After one such buffer, a stream of tokens counts as
+	// having added little again, while a stream of long items still has a debt.
 	restBytes = turnBytes / 128
 )
 
-// waiter is one who adds lines to a connection and may have to wait for room. All
-// of it is guarded by the lineWriter's mu.
+// waiter is a stream that adds lines to a connection and may have to wait for
+// room. The lineWriter's mu guards all of it.
 type waiter struct {
-	wake       sync.Cond // also for reasons of the owner's
+	wake       sync.Cond // the owner may use it too
 	prev, next *waiter
-	// left is how many bytes are left of its turn; a line that was longer leaves
-	// a debt. swap is the buffer up to which that is reckoned.
+	// left is how many bytes are left of its turn, less than 0 after a longer
+	// line. swap is the buffer up to which that is reckoned.
 	left int32
 	swap uint32
-	// queued says that it waits; fresh, that it does among those.
+	// queued: it waits. fresh: it waits in the fresh queue.
 	queued, fresh bool
-	// much says that it has used up a turn and has not rested since; long, that the
-	// line that it is to add is longer than a turn.
+	// much: it has used up a turn and has not rested since. long: its next line
+	// is longer than a turn.
 	much, long bool
-	// reader says that it waits on behalf of who reads from the connection: what
-	// that one adds is short, and while it waits nobody is heard.
+	// reader: it waits on behalf of the connection's reader. That adds only short
+	// lines, and while it waits nobody is heard.
 	reader bool
-	// granted says that its turn has come and is not over; promised, that no
-	// other may add anything before it does or gives that up.
+	// granted: its turn has come and is not over. promised: nobody else may add
+	// anything before it adds or gives that up.
 	granted, promised bool
 }
 
@@ -42,7 +43,7 @@ func (q *waiter) init(l sync.Locker) {
 	q.left = turnBytes
 }
 
-// waitQueue is a list of waiters, first come first.
+// waitQueue is a list of waiters, first come, first served.
 type waitQueue struct{ first, last *waiter }
 
 func (l *waitQueue) pushBack(q *waiter) {
@@ -79,18 +80,18 @@ func (l *waitQueue) remove(q *waiter) {
 	q.queued, q.prev, q.next = false, nil, nil
 }
 
-// turns lets those who add lines to one buffer take turns at it. Who has added
-// little lately goes first, so that a short answer does not wait behind long ones;
-// the others share what is left evenly, counted in bytes: deficit round robin with
-// a list of new flows, as in FQ-CoDel (RFC 8290).
+// turns lets streams take turns at one buffer. Those that have added little
+// lately go first, so that a short answer does not wait behind long ones; the
+// others share the rest evenly, counted in bytes. This is deficit round robin
+// with a list of new flows, as in FQ-CoDel (RFC 8290).
 type turns struct {
 	fresh, rest waitQueue
 	swap        uint32 // counts the buffers that went out
-	over        int    // by how much the present one is overfilled
-	promised    bool   // one of the fresh has been told that it goes first
+	over        int    // bytes by which the current one is overfilled
+	promised    bool   // a fresh waiter was promised to go first
 }
 
-// queueOf returns where q waits.
+// queueOf returns the queue for q.
 func (t *turns) queueOf(q *waiter) *waitQueue {
 	if q.fresh {
 		return &t.fresh
@@ -101,7 +102,7 @@ func (t *turns) queueOf(q *waiter) *waitQueue {
 // waits reports whether anybody waits.
 func (t *turns) waits() bool { return t.fresh.first != nil || t.rest.first != nil }
 
-// next says that a buffer goes out and another one begins.
+// next notes that a buffer goes out and another one begins.
 func (t *turns) next() {
 	t.swap++
 	t.over = 0
@@ -119,7 +120,7 @@ func (t *turns) isFresh(q *waiter) bool {
 	return !q.much && !q.long
 }
 
-// mayAdd reports whether q may add a line to a buffer that is full or not.
+// mayAdd reports whether q may add a line to the buffer.
 func (t *turns) mayAdd(q *waiter, full bool) bool {
 	switch {
 	case q.reader && full:
@@ -136,9 +137,9 @@ func (t *turns) mayAdd(q *waiter, full bool) bool {
 	return q.granted || !t.waits() || t.fresh.first == nil && t.isFresh(q)
 }
 
-// charge counts n bytes that q has added against its turn.
+// charge counts n added bytes against q's turn.
 func (t *turns) charge(q *waiter, n int, full bool) {
-	t.isFresh(q) // reckons
+	t.isFresh(q) // updates left
 	q.swap = t.swap
 	q.left -= int32(n) // a line is 1 MiB at most
 	if full {
@@ -149,12 +150,12 @@ func (t *turns) charge(q *waiter, n int, full bool) {
 	}
 	q.granted, q.much = false, true
 	if !t.waits() {
-		q.left = max(q.left, -int32(n)) // nobody was kept waiting by what was before
+		q.left = max(q.left, -int32(n)) // its earlier lines kept nobody waiting
 	}
 }
 
 // wait queues q until its turn comes or something else wakes it. The caller
-// looks at everything again afterwards.
+// checks everything again afterwards.
 func (t *turns) wait(q *waiter) {
 	q.queued, q.fresh = true, t.isFresh(q)
 	if queue := t.queueOf(q); q.granted {
@@ -168,17 +169,17 @@ func (t *turns) wait(q *waiter) {
 	}
 }
 
-// settle says that q goes first no more.
+// settle takes back the promise that q goes first.
 func (t *turns) settle(q *waiter) {
 	if q.promised {
 		q.promised, t.promised = false, false
 	}
 }
 
-// grant wakes the one whose turn is next, if anybody waits.
+// grant wakes the waiter whose turn is next, if there is one.
 func (t *turns) grant() {
 	if t.promised {
-		return // that one goes on with it
+		return // the promised one calls passOn
 	}
 	q := t.fresh.first
 	if q != nil {
@@ -202,7 +203,7 @@ func (t *turns) grant() {
 	}
 }
 
-// wakeAll lets everybody see that nothing can be added any more.
+// wakeAll wakes every waiter: nothing can be added any more.
 func (t *turns) wakeAll() {
 	for _, queue := range []*waitQueue{&t.fresh, &t.rest} {
 		for queue.first != nil {

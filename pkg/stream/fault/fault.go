@@ -19,8 +19,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream/internal/misbehave"
 )
 
-// Mode says which requests of a server fail, counted from 1 in the order
-// in which they are taken. The zero value is [Never].
+// Mode says which requests of a server fail, counted from 1 in the order in
+// which they are taken. The zero value is [Never].
 type Mode struct {
 	first, last uint64
 }
@@ -34,11 +34,11 @@ var (
 	Always = Mode{1, 1<<64 - 1}
 )
 
-// ModeNames are the words that [ParseMode] takes beside numbers.
+// ModeNames returns the words that [ParseMode] accepts besides numbers.
 func ModeNames() []string { return []string{"never", "first", "always"} }
 
-// ParseMode reads a mode: never, first, always, the number of the one
-// request that fails ("3"), or a range of them ("2-4").
+// ParseMode parses a mode: never, first, always, the number of the one request
+// that fails ("3"), or a range of them ("2-4").
 func ParseMode(s string) (Mode, error) {
 	switch s {
 	case "never":
@@ -78,8 +78,8 @@ func (m Mode) String() string {
 
 func (m Mode) hits(n uint64) bool { return m.first <= n && n <= m.last }
 
-// Kind says how a request fails. Whatever is done to the connection is
-// done to the other streams on it too.
+// Kind says how a request fails. What is done to the connection affects the
+// other streams on it too.
 type Kind string
 
 // The fault kinds, and what the client sees of each.
@@ -105,7 +105,7 @@ func Kinds() []Kind {
 	}
 }
 
-// ParseKind reads a kind by its name.
+// ParseKind parses the name of a kind.
 func ParseKind(s string) (Kind, error) {
 	names := make([]string, 0, len(Kinds()))
 	for _, k := range Kinds() {
@@ -120,26 +120,27 @@ func ParseKind(s string) (Kind, error) {
 // Fault is what an [Injector] does to a handler.
 type Fault struct {
 	Mode Mode
-	Kind Kind // "" is Error
-	// After is how many items a failing request sends first. One that has no
+	Kind Kind // "" means Error
+	// After is how many items a failing request sends first. A request without
 	// more items than that completes, whatever the kind.
 	After int
-	// Notify, if set, is called when a fault shows, before the client can see
-	// it. It may be called for many requests at once.
+	// Notify, if set, is called when a fault shows, before the client can see it.
+	// It may be called for many requests at once.
 	Notify func(f Fault)
 }
 
-// Injector makes a handler fail on purpose, the same way at every run: use its
-// Handle and Admit as a [stream.Server]'s. It is safe for concurrent use.
+// Injector makes a handler fail on purpose, the same way at every run. Its
+// Handle and Admit are for the fields of a [stream.Server]. It is safe for
+// concurrent use.
 type Injector struct {
 	fault   Fault
 	handler stream.Handler
-	// requests counts those that Admit has seen or, where the fault shows
+	// requests counts the requests that Admit has seen or, if the fault shows
 	// later, those that Handle has begun.
 	requests atomic.Uint64
 }
 
-// Inject wraps h. What h does apart from the fault stays as it is.
+// Inject wraps h. Apart from the fault, h behaves as before.
 func Inject(h stream.Handler, f Fault) *Injector {
 	if f.Kind == "" {
 		f.Kind = Error
@@ -149,7 +150,7 @@ func Inject(h stream.Handler, f Fault) *Injector {
 
 var errFaulty = errors.New("simulated fault")
 
-// Admit refuses a request where the fault does.
+// Admit refuses a request if the fault does. It is for [stream.Server.Admit].
 func (i *Injector) Admit(stream.Request) error {
 	if !i.refuses() || !i.fault.Mode.hits(i.requests.Add(1)) {
 		return nil
@@ -162,7 +163,7 @@ func (i *Injector) Admit(stream.Request) error {
 }
 
 // Handle answers a request through the wrapped handler, and breaks the answer
-// where the fault does.
+// if the fault does. It is for [stream.Server.Handler].
 func (i *Injector) Handle(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
 	if i.refuses() || !i.fault.Mode.hits(i.requests.Add(1)) {
 		return i.handler(ctx, req, send)
@@ -239,5 +240,5 @@ func reset(conn net.Conn) {
 	}
 }
 
-// exit ends the process as a crash would: without a word, nothing cleaned up.
+// exit ends the process as a crash would, with nothing cleaned up.
 func exit(net.Conn) { os.Exit(1) } //nolint:forbidigo // the fault that was asked for
