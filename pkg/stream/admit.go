@@ -210,7 +210,7 @@ func (s *Server) fullLocked(host netip.Addr) (why string, among *netip.Addr) {
 	case n >= cmpOr(s.MaxConns, DefaultMaxConns):
 		return fmt.Sprintf("server has %d connections, its limit", n), new(netip.Addr)
 	case s.unfinished.Load() > int64(cmpOr(s.MaxUnfinished, DefaultMaxUnfinished)-largeBuffer):
-		return "server holds too much of lines that are not finished", nil
+		return "server holds too many bytes of unfinished lines", nil
 	}
 	return "", nil
 }

@@ -205,7 +205,7 @@ func TestCutSocket(t *testing.T) {
 			got, err := collect(t, c, addr, text("hello"))
 			c.Close()
 			want, kind := meaning(t, said[:cut], lost)
-			// A reset may overtake what was sent, but never the other way round.
+			// A reset may overtake what was sent, but not the reverse.
 			if reset && kindOf(err) == lost && len(got) <= len("hello") && got == "hello"[:len(got)] {
 				continue
 			}

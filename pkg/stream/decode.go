@@ -31,7 +31,7 @@ type fields struct {
 var (
 	errNotUTF8     = errors.New("line is not UTF-8")
 	errStreamRange = errors.New("stream number is below 0")
-	errTwoStreams  = errors.New("line bears two stream numbers")
+	errTwoStreams  = errors.New("line has two stream numbers")
 	errNoData      = errors.New(`"data" is missing`)
 )
 

@@ -75,7 +75,7 @@ func onOneLine(data json.RawMessage) (json.RawMessage, error) {
 		return nil, fmt.Errorf("data is not JSON: %w", err)
 	}
 	if tooDeep(b.Bytes()) {
-		return nil, fmt.Errorf("data is nested %d deep or deeper, which nobody reads", maxDepth)
+		return nil, fmt.Errorf("data is nested %d deep or deeper, too deep to be read", maxDepth)
 	}
 	return b.Bytes(), nil
 }

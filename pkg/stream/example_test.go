@@ -38,7 +38,7 @@ func Example() {
 	// from server: server1, data: o
 }
 
-// A handler of one's own answers a question word by word.
+// A custom handler answers a question word by word.
 func ExampleHandler() {
 	words := func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
 		s, ok := req.Text()
@@ -83,7 +83,7 @@ func ExampleHandler() {
 	// application: want a string
 }
 
-// Breaks are told apart with errors.Is; the whole of one is a *Break.
+// errors.Is asks for the kind of a break; errors.As gives the whole *Break.
 func ExampleKind() {
 	faulty := fault.Inject(stream.Echo("server1", 0), fault.Fault{
 		Mode: fault.Always, Kind: fault.Close, After: 2,

@@ -23,7 +23,7 @@ func faulty(f fault.Fault) *stream.Server {
 }
 
 // faultKinds is what the client sees of each fault after two items of hello.
-// FaultExit has a test of its own.
+// fault.Exit has a test of its own.
 var faultKinds = []struct {
 	kind  fault.Kind
 	want  stream.Kind
@@ -94,8 +94,8 @@ func testFault(t *testing.T, kind fault.Kind, want stream.Kind, before, mode, fa
 		shown.Add(1)
 	}}))
 	for n, f := range fails {
-		// A client of its own for each request: one that keeps connections
-		// tries a refused one again.
+		// Each request has a client of its own: one that keeps connections would
+		// retry a refused request.
 		c := newClient(t, client())
 		got, err := collect(t, c, "", text("hello"))
 		if f == 'f' {
@@ -141,7 +141,7 @@ func TestFaultAfter(t *testing.T) {
 	}
 }
 
-// A handler that pays no heed to the error of send gets no complete answer out.
+// A handler that ignores the error of send cannot complete its answer.
 func TestFaultOfStubbornHandler(t *testing.T) {
 	i := fault.Inject(func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
 		for range 5 {
@@ -156,7 +156,7 @@ func TestFaultOfStubbornHandler(t *testing.T) {
 	}
 }
 
-// What the handler itself says is not covered up.
+// An error of the handler is not covered up.
 func TestFaultLeavesErrorsAlone(t *testing.T) {
 	for _, kind := range fault.Kinds() {
 		if kind == fault.Refuse || kind == fault.Overload {

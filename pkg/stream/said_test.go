@@ -9,7 +9,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// What a server says besides the kind of a break arrives with it.
+// What a server says besides the kind of a break reaches the client.
 func TestBreakData(t *testing.T) {
 	const broken = `"comment":["Stream ended before generation completed","x"]`
 	for line, want := range map[string]stream.Break{
@@ -40,7 +40,7 @@ func TestBreakData(t *testing.T) {
 	}
 }
 
-// A request's own failure keeps what the handler said of it.
+// A request's own failure keeps the handler's text and data.
 func TestApplicationError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, &stream.Client{Dial: scripted(t, answer(start, `{N,"event":"error","comment":["no such model","m"],"data":{"code":404}}`))})

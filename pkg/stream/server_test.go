@@ -16,7 +16,7 @@ import (
 )
 
 // held returns a handler that sends one item and then waits to be released, and
-// a channel that says when it has.
+// a channel that tells when it has sent it.
 func held(release <-chan struct{}) (stream.Handler, <-chan struct{}) {
 	running := make(chan struct{}, 1000) // more than any test asks for
 	return func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
@@ -130,7 +130,8 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
-// A handler's error becomes the stream's last line, before its first item or after.
+// A handler's error becomes the stream's last line, before the first item or
+// after it.
 func TestHandlerErrors(t *testing.T) {
 	const broken = `"event":"error","comment":["Stream ended before generation completed"`
 	for _, tt := range []struct {
@@ -184,7 +185,7 @@ func TestHandlerErrors(t *testing.T) {
 	}
 }
 
-// What a handler must not send it is told of, and what it sends besides arrives.
+// An invalid item is an error of send, and the rest of the answer arrives.
 func TestBadItems(t *testing.T) {
 	bad := map[string]stream.Annotated{
 		"not JSON":     {Data: []byte("hello")},

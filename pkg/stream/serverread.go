@@ -16,7 +16,7 @@ const firstLineTimeout = 10 * time.Second
 
 var (
 	errNoFirstLine  = fmt.Errorf("no request within %v", firstLineTimeout)
-	errUnaffordable = fmt.Errorf("%w: it holds too much of lines that are not finished", ErrOverloaded)
+	errUnaffordable = fmt.Errorf("%w: it holds too many bytes of unfinished lines", ErrOverloaded)
 )
 
 // connReader reads from a serverConn's connection and notes when bytes came.

@@ -78,7 +78,7 @@ func (c *serverConn) reserve(q *waiter) error {
 	c.w.passOn(q)
 	c.running++ // also if it is refused, until it was told so
 	if limit := cmpOr(c.srv.MaxConnStreams, DefaultMaxConnStreams); c.running > limit {
-		return fmt.Errorf("%w: %d requests run on this connection, its limit", ErrOverloaded, limit)
+		return fmt.Errorf("%w: %d streams run on this connection, its limit", ErrOverloaded, limit)
 	}
 	return nil
 }
