@@ -54,3 +54,20 @@ func TestApplicationError(t *testing.T) {
 		}
 	})
 }
+
+// A break's text is its error without the kind.
+func TestBreakText(t *testing.T) {
+	for _, b := range []*stream.Break{
+		{Kind: stream.Truncated, Reason: "connection closed"},
+		{Kind: stream.Reset, Reason: "connection lost", Err: errors.New("broken pipe")},
+		{Kind: stream.Application, Reason: "no such model", Err: &stream.Error{Message: "no such model"}},
+	} {
+		if got := b.Kind.Error() + ": " + b.Text(); got != b.Error() {
+			t.Errorf("text %q of %q", b.Text(), b.Error())
+		}
+	}
+	b := &stream.Break{Kind: stream.Reset, Reason: "connection lost", Err: errors.New("broken pipe")}
+	if got := b.Text(); got != "connection lost: broken pipe" {
+		t.Errorf("the text is %q", got)
+	}
+}
