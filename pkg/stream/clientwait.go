@@ -24,8 +24,8 @@ const (
 	// between may have held before the request (TCP's buffers grow to 6 MiB and 4
 	// MiB).
 	maxBefore = 16 << 20
-	// slowest is how many bytes a second count as a long line that is coming in:
-	// a modem's speed, at less than which nobody sends long lines.
+	// slowest is how many bytes a second a long line brings at least: a modem's
+	// speed. Nobody sends long lines over slower links.
 	slowest = 4 << 10
 )
 

@@ -10,7 +10,7 @@ type Error struct {
 	// Err is what the error says and wraps.
 	Err error
 	// Last appends to dst what is sent in place of the stream's last line. A
-	// line of the stream begins with prefix, and so many items were counted. Nil
+	// line of the stream begins with prefix; items is the index of the next item. Nil
 	// sends nothing.
 	Last func(dst, prefix []byte, items int) []byte
 	// Then is what happens to the connection after that.
