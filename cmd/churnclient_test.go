@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"runtime"
 	"runtime/pprof"
@@ -21,6 +20,7 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/discovery/file"
 	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -50,10 +50,7 @@ func churnClient(stdin io.Reader, stdout io.Writer) error {
 	client := &stream.Client{IdleTimeout: 100 * time.Millisecond} // so that it is at rest soon
 	c := &churn{gaps: make([]float64, 0, 1<<17)}
 	c.router = router.New(router.Config{
-		Endpoint: endpoint, Client: client, Reports: registry, Wait: patience,
-		Source: func(ctx context.Context) iter.Seq2[discovery.Instances, error] {
-			return registry.Watch(ctx, endpoint)
-		},
+		Endpoint: endpoint, Client: client, Source: registry, Reports: registry, Wait: patience,
 	})
 	result, err := c.run(stdin, stdout)
 	c.router.Close()
@@ -130,9 +127,9 @@ func (c *churn) load(again func() bool) error {
 
 // ask makes a request and checks the answer, item by item.
 func (c *churn) ask(ctx context.Context) error {
-	var recorder router.Recorder
+	var recorder receipt.Recorder
 	next := 0
-	for item, err := range c.router.Do(router.WithTrace(ctx, recorder.Trace()), router.Request{Data: stream.String(fox)}) {
+	for item, err := range c.router.Do(ctx, router.Request{Data: stream.String(fox), Trace: recorder.Trace()}) {
 		if err != nil {
 			return err
 		}

@@ -78,8 +78,8 @@ func checkFault(t *testing.T, receipt event, kind string, seen []string, items i
 	if first.Name != "faulty" || !slices.Contains(seen, first.Kind) {
 		t.Errorf("the break at %s is %q, want %s", first.Name, first.Kind, strings.Join(seen, " or "))
 	}
-	if refused := kind == "overload"; first.Blamed == refused {
-		t.Errorf("blamed is %v", first.Blamed)
+	if refused := kind == "overload"; first.Reported == refused {
+		t.Errorf("reported is %v", first.Reported)
 	}
 	sent := 0
 	for _, s := range receipt.Served {

@@ -40,7 +40,7 @@ func listenFor(t *testing.T) net.Listener {
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
-	counting := func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	counting := func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		asked.Add(1)
 		return send(stream.Annotated{Data: req.Data})
 	}

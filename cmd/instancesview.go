@@ -90,11 +90,8 @@ func newInstancesView(endpoint discovery.Endpoint, list discovery.Instances, rep
 	}
 	reported := reportsByInstance(reports, now)
 	for _, i := range list.List {
-		reports := slices.DeleteFunc(reported[i.ID], func(r discovery.Report) bool {
-			return r.Incarnation != i.Incarnation // a server that was there before
-		})
+		reports, out := discovery.Standing(i, reported[i.ID], now)
 		delete(reported, i.ID)
-		out := discovery.TakeOut(reports)
 		avail := i.Routable() && !out
 		v.Source = append(v.Source, i.ID)
 		if avail {
@@ -130,7 +127,7 @@ func newInstancesView(endpoint discovery.Endpoint, list discovery.Instances, rep
 func reportsByInstance(reports discovery.Reports, now time.Time) map[discovery.InstanceID][]discovery.Report {
 	by := make(map[discovery.InstanceID][]discovery.Report)
 	for _, r := range reports.List {
-		if r.Until.After(now) {
+		if r.Stands(now) {
 			by[r.Instance] = append(by[r.Instance], r)
 		}
 	}

@@ -3,13 +3,13 @@ package cmd
 import (
 	"context"
 	"fmt"
-	"iter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -31,10 +31,7 @@ func (j *job) newRouter(store discovery.Store) (r *router.Router, stop func()) {
 	}
 	registry := discovery.NewRegistry(store, j.logs.For("discovery"))
 	r = router.New(router.Config{
-		Endpoint: j.endpoint, Where: j.where(), Client: client, Picker: j.picker, Reports: registry,
-		Source: func(ctx context.Context) iter.Seq2[discovery.Instances, error] {
-			return registry.Watch(ctx, j.endpoint)
-		},
+		Endpoint: j.endpoint, Where: j.where(), Client: client, Picker: j.picker, Source: registry, Reports: registry,
 		Attempts: j.attempts, Restart: !j.resume, Cooldown: j.cooldown, MaxCooldown: j.maxCooldown,
 		Wait: j.wait, WaitRestore: j.waitRestore, Logger: j.logs.For("router"),
 	})
@@ -70,11 +67,11 @@ func (j *job) runEach(ctx context.Context, r *router.Router) error {
 func (j *job) runOne(ctx context.Context, r *router.Router) error {
 	ctx, cancel := withTimeout(ctx, j.timeout)
 	defer cancel()
-	var recorder router.Recorder
-	ctx = router.WithTrace(ctx, recorder.Trace())
-	ctx = router.WithTrace(ctx, j.out.trace(ctx))
+	var recorder receipt.Recorder
+	req := j.request()
+	req.Trace = recorder.Trace().Then(j.out.trace(ctx))
 	var failed error
-	for _, err := range r.Do(ctx, j.request()) {
+	for _, err := range r.Do(ctx, req) {
 		if err != nil {
 			failed = err
 		}

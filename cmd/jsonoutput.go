@@ -6,6 +6,7 @@ import (
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -38,7 +39,7 @@ type breakLine struct {
 	Name     string               `json:"name"`
 	Kind     stream.Kind          `json:"kind"`
 	Error    string               `json:"error"`
-	Blamed   bool                 `json:"blamed"`
+	Reported bool                 `json:"reported"` // as down
 	// AttemptsLeft is how many there are; the result tells whether there was an
 	// instance for them.
 	AttemptsLeft int `json:"attempts_left"`
@@ -46,7 +47,7 @@ type breakLine struct {
 
 type resultLine struct {
 	Type string `json:"type"` // result
-	router.Receipt
+	receipt.Receipt
 }
 
 func (o *jsonOutput) trace(ctx context.Context) *router.Trace {
@@ -56,7 +57,7 @@ func (o *jsonOutput) trace(ctx context.Context) *router.Trace {
 			o.line(ctx, breakLine{
 				Type: kind, Request: attempt.Request, Attempt: e.Attempt,
 				Instance: e.Instance.ID, Name: e.Instance.Name,
-				Kind: e.Kind(), Error: e.Err.Error(), Blamed: e.Reported, AttemptsLeft: e.AttemptsLeft,
+				Kind: e.Kind(), Error: e.Err.Error(), Reported: e.Reported, AttemptsLeft: e.AttemptsLeft,
 			})
 		}
 	}
@@ -79,7 +80,7 @@ func (o *jsonOutput) trace(ctx context.Context) *router.Trace {
 	}
 }
 
-func (o *jsonOutput) done(ctx context.Context, receipt router.Receipt, _ error) {
+func (o *jsonOutput) done(ctx context.Context, receipt receipt.Receipt, _ error) {
 	o.line(ctx, resultLine{Type: "result", Receipt: receipt})
 	o.flush(ctx)
 }

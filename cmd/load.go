@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
 	"github.com/schollz/progressbar/v3"
 )
@@ -68,7 +69,7 @@ func (l *load) run(ctx context.Context) *summary {
 
 // loadResult is what came of one request.
 type loadResult struct {
-	receipt   router.Receipt
+	receipt   receipt.Receipt
 	err       error
 	items     int // received, also those that came twice
 	firstItem time.Duration
@@ -79,16 +80,17 @@ type loadResult struct {
 func (l *load) one(ctx context.Context) loadResult {
 	ctx, cancel := withTimeout(ctx, l.timeout)
 	defer cancel()
-	var recorder router.Recorder
-	ctx = router.WithTrace(ctx, recorder.Trace())
+	var recorder receipt.Recorder
+	req := l.request
+	req.Trace = recorder.Trace()
 	if l.out != nil {
-		ctx = router.WithTrace(ctx, locked(&l.mu, l.out.trace(ctx)))
+		req.Trace = req.Trace.Then(locked(&l.mu, l.out.trace(ctx)))
 	}
 	var r loadResult
 	var answer strings.Builder
 	echo := true
 	began := time.Now()
-	for item, err := range l.router.Do(ctx, l.request) {
+	for item, err := range l.router.Do(ctx, req) {
 		if err != nil {
 			r.err = err
 			break

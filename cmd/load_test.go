@@ -52,7 +52,7 @@ func TestLoad(t *testing.T) {
 func TestLoadFindsWrongAnswers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	wrong := stream.Handler(func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	wrong := stream.Handler(func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		for _, char := range []string{"h", "e", "l", "l", "0"} {
 			if err := send(stream.Annotated{Data: stream.String("from server: liar, data: " + char)}); err != nil {
 				return err

@@ -67,7 +67,7 @@ func TestNetworkLosesClient(t *testing.T) {
 			b := newBed(t)
 			client, server := b.host(t), b.host(t)
 			ended := make(chan struct{})
-			server.handle(t, "server", server.at(port), func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+			server.handle(t, "server", server.at(port), func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 				defer close(ended)
 				return stream.Echo("server", tt.pause)(ctx, req, send)
 			})
@@ -124,7 +124,7 @@ func TestNetworkOwnLinkDown(t *testing.T) {
 		t.Fatal("a request succeeded without a network")
 	}
 	for _, a := range receipt.Attempts {
-		if a.Kind != stream.Local || a.Blamed {
+		if a.Kind != stream.Local || a.Reported {
 			t.Errorf("without a network an attempt is %+v, want it local", a)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"net"
 	"slices"
@@ -18,12 +17,13 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/discovery/file"
 	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
 // sized answers a request such as "[3, 1000000]" with items of so many
 // characters. Any space after it makes the request larger.
-func sized(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+func sized(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 	text, _ := req.Text()
 	var sizes []int
 	if err := json.Unmarshal([]byte(text), &sizes); err != nil {
@@ -144,16 +144,9 @@ func (h *host) caller(t *testing.T) *caller {
 		}
 		return conn, err
 	}}
-	picker, err := router.NewPicker(router.RoundRobin)
-	if err != nil {
-		t.Fatal(err)
-	}
 	registry := h.bed.registry(t)
 	c.router = router.New(router.Config{
-		Endpoint: defaultEndpoint(), Client: client, Picker: picker, Reports: registry, Wait: patience,
-		Source: func(ctx context.Context) iter.Seq2[discovery.Instances, error] {
-			return registry.Watch(ctx, defaultEndpoint())
-		},
+		Endpoint: defaultEndpoint(), Client: client, Picker: router.RoundRobin(), Source: registry, Reports: registry, Wait: patience,
 	})
 	t.Cleanup(func() {
 		inTime(t, "the client to close", func() {
@@ -172,13 +165,13 @@ func (c *caller) dialed(addr string) int {
 }
 
 // ask makes a request. If the answer ends well it is the one that was asked for.
-func (c *caller) ask(ctx context.Context, sizes ...int) (router.Receipt, error) {
+func (c *caller) ask(ctx context.Context, sizes ...int) (receipt.Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var recorder router.Recorder
+	var recorder receipt.Recorder
 	var got []string
-	req := router.Request{Data: stream.String(sizedRequest(sizes...))}
-	for item, err := range c.router.Do(router.WithTrace(ctx, recorder.Trace()), req) {
+	req := router.Request{Data: stream.String(sizedRequest(sizes...)), Trace: recorder.Trace()}
+	for item, err := range c.router.Do(ctx, req) {
 		if err != nil {
 			return recorder.Receipt(), err
 		}
@@ -191,14 +184,14 @@ func (c *caller) ask(ctx context.Context, sizes ...int) (router.Receipt, error) 
 	return recorder.Receipt(), nil
 }
 
-// askSmoothly is ask for a request that must succeed at once and blame nobody.
+// askSmoothly is ask for a request that must succeed in its first attempt.
 func (c *caller) askSmoothly(ctx context.Context, sizes ...int) error {
 	receipt, err := c.ask(ctx, sizes...)
 	if err != nil {
 		return fmt.Errorf("%w: the receipt is %+v", err, receipt)
 	}
 	for _, a := range receipt.Attempts {
-		if len(receipt.Attempts) > 1 || a.Kind != "" || a.Blamed {
+		if len(receipt.Attempts) > 1 || a.Kind != "" || a.Reported {
 			return fmt.Errorf("the attempts are %+v, want one that no break ended", receipt.Attempts)
 		}
 	}

@@ -39,7 +39,7 @@ func TestNetworkSlowItem(t *testing.T) {
 	const large = 1_000_000
 	begun := make(chan struct{})
 	begins := sync.OnceFunc(func() { close(begun) })
-	server.handle(t, "server", server.at(port), func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	server.handle(t, "server", server.at(port), func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		return sized(ctx, req, func(item stream.Annotated) error {
 			err := send(item)
 			if len(item.Data) > large {
@@ -101,7 +101,7 @@ func wantSmooth(t *testing.T, b *bed, p *process, answer []string) {
 	if got := all[0].answer(t); !slices.Equal(got, answer) {
 		t.Errorf("the answer is %.1000q, want %.1000q", got, answer)
 	}
-	if len(receipt.Attempts) != 1 || receipt.Attempts[0].Kind != "" || receipt.Attempts[0].Blamed {
+	if len(receipt.Attempts) != 1 || receipt.Attempts[0].Kind != "" || receipt.Attempts[0].Reported {
 		t.Errorf("the attempts are %+v, want one that no break ended", receipt.Attempts)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -15,7 +16,7 @@ type output interface {
 	// that request's, and ends the waiting for a reader who does not read.
 	trace(ctx context.Context) *router.Trace
 	// done prints what comes last, with the same ctx, and waits until all is written.
-	done(ctx context.Context, receipt router.Receipt, err error)
+	done(ctx context.Context, receipt receipt.Receipt, err error)
 	// failed returns why nothing can be printed any more, or nil.
 	failed() error
 }
@@ -92,7 +93,7 @@ func (o *textOutput) trace(ctx context.Context) *router.Trace {
 	}
 }
 
-func (o *textOutput) done(ctx context.Context, _ router.Receipt, err error) {
+func (o *textOutput) done(ctx context.Context, _ receipt.Receipt, err error) {
 	if err == nil {
 		o.print(ctx, []byte("\n=== Success! ===\n"))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -31,7 +32,7 @@ func (o *rawOutput) trace(ctx context.Context) *router.Trace {
 	}
 }
 
-func (o *rawOutput) done(ctx context.Context, _ router.Receipt, err error) {
+func (o *rawOutput) done(ctx context.Context, _ receipt.Receipt, err error) {
 	if err == nil {
 		o.print(ctx, append(o.held, '\n'))
 	} else if o.part {

@@ -19,7 +19,7 @@ type event struct {
 	Index    *int
 	Data     json.RawMessage
 	Kind     string
-	Blamed   bool
+	Reported bool
 	// Of a result.
 	Outcome  string
 	Error    string
@@ -32,10 +32,10 @@ type event struct {
 }
 
 type attempt struct {
-	Attempt int
-	Name    string
-	Kind    string
-	Blamed  bool
+	Attempt  int
+	Name     string
+	Kind     string
+	Reported bool
 }
 
 type served struct {
@@ -143,7 +143,7 @@ func (r requestEvents) agree() error {
 }
 
 // field returns a part of the receipt as text, for a test to compare:
-// "attempts", "names", "kinds" and "blamed" of the attempts, "refused", "served", "items",
+// "attempts", "names", "kinds" and "reported" of the attempts, "refused", "served", "items",
 // "repeated", "gaps", "outcome".
 func (e event) field(name string) (string, error) {
 	var parts []string
@@ -158,10 +158,10 @@ func (e event) field(name string) (string, error) {
 		return strconv.Itoa(len(e.GapsMS)), nil
 	case "attempts":
 		return strconv.Itoa(len(e.Attempts)), nil
-	case "names", "kinds", "blamed":
+	case "names", "kinds", "reported":
 		for _, a := range e.Attempts {
 			parts = append(parts, map[string]string{
-				"names": a.Name, "kinds": a.Kind, "blamed": strconv.FormatBool(a.Blamed),
+				"names": a.Name, "kinds": a.Kind, "reported": strconv.FormatBool(a.Reported),
 			}[name])
 		}
 	case "refused":

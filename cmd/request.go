@@ -67,7 +67,7 @@ Exit codes: 0 success, 1 other failure, 2 wrong usage, 3 no instances found,
 	flags.BoolVar(&o.resume, "resume", false, "carry on at the item where the stream broke, not at the first")
 	flags.IntVar(&o.count, "count", 1, "make the request this many times")
 	flags.IntVar(&o.concurrency, "concurrency", 1, "requests that run at the same time")
-	flags.StringVar(&o.router, "router", router.Random, "how an instance is chosen: "+strings.Join(router.PickerNames(), ", "))
+	flags.StringVar(&o.router, "router", pickRandom, "how an instance is chosen: "+strings.Join(pickerNames(), ", "))
 	flags.StringVar(&o.instance, "instance", "", "name or id (hex) of the instance for the first attempt")
 	flags.DurationVar(&o.cooldown, "cooldown", router.DefaultCooldown, "how long a failing instance stays out")
 	flags.DurationVar(&o.maxCooldown, "max-cooldown", 0, "if above --cooldown: double it with each failure in a row, up to this")
@@ -80,7 +80,7 @@ Exit codes: 0 success, 1 other failure, 2 wrong usage, 3 no instances found,
 	flags.DurationVar(&o.waitRestore, "wait-restore", 0, "how long to wait for an instance to return when all are down")
 	flags.StringVar(&o.output, "output", "", "what to print: "+strings.Join(outputNames(), ", ")+" (default text, summary if --concurrency is above 1); without --resume raw holds the answer back until it is whole")
 	flags.StringArrayVar(&o.spawn, "spawn", nil, "run a server in this process, as NAME=FAILURE-MODE; repeatable")
-	complete(cmd, "router", router.PickerNames()...)
+	complete(cmd, "router", pickerNames()...)
 	complete(cmd, "output", outputNames()...)
 	if err := cmd.RegisterFlagCompletionFunc("spawn", completeSpawn); err != nil {
 		panic(err) // the flag's name is wrong, here in the code
@@ -137,7 +137,7 @@ func (o *requestOptions) prepare(cmd *cobra.Command, arg string) (job, error) {
 		return job{}, err
 	}
 	var err error
-	if j.picker, err = router.NewPicker(o.router); err != nil {
+	if j.picker, err = parsePicker(o.router); err != nil {
 		return job{}, invalid(cmd, "router", err)
 	}
 	if j.common, err = readCommon(cmd, "warn"); err != nil {

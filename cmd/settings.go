@@ -3,7 +3,6 @@ package cmd
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -12,6 +11,8 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/etcd"
+	"github.com/request-migration/migrate/pkg/discovery/file"
 )
 
 const defaultEndpoint = "dynamo/backend/generate"
@@ -19,8 +20,8 @@ const defaultEndpoint = "dynamo/backend/generate"
 // addCommonFlags adds the flags that every command has.
 func addCommonFlags(flags *pflag.FlagSet) {
 	flags.String("store-kv", "file", "where instances are registered: "+strings.Join(storeNames(), ", "))
-	flags.String("file-kv", filepath.Join(os.TempDir(), "dynamo_store_kv"), "directory of the file store")
-	flags.StringSlice("etcd-endpoints", []string{"http://localhost:2379"}, "addresses of the etcd store")
+	flags.String("file-kv", file.DefaultDir(), "directory of the file store")
+	flags.StringSlice("etcd-endpoints", []string{etcd.DefaultEndpoint}, "addresses of the etcd store")
 	flags.String("endpoint", defaultEndpoint, "what is served, as namespace/component/endpoint or dyn://namespace.component.endpoint")
 	flags.String("log", "", `log level, also by component: "info,router=debug" (default info for serve, warn otherwise)`)
 	flags.String("log-format", "text", "log format: "+strings.Join(logFormats(), ", "))

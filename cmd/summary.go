@@ -15,7 +15,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
-	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -26,7 +26,7 @@ type summary struct {
 
 	mu        sync.Mutex // guards what follows
 	requests  int
-	outcomes  map[router.Outcome]int
+	outcomes  map[receipt.Outcome]int
 	wrong     int
 	items     int // received
 	repeated  int
@@ -46,7 +46,7 @@ func newSummary() *summary {
 		return hdrhistogram.New(1, (10 * time.Minute).Microseconds(), 2)
 	}
 	return &summary{
-		outcomes: make(map[router.Outcome]int), breaks: make(map[stream.Kind]int), refusals: make(map[stream.Kind]int),
+		outcomes: make(map[receipt.Outcome]int), breaks: make(map[stream.Kind]int), refusals: make(map[stream.Kind]int),
 		served: make(map[string]int), firstItem: histogram(), gap: histogram(),
 	}
 }
@@ -56,7 +56,7 @@ func (s *summary) add(r loadResult) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests++
-	s.outcomes[router.OutcomeOf(r.err)]++
+	s.outcomes[receipt.OutcomeOf(r.err)]++
 	switch {
 	case errors.Is(r.err, errWrongAnswer):
 		if s.wrong++; s.wrong == 1 {

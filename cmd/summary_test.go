@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -17,20 +18,20 @@ func TestSummary(t *testing.T) {
 	for range 3 {
 		s.add(loadResult{
 			items: 5, firstItem: time.Millisecond,
-			receipt: router.Receipt{
+			receipt: receipt.Receipt{
 				Items:    5,
-				Attempts: []router.AttemptReceipt{{Attempt: 1, Name: "b", To: 5}},
-				Refusals: []router.RefusalReceipt{{Attempt: 1, Name: "a", Kind: stream.Overloaded}},
-				Served:   []router.Served{{Name: "b", To: 5}},
+				Attempts: []receipt.Attempt{{Attempt: 1, Name: "b", To: 5}},
+				Refusals: []receipt.Refusal{{Attempt: 1, Name: "a", Kind: stream.Overloaded}},
+				Served:   []receipt.Served{{Name: "b", To: 5}},
 			},
 		})
 	}
 	s.add(loadResult{
 		items: 7, firstItem: 5 * time.Millisecond,
-		receipt: router.Receipt{
+		receipt: receipt.Receipt{
 			Items: 5, Repeated: 2, GapsMS: []float64{1.5},
-			Attempts: []router.AttemptReceipt{{Attempt: 1, Name: "a", To: 2, Kind: stream.Reset}, {Attempt: 2, Name: "b", To: 5}},
-			Served:   []router.Served{{Name: "a", To: 2}, {Name: "b", From: 2, To: 5}},
+			Attempts: []receipt.Attempt{{Attempt: 1, Name: "a", To: 2, Kind: stream.Reset}, {Attempt: 2, Name: "b", To: 5}},
+			Served:   []receipt.Served{{Name: "a", To: 2}, {Name: "b", From: 2, To: 5}},
 		},
 	})
 	s.add(loadResult{err: router.ErrNoInstances})

@@ -29,11 +29,11 @@ func TestTrouble(t *testing.T) {
 	// The shortest there is, and more than a busy machine makes a sound server pause.
 	const stall = 6 * time.Second
 	tests := []struct {
-		name    string
-		does    func(*testing.T, *process)
-		kinds   string
-		blamed  bool
-		atLeast time.Duration // no break before that
+		name     string
+		does     func(*testing.T, *process)
+		kinds    string
+		reported bool
+		atLeast  time.Duration // no break before that
 	}{
 		{"killed", signal(syscall.SIGKILL), "truncated reset", true, 0},
 		{"frozen", signal(syscall.SIGSTOP), "stalled", true, stall},
@@ -68,8 +68,8 @@ func TestTrouble(t *testing.T) {
 			if receipt.Outcome != "success" || receipt.Repeated != 0 || len(receipt.Attempts) != 2 {
 				t.Fatalf("the receipt is %+v", receipt)
 			}
-			if a := receipt.Attempts[0]; !strings.Contains(tt.kinds, a.Kind) || a.Blamed != tt.blamed {
-				t.Errorf("the first attempt is %+v, want one of %s, blamed %v", a, tt.kinds, tt.blamed)
+			if a := receipt.Attempts[0]; !strings.Contains(tt.kinds, a.Kind) || a.Reported != tt.reported {
+				t.Errorf("the first attempt is %+v, want one of %s, reported %v", a, tt.kinds, tt.reported)
 			}
 		})
 	}
@@ -118,8 +118,8 @@ func TestManyStreamsWhenAServerDies(t *testing.T) {
 }
 
 // TestRollingRestart replaces every server of a fleet, one after the other,
-// under load. With --resume nothing is lost, nothing comes twice, and nobody is
-// blamed; the command checks every answer.
+// under load. With --resume nothing is lost, nothing comes twice, and no server
+// is reported; the command checks every answer.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -154,7 +154,7 @@ func TestRollingRestart(t *testing.T) {
 	if !strings.Contains(out, `"kind":"draining"`) {
 		t.Error("no stream was handed back")
 	}
-	for _, bad := range []string{`"blamed":true`, `"repeated":1`} {
+	for _, bad := range []string{`"reported":true`, `"repeated":1`} {
 		if strings.Contains(out, bad) {
 			t.Errorf("a receipt has %s", bad)
 		}

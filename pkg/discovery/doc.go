@@ -1,7 +1,6 @@
-// Package discovery says who is alive: which instances serve an endpoint now.
+// Package discovery lists the instances that serve an endpoint now.
 //
-// A [Registry] keeps records about instances in a [Store], and turns what the
-// store lists back into instances. The store of one process, [Mem], is here;
-// stores that several processes share have packages of their own below this
-// one, so that a program links only what it imports.
+// A [Registry] keeps records of instances in a [Store] and reads them back. [Mem] is
+// the store of a single process. The stores that several processes share are packages
+// below this one, so that a program links only those that it imports.
 package discovery

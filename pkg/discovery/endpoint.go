@@ -13,9 +13,9 @@ type Endpoint struct {
 	Namespace, Component, Name string
 }
 
-// ParseEndpoint reads the form namespace/component/endpoint, and Dynamo's,
-// dyn://namespace.component.endpoint, in which no part has a dot. No part is empty,
-// "." or "..", or has white space or a control character.
+// ParseEndpoint reads the form namespace/component/endpoint, and Dynamo's form
+// dyn://namespace.component.endpoint, where no part has a dot. A part that is empty,
+// "." or "..", or has white space or a control character is an error.
 func ParseEndpoint(s string) (Endpoint, error) {
 	parts := strings.Split(s, "/")
 	if rest, ok := strings.CutPrefix(s, "dyn://"); ok {
@@ -31,7 +31,7 @@ func ParseEndpoint(s string) (Endpoint, error) {
 	return e, nil
 }
 
-// endpointError is what is wrong with an endpoint, and how it is written.
+// endpointError adds the endpoint and the right form to err.
 func endpointError(s string, err error) error {
 	return fmt.Errorf("endpoint %q: %w; the form is namespace/component/endpoint, such as dynamo/backend/generate, or dyn://namespace.component.endpoint", s, err)
 }
@@ -41,7 +41,7 @@ func (e Endpoint) String() string {
 	return e.Namespace + "/" + e.Component + "/" + e.Name
 }
 
-// check says why e can't be part of a key, or returns nil.
+// check returns an error if e can't be part of a key.
 func (e Endpoint) check() error {
 	if err := e.checkParts(); err != nil {
 		return endpointError(e.String(), err)
@@ -76,5 +76,5 @@ func checkPart(part string) error {
 	return nil
 }
 
-// prefix is what the keys of the instances of e begin with.
+// prefix begins the keys of the instances of e.
 func (e Endpoint) prefix() string { return instancesPrefix + e.String() + "/" }

@@ -52,11 +52,11 @@ func Example() {
 
 func ExampleStatic() {
 	endpoint := discovery.Endpoint{Namespace: "dynamo", Component: "backend", Name: "generate"}
-	watch := discovery.Static(
+	static := discovery.Static(
 		discovery.Instance{ID: 1, Endpoint: endpoint, Transport: discovery.NDJSON, Address: "127.0.0.1:41001"},
 		discovery.Instance{ID: 2, Endpoint: endpoint, Transport: discovery.NDJSON, Address: "127.0.0.1:41002"},
 	)
-	for set, err := range watch(context.Background()) {
+	for set, err := range static.Watch(context.Background(), endpoint) {
 		if err != nil {
 			fmt.Println(err)
 			return

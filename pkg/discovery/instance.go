@@ -8,7 +8,7 @@ import (
 )
 
 // NDJSON is the [Instance.Transport] of the instances that package stream can
-// talk to: newline-delimited JSON over TCP.
+// connect to: newline-delimited JSON over TCP.
 const NDJSON = "ndjson"
 
 // An Instance is one running server of an endpoint.
@@ -16,55 +16,55 @@ type Instance struct {
 	ID       InstanceID
 	Name     string // for people; need not be unique, may be empty
 	Endpoint Endpoint
-	// Transport says how Address is spoken to: [NDJSON], or in the records of a
-	// real Dynamo "tcp", "nats_tcp", "http", or what else may come.
+	// Transport is the protocol that Address speaks: [NDJSON], or in the records of a
+	// real Dynamo "tcp", "nats_tcp", "http" or others.
 	Transport string
 	Address   string // host:port for NDJSON, otherwise the transport's own form
-	// Incarnation tells a server from one that was started anew under the same
-	// id: [Registry.Register] sets it. It may be empty.
+	// Incarnation distinguishes servers that were started one after another under the
+	// same id. [Registry.Register] sets it if it is empty.
 	Incarnation string
-	// Resume says how the instance carries on an answer that another one began.
-	// "" is unknown.
+	// Resume is the way in which the instance carries on an answer that another
+	// instance began. "" is unknown.
 	Resume Resume
-	// MaxRequest is the longest line of a request that the instance takes, in
-	// bytes; 0 is 1 MiB.
+	// MaxRequest is the longest request line that the instance takes, in bytes. 0
+	// stands for 1 MiB.
 	MaxRequest int
-	// Wire is the version of the protocol that the instance speaks; 0 is 1.
+	// Wire is the version of the protocol that the instance speaks. 0 stands for 1.
 	Wire int
 }
 
 // WireVersion is the newest version of the protocol that this module speaks.
 const WireVersion = 1
 
-// Resume is a way to carry an answer on at another instance.
+// A Resume is a way to carry an answer on at another instance.
 type Resume string
 
 // The ways to resume that a record can state.
 const (
-	// ResumeIndex: the instance begins at any item, by its number.
+	// ResumeIndex: the instance can begin at any item, given by its index.
 	ResumeIndex Resume = "index"
-	// ResumeNo: the instance begins at the first item only.
+	// ResumeNo: the instance can begin at the first item only.
 	ResumeNo Resume = "no"
 )
 
-// Routable reports whether requests can be sent to i. The instances of other
-// transports, and of a newer wire than this module speaks, are only listed.
+// Routable reports whether this module can send requests to i. Instances with another
+// transport, or with a newer wire than [WireVersion], are only listed.
 func (i Instance) Routable() bool {
 	return i.Transport == NDJSON && i.Address != "" && i.Wire <= WireVersion
 }
 
-// Same reports whether i and j are the same instance: its id and its
-// incarnation. A record may change and still be that of the same instance.
+// Same reports whether i and j are the same instance: they have the same id and the
+// same incarnation, whatever else differs.
 func (i Instance) Same(j Instance) bool {
 	return i.ID == j.ID && i.Incarnation == j.Incarnation
 }
 
-// Record is the name of the instance's record, "namespace/component/endpoint/id",
-// by which a request says whom it is meant for.
+// Record returns the name of the instance's record, namespace/component/endpoint/id.
+// A request carries it to say which instance it is meant for.
 func (i Instance) Record() string { return i.Endpoint.String() + "/" + i.ID.String() }
 
-// An InstanceID tells the instances of an endpoint apart. Wherever it is shown
-// it is lower-case hex, unpadded; in a record it is a JSON number.
+// An InstanceID identifies an instance of an endpoint. It is shown in lower-case hex,
+// unpadded; in a record it is a JSON number.
 type InstanceID uint64
 
 // NewInstanceID returns a random id between 1 and 2^53-1, so that no JSON tool
@@ -73,8 +73,8 @@ func NewInstanceID() InstanceID {
 	return InstanceID(1 + rand.Uint64N(1<<53-1))
 }
 
-// ParseInstanceID reads the form that [InstanceID.String] writes, and no other:
-// an id is also part of a key, where two spellings would be two instances.
+// ParseInstanceID reads the form that [InstanceID.String] writes. Any other is an
+// error: ids are parts of keys, where two spellings would be two instances.
 func ParseInstanceID(s string) (InstanceID, error) {
 	n, err := strconv.ParseUint(s, 16, 64)
 	if err != nil || InstanceID(n).String() != s {

@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// Mem is the [Store] of one process: nobody outside sees it, so that owners and
-// readers must share one Mem. It has no goroutines; a record whose ttl is over
-// is left out by whoever looks next, and a watch wakes by itself to do so.
+// A Mem is the [Store] of one process: owners and readers must share one Mem. It has
+// no goroutines. Puts and watches drop the records whose ttl has passed.
 //
 // A Mem is safe for concurrent use.
 type Mem struct {
@@ -21,10 +20,15 @@ type Mem struct {
 	mu       sync.Mutex // guards what follows
 	closed   bool
 	records  map[string]*memLease
-	expiring map[string]*memLease // those of records that have an end
-	sorted   []Record             // of records; nil when they have changed since
+	expiring map[string]*memLease // those of records that have a ttl
+	sorted   []Record             // the records, sorted; nil when they have changed since
 	changed  chan struct{}        // closed, and made anew, when records change
 }
+
+var _ interface {
+	Store
+	Expirer
+} = (*Mem)(nil)
 
 // NewMem returns an empty store.
 func NewMem() *Mem {
@@ -36,12 +40,12 @@ func NewMem() *Mem {
 	}
 }
 
-// memLease is a record and its lease. It does not change once it is published.
+// A memLease is a record and its lease. It does not change once it is in a Mem.
 type memLease struct {
 	mem   *Mem
 	key   string
 	value []byte
-	end   time.Time // zero for one that is kept
+	end   time.Time // zero without a ttl
 }
 
 // Put implements [Store].
@@ -59,7 +63,7 @@ func (m *Mem) Put(ctx context.Context, key string, value []byte, ttl time.Durati
 		return nil, ErrClosed
 	}
 	now := time.Now()
-	m.expire(now) // here too, so that a store nobody watches doesn't grow
+	m.expire(now) // so that a store that nobody watches doesn't grow
 	m.records[key] = l
 	delete(m.expiring, key)
 	if ttl > 0 {
@@ -75,7 +79,7 @@ func (l *memLease) Release(context.Context) error {
 	m := l.mem
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.records[l.key] == l { // not another's, put since
+	if m.records[l.key] == l { // else the key was put again since
 		delete(m.records, l.key)
 		delete(m.expiring, l.key)
 		m.wake()
@@ -125,8 +129,8 @@ func (m *Mem) ended(ctx context.Context) error {
 	}
 }
 
-// look returns all records that stand now, what closes when they change, and
-// how long until the first of them expires.
+// look returns all records that stand now, a channel that is closed when they change,
+// and the time until the first of them expires.
 func (m *Mem) look() (all Snapshot, changed <-chan struct{}, next time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -142,15 +146,14 @@ func (m *Mem) look() (all Snapshot, changed <-chan struct{}, next time.Duration)
 	return Snapshot{Records: m.sorted}, m.changed, next
 }
 
-// expire drops the records whose ttl is over, and returns the time until the
-// next one's is. m.mu is held.
+// expire drops the records whose ttl has passed, and returns the time until the next
+// one expires. m.mu is held.
 func (m *Mem) expire(now time.Time) time.Duration {
-	next := time.Hour // when nothing expires any sooner
+	next := time.Hour // if nothing expires sooner
 	expired := false
 	for key, l := range m.expiring {
-		left := l.end.Sub(now)
-		if left > 0 {
-			next = min(next, left)
+		if d := l.end.Sub(now); d > 0 {
+			next = min(next, d)
 			continue
 		}
 		delete(m.expiring, key)
@@ -170,8 +173,8 @@ func (m *Mem) wake() {
 	m.changed = make(chan struct{})
 }
 
-// Close implements [Store]. As nobody can read a closed Mem, records that were
-// put with a ttl are gone too.
+// Close implements [Store]. Records that were put with a ttl are gone too, because
+// nobody can read a closed Mem.
 func (m *Mem) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -184,9 +187,8 @@ func (m *Mem) Close() error {
 	return nil
 }
 
-// Left returns how long the record under key stands if nobody puts it anew: 0
-// if it isn't there, or has no end.
-func (m *Mem) Left(_ context.Context, key string) (time.Duration, error) {
+// Expiry implements [Expirer]: it is 0 for a record that was put without a ttl.
+func (m *Mem) Expiry(_ context.Context, key string) (time.Duration, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l := m.expiring[key]

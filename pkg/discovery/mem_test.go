@@ -18,7 +18,7 @@ func TestMem(t *testing.T) {
 	})
 }
 
-// TestMemTTLIsExact needs fake time to say so.
+// TestMemTTLIsExact checks the ttl to the nanosecond, by fake time.
 func TestMemTTLIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := discovery.NewMem()
@@ -47,7 +47,7 @@ func TestMemTTLIsExact(t *testing.T) {
 	})
 }
 
-// TestMemTTLWithoutWatch looks at the time where nobody has waited for it.
+// TestMemTTLWithoutWatch checks that a ttl passes although nobody watches.
 func TestMemTTLWithoutWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := discovery.NewMem()

@@ -14,12 +14,12 @@ import (
 // instancesPrefix is what the keys of all instances begin with, as in Dynamo.
 const instancesPrefix = "v1/instances/"
 
-// kindEndpoint is the "type" of an instance's record. Records from before that
-// field have none.
+// kindEndpoint is the "type" of an instance's record. Records of older Dynamos don't
+// have that field.
 const kindEndpoint = "Endpoint"
 
-// instanceRecord is the value of an instance's record: Dynamo's own fields, in
-// Dynamo's order, then ours, which Dynamo ignores.
+// An instanceRecord is the value of an instance's record: Dynamo's fields in Dynamo's
+// order, then ours, which Dynamo ignores.
 type instanceRecord struct {
 	Type       *string         `json:"type"`
 	Namespace  string          `json:"namespace"`
@@ -35,9 +35,8 @@ type instanceRecord struct {
 	Wire        int    `json:"wire,omitempty"`
 }
 
-// EncodeInstance returns the key and the value under which i is kept in a
-// [Store]. The format is that of Dynamo's discovery, with a transport kind of
-// its own:
+// EncodeInstance returns the key and the value of the record of i in a [Store]. The
+// format is that of NVIDIA Dynamo's discovery, with an additional transport:
 //
 //	v1/instances/dynamo/backend/generate/4d2
 //	{"type":"Endpoint","namespace":"dynamo","component":"backend","endpoint":"generate","instance_id":1234,"transport":{"ndjson":"127.0.0.1:41001"},"name":"server1"}
@@ -70,7 +69,7 @@ func EncodeInstance(i Instance) (key string, value []byte, err error) {
 	return i.key(), value, nil
 }
 
-// key is the key of the record of i.
+// key returns the key of the record of i.
 func (i Instance) key() string { return i.Endpoint.prefix() + i.ID.String() }
 
 func (i Instance) check() error {
@@ -83,7 +82,7 @@ func (i Instance) check() error {
 	if i.Transport == NDJSON && i.Address == "" {
 		return errors.New("it has no address")
 	}
-	// JSON would replace what isn't UTF-8, silently.
+	// Package json would silently replace what is not UTF-8.
 	for _, s := range []string{i.Name, i.Transport, i.Address, i.Incarnation, string(i.Resume)} {
 		if !utf8.ValidString(s) {
 			return fmt.Errorf("%q is not valid UTF-8", s)
@@ -95,13 +94,12 @@ func (i Instance) check() error {
 	return nil
 }
 
-// DecodeInstance reads what [EncodeInstance] writes, and the records of a real
-// Dynamo: any id, any transport, with or without "type", whatever other fields
-// there are. Key and value must agree.
+// DecodeInstance reads the records that [EncodeInstance] writes and those of a real
+// Dynamo, with any id and transport, with or without "type", and with any other
+// fields. It is an error if key and value don't agree.
 //
-// An address that is no string is kept as compact JSON, except for NDJSON,
-// where it is an error. Of several transports NDJSON is taken, otherwise the
-// first by name.
+// Of several transports it takes NDJSON, or else the first by name. An address that
+// is not a string becomes compact JSON; for NDJSON it is an error.
 func DecodeInstance(key string, value []byte) (Instance, error) {
 	i, err := decodeInstance(value)
 	if err != nil {
@@ -148,8 +146,8 @@ func decodeInstance(value []byte) (Instance, error) {
 	return i, err
 }
 
-// decodeTransport reads {"kind":"address"}, or "kind" alone, which is how Rust
-// would write a kind without an address.
+// decodeTransport reads {"kind":"address"}, or "kind" alone, which is what Rust's
+// serde writes for a kind without an address.
 func decodeTransport(raw json.RawMessage) (kind, address string, err error) {
 	if bytes.HasPrefix(raw, []byte(`"`)) {
 		err = json.Unmarshal(raw, &kind)

@@ -52,8 +52,8 @@ func TestEncodeInstanceRefuses(t *testing.T) {
 	}
 }
 
-// dynamoRecords are records as real Dynamo deployments write them, and what
-// they say.
+// dynamoRecords are records as real Dynamo deployments write them, and their
+// instances.
 func dynamoRecords() []struct {
 	id, value string
 	want      discovery.Instance

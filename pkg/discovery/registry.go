@@ -5,12 +5,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"hash/maphash"
 	"iter"
 	"log/slog"
 	"slices"
+	"sync"
 )
 
-// A Registry keeps instances in a [Store], and lists those that are there.
+// A Registry registers and lists instances in a [Store], and down reports about them.
 // It is safe for concurrent use.
 type Registry struct {
 	store Store
@@ -18,8 +20,8 @@ type Registry struct {
 	odd   oddities
 }
 
-// NewRegistry returns a Registry over store, which stays the caller's to close.
-// A nil log discards.
+// NewRegistry returns a Registry over store, which the caller closes. A nil log
+// discards.
 func NewRegistry(store Store, log *slog.Logger) *Registry {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -27,19 +29,19 @@ func NewRegistry(store Store, log *slog.Logger) *Registry {
 	return &Registry{store: store, log: log}
 }
 
-// Instances is the complete set of instances of an endpoint at one moment.
-// It may be shared: readers must not change it.
+// Instances is the complete set of instances of an endpoint at one moment. Readers may
+// share it, and must not change it.
 type Instances struct {
 	List []Instance // sorted by id
-	// Stale is nil while the set is current. Otherwise List is the last known
-	// set and Stale says why the store can't be read now.
+	// Stale is nil if the set is current. Otherwise List is the last known set, and
+	// Stale is the reason why the store can't be read now.
 	Stale error
 }
 
-// Register lists i until the lease is released or the store is closed. It
-// returns once other readers of the store can see i; ctx bounds the call alone.
-// An instance without an incarnation gets one, so that what was reported of the
-// server that had its id before does not concern it.
+// Register registers i until the lease is released or the store is closed. It returns
+// once other readers of the store can see i. ctx bounds the call, not the
+// registration. An instance without an incarnation gets a random one, so that reports
+// about an earlier server with its id don't concern it.
 func (r *Registry) Register(ctx context.Context, i Instance) (Lease, error) {
 	if i.Incarnation == "" {
 		i.Incarnation = NewInstanceID().String()
@@ -57,7 +59,7 @@ func (r *Registry) Register(ctx context.Context, i Instance) (Lease, error) {
 	return registration{lease, log}, nil
 }
 
-// registration is a [Lease] that tells the log of its release.
+// A registration is a [Lease] that logs its release.
 type registration struct {
 	Lease
 	log *slog.Logger
@@ -71,15 +73,15 @@ func (r registration) Release(ctx context.Context) error {
 	return nil
 }
 
-// Watch yields the instances of e. Each pair is the complete set, never a
-// delta; the first comes at once, even if empty, and a reader that is slow gets
-// the latest set, not every one in between. Records that do not parse are left
-// out, with one warning each in the log.
+// Watch yields the instances of e. Each pair is the complete set, never a delta. The
+// first comes at once, even if it is empty. A slow reader gets the latest set, not
+// every one in between. Records that do not parse are left out, with one warning each
+// in the log.
 //
-// An error before the first set ends the watch. After it the watch heals by
-// itself: while the store can't be read, the last known set is yielded again
-// with [Instances.Stale] saying why. So the last pair of a watch that had begun
-// is the one with ctx's error, or [ErrClosed].
+// An error before the first set ends the watch. After the first set the watch recovers
+// by itself: while the store can't be read, it yields the last known set with the
+// reason in [Instances.Stale]. It ends with a pair that has ctx's error or
+// [ErrClosed].
 func (r *Registry) Watch(ctx context.Context, e Endpoint) iter.Seq2[Instances, error] {
 	return func(yield func(Instances, error) bool) {
 		if err := e.check(); err != nil {
@@ -103,7 +105,7 @@ func (r *Registry) Watch(ctx context.Context, e Endpoint) iter.Seq2[Instances, e
 	}
 }
 
-// List returns the instances of e that are there now.
+// List returns the instances of e now: the first set of [Registry.Watch].
 func (r *Registry) List(ctx context.Context, e Endpoint) (Instances, error) {
 	for set, err := range r.Watch(ctx, e) {
 		return set, err
@@ -111,15 +113,15 @@ func (r *Registry) List(ctx context.Context, e Endpoint) (Instances, error) {
 	return Instances{}, fmt.Errorf("watching %s: the store yielded nothing", e)
 }
 
-// decoded is a record and what it says.
+// A decoded is a record and its instance, or the error of decoding it.
 type decoded struct {
 	record   Record
 	instance Instance
 	err      error
 }
 
-// decode reads records. What stands in known already it does not parse again:
-// of ten thousand records, one has changed as a rule. Both are sorted by key.
+// decode decodes records. It does not parse those that are in known again: as a rule,
+// one of ten thousand records has changed. Both are sorted by key.
 func (r *Registry) decode(records []Record, known []*decoded) []*decoded {
 	out := make([]*decoded, 0, len(records))
 	for _, record := range records {
@@ -140,9 +142,38 @@ func (r *Registry) decode(records []Record, known []*decoded) []*decoded {
 	return out
 }
 
-// list returns the instances, sorted by id. Records come sorted by key, which
-// sorts ids of the same number of digits, so that each number of digits is a run
-// to be put in its place.
+// maxOddities bounds the records that a [Registry] warns about, and so what it
+// remembers of them. The first thousand show what is wrong with a store.
+const maxOddities = 1000
+
+// oddities are the records that a registry has warned about. The zero value is ready
+// for use, also by several goroutines.
+type oddities struct {
+	mu     sync.Mutex // guards what follows
+	seed   maphash.Seed
+	values map[string]uint64 // by key, the hash of the value
+}
+
+// add adds r and reports whether it is new, so that a warning is due.
+func (o *oddities) add(r Record) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.values == nil {
+		o.seed = maphash.MakeSeed()
+		o.values = make(map[string]uint64)
+	}
+	hash := maphash.Bytes(o.seed, r.Value)
+	old, known := o.values[r.Key]
+	if known && old == hash || !known && len(o.values) >= maxOddities {
+		return false
+	}
+	o.values[r.Key] = hash
+	return true
+}
+
+// list returns the instances sorted by id. The records are sorted by key, which sorts
+// the ids that have the same number of digits. So it places each instance after those
+// with fewer digits.
 func list(all []*decoded) []Instance {
 	const maxDigits = 16
 	var place [maxDigits + 2]int // by number of digits, where the next one goes
@@ -165,27 +196,37 @@ func list(all []*decoded) []Instance {
 	return out
 }
 
-// Static lists the same instances for ever, for programs that know their
-// servers, and for tests. What it returns yields one pair, then waits until ctx
-// ends and yields ctx's error. Instances that lack what a request needs, or that
-// share an id, are an error, which is all that it yields then.
-func Static(instances ...Instance) func(context.Context) iter.Seq2[Instances, error] {
-	set := Instances{List: slices.SortedFunc(slices.Values(instances), func(a, b Instance) int {
+// StaticInstances is a set of instances that never changes, in place of a
+// [Registry]. It is safe for concurrent use; [Static] makes it.
+type StaticInstances struct {
+	set Instances
+	err error
+}
+
+// Static returns the set of instances, for programs that know their servers, and
+// for tests. Instances that share an id, or lack an address or a transport, are an
+// error of [StaticInstances.Watch].
+func Static(instances ...Instance) *StaticInstances {
+	list := slices.SortedFunc(slices.Values(instances), func(a, b Instance) int {
 		return cmp.Compare(a.ID, b.ID)
-	})}
-	bad := checkStatic(set.List)
-	return func(ctx context.Context) iter.Seq2[Instances, error] {
-		return func(yield func(Instances, error) bool) {
-			if bad != nil {
-				yield(Instances{}, bad)
-				return
-			}
-			if !yield(set, nil) {
-				return
-			}
-			<-ctx.Done()
-			yield(Instances{}, ctx.Err())
+	})
+	return &StaticInstances{Instances{List: list}, checkStatic(list)}
+}
+
+// Watch yields the set once, whatever the endpoint is, then waits until ctx ends
+// and yields ctx's error. If the instances are not valid, it yields that error
+// alone.
+func (s *StaticInstances) Watch(ctx context.Context, _ Endpoint) iter.Seq2[Instances, error] {
+	return func(yield func(Instances, error) bool) {
+		if s.err != nil {
+			yield(Instances{}, s.err)
+			return
 		}
+		if !yield(s.set, nil) {
+			return
+		}
+		<-ctx.Done()
+		yield(Instances{}, ctx.Err())
 	}
 }
 

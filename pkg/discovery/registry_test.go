@@ -54,7 +54,7 @@ func TestRegistryWatch(t *testing.T) {
 	expect("")
 	first := register(t, r, instance(0x20))
 	expect("20")
-	// By number, where by key 100 would come first.
+	// They are sorted by number. By key 100 would come first.
 	register(t, r, instance(0x100))
 	expect("20 100")
 	elsewhere := instance(1)
@@ -105,7 +105,7 @@ func TestRegistryErrors(t *testing.T) {
 	}
 }
 
-// flaky yields what it is told to.
+// A flaky store yields the given pairs.
 type flaky struct {
 	*discovery.Mem
 	pairs []discovery.Snapshot
@@ -171,7 +171,7 @@ func TestRegistryWarnsOnce(t *testing.T) {
 	warnings(2)
 	put(generate+"2", "worse")
 	warnings(3)
-	// No more than a log can bear.
+	// The number of warnings is bounded.
 	for n := range 3000 {
 		put(fmt.Sprintf("%sx%d", generate, n), "bad")
 	}
@@ -242,7 +242,7 @@ func TestRegistryConcurrently(t *testing.T) {
 	watchers.Wait()
 }
 
-// TestListIsSortedByID uses ids of every number of digits.
+// TestListIsSortedByID has ids of every number of digits.
 func TestListIsSortedByID(t *testing.T) {
 	r := discovery.NewRegistry(discovery.NewMem(), nil)
 	want := []discovery.InstanceID{0, 1, 15, 16, 17, 255, 256, 4095, 1 << 52, 1<<53 - 1, 1 << 63, 1<<64 - 1}
@@ -276,7 +276,7 @@ func TestStaticRefuses(t *testing.T) {
 		{"no transport", []discovery.Instance{none}, "has no Transport; for servers of package stream it is discovery.NDJSON"},
 		{"no address", []discovery.Instance{instance(1), nowhere}, "has no Address"},
 	} {
-		for set, err := range discovery.Static(tt.list...)(t.Context()) {
+		for set, err := range discovery.Static(tt.list...).Watch(t.Context(), endpoint()) {
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%s: got %+v, %v, want an error with %q", tt.name, set.List, err, tt.want)
 			}
@@ -286,12 +286,12 @@ func TestStaticRefuses(t *testing.T) {
 
 func TestStatic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		watch := discovery.Static(instance(2), instance(1))
+		static := discovery.Static(instance(2), instance(1))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		began := time.Now()
 		n := 0
-		for set, err := range watch(ctx) {
+		for set, err := range static.Watch(ctx, endpoint()) {
 			switch n++; n {
 			case 1:
 				if err != nil || ids(set) != "1 2" || time.Since(began) != 0 {
@@ -306,7 +306,7 @@ func TestStatic(t *testing.T) {
 		if n != 2 {
 			t.Errorf("%d pairs, want 2", n)
 		}
-		for _, err := range watch(t.Context()) {
+		for _, err := range static.Watch(t.Context(), endpoint()) {
 			if err != nil {
 				t.Error(err)
 			}
@@ -315,7 +315,7 @@ func TestStatic(t *testing.T) {
 	})
 }
 
-// BenchmarkOneOfMany is what one instance that joins costs a watch of 10,000.
+// BenchmarkOneOfMany measures what one instance that joins costs a watch of 10,000.
 func BenchmarkOneOfMany(b *testing.B) {
 	m := discovery.NewMem()
 	r := discovery.NewRegistry(m, nil)

@@ -20,48 +20,53 @@ const downPrefix = "v1/down/"
 // kindDown is the "type" of a report's record.
 const kindDown = "Down"
 
-// A Report says that a client has taken an instance out of its list, why, and
-// for how long.
+// A Report says that a client has taken an instance out of its list, why, and for how
+// long.
 type Report struct {
 	Endpoint    Endpoint
 	Instance    InstanceID
-	Incarnation string // of the instance; a later one is not concerned
+	Incarnation string // of the instance; the report does not concern a later one
 	Reporter    string // who reports; part of a key, so without a slash
-	Kind        string // of the break, in one word
-	Reason      string // in words
-	// Since and Until are, in a report that was read, by the reader's clock.
+	Kind        string // of the break, one word
+	Reason      string // for people
+	// Since and Until are the report's beginning and end. Those of a report that was
+	// read are by the reader's clock.
 	Since, Until time.Time
 }
 
-// The kinds of break in which the server itself said or showed, over a sound
-// connection, that it does not serve. (Package stream has all kinds.)
+// The kinds of break in which the server itself showed, over a sound connection, that
+// it does not serve. Package stream has all kinds.
 const (
 	kindFailed      = "failed"
 	kindProtocol    = "protocol"
 	kindMisdirected = "misdirected"
 )
 
-// serversWord reports whether the report rests on what the server said, and not
-// on what the network between it and the reporter can cause as well.
+// serversWord reports whether the report rests on what the server said. The network
+// between the server and the reporter can cause all other kinds of break.
 func (r Report) serversWord() bool {
 	return r.Kind == kindFailed || r.Kind == kindProtocol || r.Kind == kindMisdirected
 }
 
-// TakeOut reports whether reports, which are others' about one instance and
-// stand now, take it out of a reader's list: one rests on the server's own word,
-// or there are two reporters. What a single client may have seen for reasons of
-// its own network only calls for a trial of the instance.
-func TakeOut(reports []Report) bool {
+// Stands reports whether r has not ended at now.
+func (r Report) Stands(now time.Time) bool { return r.Until.After(now) }
+
+// Standing returns those of reports that concern i, not an earlier server with the
+// same id, and that stand at now; and whether they take i out of a reader's list:
+// one rests on the server's own word, or there are two reporters. What a single
+// client has seen may be due to its own network, and only calls for a trial of i.
+func Standing(i Instance, reports []Report, now time.Time) (standing []Report, out bool) {
 	for _, r := range reports {
-		if r.serversWord() || r.Reporter != reports[0].Reporter {
-			return true
+		if r.Instance == i.ID && r.Incarnation == i.Incarnation && r.Stands(now) {
+			standing = append(standing, r)
+			out = out || r.serversWord() || r.Reporter != standing[0].Reporter
 		}
 	}
-	return false
+	return standing, out
 }
 
-// reportRecord is the value of a report's record. Its times are for people who
-// look into the store: readers go by the record's lease.
+// A reportRecord is the value of a report's record. Its times are for people who look
+// into the store; readers go by the record's lease.
 type reportRecord struct {
 	Type        string    `json:"type"`
 	Namespace   string    `json:"namespace"`
@@ -74,21 +79,23 @@ type reportRecord struct {
 	Reason      string    `json:"reason"`
 	Since       time.Time `json:"since"`
 	Until       time.Time `json:"until"`
-	// CooldownMS is the time between the two, which needs no clock.
+	// CooldownMS is the time from Since to Until in milliseconds. It depends on
+	// nobody's clock.
 	CooldownMS int64 `json:"cooldown_ms"`
 }
 
-// maxReason bounds what a report takes up in a store, in bytes.
+// maxReason is the longest reason, in bytes, that is published.
 const maxReason = 1024
 
-// key is the key of the record of r.
+// key returns the key of the record of r.
 func (r Report) key() string {
 	return downPrefix + r.Endpoint.String() + "/" + r.Instance.String() + "/" + r.Reporter
 }
 
-// Report publishes r until its Until, however late that is after its Since, and
-// replaces what the same reporter has said of the instance before. Nobody renews
-// it, and it outlives this process. A report that has ended is an error.
+// Report publishes a report until its Until. It replaces an earlier report by the same
+// reporter about the instance. Nobody renews the report, and it outlives this process.
+// It is an error if the report has ended already or if its Reporter has a slash. A
+// Reason above 1,024 bytes is cut.
 func (r *Registry) Report(ctx context.Context, report Report) error {
 	ttl, cooldown := time.Until(report.Until), report.Until.Sub(report.Since)
 	if ttl <= 0 || cooldown <= 0 || strings.Contains(report.Reporter, "/") {
@@ -123,33 +130,34 @@ func (r *Registry) Report(ctx context.Context, report Report) error {
 	return nil
 }
 
-// Reports is the complete set of down reports about an endpoint's instances at
-// one moment. It may be shared: readers must not change it.
+// Reports is the complete set of down reports about an endpoint's instances at one
+// moment. Readers may share it, and must not change it.
 type Reports struct {
 	List []Report // sorted by instance, then by reporter
-	// Stale is nil while the set is current. Otherwise List is the last known
-	// set, of which some may have ended, and Stale says why the store can't be
-	// read now.
+	// Stale is nil if the set is current. Otherwise List is the last known set, of
+	// which some reports may have ended, and Stale is the reason why the store can't
+	// be read now.
 	Stale error
 }
 
-// WatchReports yields the down reports about the instances of e, for readers who
-// act on them, under the same contract as [Registry.Watch]. A report is heeded
-// for bound at most, counted from when it was made; what has passed it is left
-// out. Until is an upper bound of a report's end, as its age is asked of the
-// store only where it matters: where the report is for longer than bound.
+// WatchReports yields the down reports about the instances of e, for readers who act
+// on them, under the same contract as [Registry.Watch]. It yields a report for bound
+// at most, counted from when the report was made. The Until of a report is an upper
+// bound of its end: WatchReports asks the store for a report's age only if the report
+// stands for longer than bound.
 func (r *Registry) WatchReports(ctx context.Context, e Endpoint, bound time.Duration) iter.Seq2[Reports, error] {
 	return r.watchReports(ctx, e, bound, func(cooldown time.Duration) bool { return cooldown > bound })
 }
 
-// WatchReportTimes yields what [Registry.WatchReports] does, with the times of
-// every report as exact as the store has them: for readers who show them.
+// WatchReportTimes yields what [Registry.WatchReports] yields, with times as exact as
+// the store has them, for readers who show them. It asks the store for the age of
+// every report.
 func (r *Registry) WatchReportTimes(ctx context.Context, e Endpoint, bound time.Duration) iter.Seq2[Reports, error] {
 	return r.watchReports(ctx, e, bound, func(time.Duration) bool { return true })
 }
 
-// watchReports asks the store for the age of a report whose cooldown ask returns
-// true for.
+// watchReports asks the store for the age of a report if ask returns true for the
+// report's cooldown.
 func (r *Registry) watchReports(ctx context.Context, e Endpoint, bound time.Duration, ask func(time.Duration) bool) iter.Seq2[Reports, error] {
 	return func(yield func(Reports, error) bool) {
 		if err := e.check(); err != nil {
@@ -194,19 +202,18 @@ func (r *Registry) ListReports(ctx context.Context, e Endpoint, bound time.Durat
 	return Reports{}, fmt.Errorf("watching reports about %s: the store yielded nothing", e)
 }
 
-// readReport is a record and what it says.
+// A readReport is a record and its report.
 type readReport struct {
 	value  []byte
 	report Report
 	ok     bool
 }
 
-// maxAsking is how many questions about reports' ages a registry has under way:
-// enough to hide a round trip behind others, few enough for any store.
+// maxAsking is how many requests for reports' ages a watch has in flight: enough to
+// hide the round trips, and few enough for any store.
 const maxAsking = 32
 
-// readReports reads records, those that are known already only once: their
-// times stay what they were.
+// readReports reads the records. Those that are in known keep their times.
 func (r *Registry) readReports(ctx context.Context, records []Record, known map[string]*readReport, ask func(time.Duration) bool) map[string]*readReport {
 	all := make(map[string]*readReport, len(records))
 	var asking sync.WaitGroup
@@ -227,9 +234,9 @@ func (r *Registry) readReports(ctx context.Context, records []Record, known map[
 		case !ask(cooldown):
 			k.setEnd(time.Now().Add(cooldown), cooldown)
 		default:
-			free <- struct{}{} // a question ends with ctx, too
+			free <- struct{}{} // comes free when ctx ends, too
 			asking.Go(func() {
-				k.setEnd(time.Now().Add(r.left(ctx, record.Key, cooldown)), cooldown)
+				k.setEnd(time.Now().Add(r.expiry(ctx, record.Key, cooldown)), cooldown)
 				<-free
 			})
 		}
@@ -238,29 +245,27 @@ func (r *Registry) readReports(ctx context.Context, records []Record, known map[
 	return all
 }
 
-// setEnd sets the report's times by when it ends.
+// setEnd sets the report's times by its end.
 func (k *readReport) setEnd(until time.Time, cooldown time.Duration) {
 	k.report.Until = until
 	k.report.Since = until.Add(-cooldown)
 }
 
-// left returns how long the record under key still stands, as far as the store
-// can tell; else it is taken to be new.
-func (r *Registry) left(ctx context.Context, key string, cooldown time.Duration) time.Duration {
-	teller, ok := r.store.(interface {
-		Left(ctx context.Context, key string) (time.Duration, error)
-	})
+// expiry returns how long the record under key still stands. One whose age the
+// store can't tell is taken to be new.
+func (r *Registry) expiry(ctx context.Context, key string, cooldown time.Duration) time.Duration {
+	expirer, ok := r.store.(Expirer)
 	if !ok {
 		return cooldown
 	}
-	left, err := teller.Left(ctx, key)
-	if err != nil || left <= 0 {
+	expiry, err := expirer.Expiry(ctx, key)
+	if err != nil || expiry <= 0 {
 		return cooldown
 	}
-	return min(left, cooldown) // some stores round up
+	return min(expiry, cooldown) // some stores round up
 }
 
-// decodeReport reads what [Registry.Report] writes; the report has no times yet.
+// decodeReport reads what [Registry.Report] writes. The report has no times yet.
 func decodeReport(key string, value []byte) (report Report, cooldown time.Duration, err error) {
 	var record reportRecord
 	if err = json.Unmarshal(value, &record); err == nil {
@@ -292,5 +297,6 @@ func decodeReport(key string, value []byte) (report Report, cooldown time.Durati
 	return report, time.Duration(record.CooldownMS) * time.Millisecond, nil
 }
 
-// maxCooldown is beyond any use, and keeps a record's number from overflowing.
+// maxCooldown is longer than anybody needs. It keeps the milliseconds of a record from
+// overflowing.
 const maxCooldown = 365 * 24 * time.Hour

@@ -5,6 +5,7 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -32,7 +33,7 @@ func publish(t *testing.T, r *discovery.Registry, reports ...discovery.Report) {
 	}
 }
 
-// equal compares reports without what a clock that is not monotonic loses.
+// equal compares reports by the wall clock alone.
 func equal(a, b discovery.Report) bool {
 	if !a.Since.Equal(b.Since) || !a.Until.Equal(b.Until) {
 		return false
@@ -41,8 +42,8 @@ func equal(a, b discovery.Report) bool {
 	return a == b
 }
 
-// TestReportsEndWithTheirLease follows reports, as one who was there from the
-// beginning and as one who came later.
+// TestReportsEndWithTheirLease follows reports with a reader that was there from the
+// beginning and with one that came later.
 func TestReportsEndWithTheirLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := discovery.NewMem()
@@ -90,8 +91,8 @@ func TestReportsEndWithTheirLease(t *testing.T) {
 	})
 }
 
-// TestReportIsNotByTheWritersClock gives a reader a report from a machine whose
-// clock is a year ahead.
+// TestReportIsNotByTheWritersClock reads a report from a machine whose clock is a year
+// ahead.
 func TestReportIsNotByTheWritersClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := discovery.NewMem()
@@ -147,20 +148,20 @@ func TestLateReportEndsOnTime(t *testing.T) {
 	})
 }
 
-// asked is a store that is slow to tell a record's age, and counts who asks.
+// asked is a store that is slow to return an expiry, and counts the calls.
 type asked struct {
 	*discovery.Mem
 	n atomic.Int64
 }
 
-func (a *asked) Left(ctx context.Context, key string) (time.Duration, error) {
+func (a *asked) Expiry(ctx context.Context, key string) (time.Duration, error) {
 	a.n.Add(1)
 	time.Sleep(10 * time.Millisecond)
-	return a.Mem.Left(ctx, key)
+	return a.Mem.Expiry(ctx, key)
 }
 
-// TestReportsAreHeededForTheReadersBound: whoever takes an instance out for a
-// day does so for himself.
+// TestReportsAreHeededForTheReadersBound checks that a report for a day does not take
+// an instance out for a day elsewhere.
 func TestReportsAreHeededForTheReadersBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &asked{Mem: discovery.NewMem()}
@@ -193,7 +194,7 @@ func TestReportsAreHeededForTheReadersBound(t *testing.T) {
 	})
 }
 
-// TestAgesAreAskedTogether lists a thousand reports, 10 ms each.
+// TestAgesAreAskedTogether lists a thousand reports, whose ages take 10 ms each.
 func TestAgesAreAskedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &asked{Mem: discovery.NewMem()}
@@ -212,12 +213,19 @@ func TestAgesAreAskedTogether(t *testing.T) {
 	})
 }
 
-func TestTakeOut(t *testing.T) {
-	by := func(reporter, kind string) discovery.Report { return discovery.Report{Reporter: reporter, Kind: kind} }
+func TestStanding(t *testing.T) {
+	now := time.Now()
+	i := instance(1)
+	i.Incarnation = "a"
+	by := func(reporter, kind string) discovery.Report {
+		return discovery.Report{Instance: 1, Incarnation: "a", Reporter: reporter, Kind: kind, Until: now.Add(1)}
+	}
+	other, before, ended := by("c", "failed"), by("c", "failed"), by("c", "failed")
+	other.Instance, before.Incarnation, ended.Until = 2, "", now
 	for _, tt := range []struct {
 		name    string
 		reports []discovery.Report
-		want    bool
+		out     bool
 	}{
 		{"none", nil, false},
 		{"the server's word", []discovery.Report{by("a", "failed")}, true},
@@ -226,8 +234,9 @@ func TestTakeOut(t *testing.T) {
 		{"a kind of a newer client", []discovery.Report{by("a", "melted")}, false},
 		{"two clients", []discovery.Report{by("a", "reset"), by("b", "stalled")}, true},
 	} {
-		if got := discovery.TakeOut(tt.reports); got != tt.want {
-			t.Errorf("%s: %v", tt.name, got)
+		reports := append([]discovery.Report{other, before, ended}, tt.reports...)
+		if standing, out := discovery.Standing(i, reports, now); !slices.Equal(standing, tt.reports) || out != tt.out {
+			t.Errorf("%s: out is %v by %+v", tt.name, out, standing)
 		}
 	}
 }

@@ -22,12 +22,12 @@ func crowd(n int) *servers {
 	return client
 }
 
-// A fleet that is overloaded is not asked as a whole by each request.
+// A request does not ask every instance of an overloaded fleet.
 func TestRefusalsAreBounded(t *testing.T) {
 	for _, attempts := range []int{1, 3} {
 		synctest.Test(t, func(t *testing.T) {
 			client := crowd(50)
-			r := start(t, Config{Source: newListing(instances(50)...).watch, Client: client, Attempts: attempts, WaitRestore: time.Hour})
+			r := start(t, Config{Source: newListing(instances(50)...), Client: client, Attempts: attempts, WaitRestore: time.Hour})
 			wantEnd(t, r, hello(), "all instances are overloaded (the first backoff ends in 1s)", 0)
 			if n := len(client.calls); n != 2*attempts {
 				t.Errorf("asked %d of 50, want %d", n, 2*attempts)
@@ -36,11 +36,11 @@ func TestRefusalsAreBounded(t *testing.T) {
 	}
 }
 
-// An item starts the count anew.
+// After an item the count of refusals begins anew.
 func TestItemStartsRefusalsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := crowd(4)
-		r := start(t, Config{Source: newListing(instances(4)...).watch, Client: client, Attempts: 1})
+		r := start(t, Config{Source: newListing(instances(4)...), Client: client, Attempts: 1})
 		if got, err := ask(t.Context(), r, hello()); err == nil {
 			t.Errorf("two have refused, and it went on: %q", got)
 		}
@@ -56,8 +56,9 @@ func TestItemStartsRefusalsAnew(t *testing.T) {
 	})
 }
 
-// Who refused as overloaded is spared for as long as it said, or a second, by all
-// requests for which anybody else is left. A request asks one such at most.
+// An instance that refused as overloaded backs off for as long as it said, or a
+// second: requests pass over it while another instance is left. A request asks at
+// most one instance that backs off.
 func TestBackoff(t *testing.T) {
 	for _, tt := range []struct{ asks, spared time.Duration }{
 		{0, time.Second}, {300 * time.Millisecond, 300 * time.Millisecond}, {time.Hour, 30 * time.Second},
@@ -65,7 +66,7 @@ func TestBackoff(t *testing.T) {
 		t.Run(fmt.Sprint(tt.asks), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client := &servers{by: map[string]server{"server1": refusing(tt.asks), "server2": whole}}
-				r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
+				r := start(t, Config{Source: newListing(instances(2)...), Client: client})
 				for range 3 {
 					if _, err := ask(t.Context(), r, hello()); err != nil {
 						t.Error(err)
@@ -87,7 +88,7 @@ func TestBackoff(t *testing.T) {
 func TestOneThatBacksOffAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := crowd(3)
-		r := start(t, Config{Source: newListing(instances(3)...).watch, Client: client, Attempts: 2})
+		r := start(t, Config{Source: newListing(instances(3)...), Client: client, Attempts: 2})
 		wantEnd(t, r, hello(), "all instances are overloaded (the first backoff ends in 1s)", 0)
 		if got := client.asked(); got != "server1 server2 server3" {
 			t.Errorf("asked %s", got)
@@ -103,11 +104,11 @@ func TestOneThatBacksOffAtMost(t *testing.T) {
 	})
 }
 
-// Nobody waits for those alone that have refused, but for one that is down.
+// A request waits for an instance that is down, but not for those that refused it.
 func TestWaitRestoreWhenOverloaded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := crowd(2)
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client, WaitRestore: time.Hour})
+		r := start(t, Config{Source: newListing(instances(2)...), Client: client, WaitRestore: time.Hour})
 		wantEnd(t, r, hello(), "all instances are overloaded (the first backoff ends in 1s)", 0)
 		r.ReportDown(1, stream.Failed)
 		client.by["server1"] = whole
@@ -116,8 +117,8 @@ func TestWaitRestoreWhenOverloaded(t *testing.T) {
 	})
 }
 
-// Where an answer has begun, who begins at the first item only is of no use, and
-// is not asked if its record says so.
+// An instance that begins only at the first item can't carry an answer on, and is not
+// asked if its record says so.
 func TestCannotResume(t *testing.T) {
 	for name, tt := range map[string]struct {
 		resume  discovery.Resume
@@ -141,14 +142,14 @@ func TestCannotResume(t *testing.T) {
 						return whole(ctx, req, send)
 					},
 				}}
-				r := start(t, Config{Source: newListing(list...).watch, Client: client, Restart: tt.restart})
+				r := start(t, Config{Source: newListing(list...), Client: client, Restart: tt.restart})
 				got, err := ask(t.Context(), r, hello())
 				switch {
 				case tt.restart:
 					if got != "he|hello" || err != nil {
 						t.Errorf("got %q, %v", got, err)
 					}
-				case got != "he" || OutcomeOf(err) != CannotResume || !errors.Is(err, stream.Failed) ||
+				case got != "he" || !errors.Is(err, ErrCannotResume) || !errors.Is(err, stream.Failed) ||
 					!strings.HasPrefix(err.Error(), "cannot carry on at item 2 of an answer"):
 					t.Errorf("got %q, %v", got, err)
 				}
@@ -160,8 +161,8 @@ func TestCannotResume(t *testing.T) {
 	}
 }
 
-// What breaks because this process stood still is retried, also where it broke,
-// is not reported, and costs no attempt; but not for ever.
+// A stream that breaks because this process was paused is retried, also at the same
+// instance, is not reported, and does not count; but not for ever.
 func TestPaused(t *testing.T) {
 	calls := 0
 	paused := func(context.Context, stream.Request, func(string) bool) error {
@@ -172,14 +173,14 @@ func TestPaused(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": paused}}
-		r := start(t, Config{Source: newListing(instance(1)).watch, Client: client, Attempts: 2})
-		ctx := WithTrace(t.Context(), &Trace{Break: func(e BreakEvent) {
+		r := start(t, Config{Source: newListing(instance(1)), Client: client, Attempts: 2})
+		req := traced(&Trace{Break: func(e BreakEvent) {
 			client.by["server1"] = whole
 			if e.Reported {
 				t.Errorf("%+v", e)
 			}
 		}})
-		if got, err := ask(ctx, r, hello()); got != "|hello" || err != nil {
+		if got, err := ask(t.Context(), r, req); got != "|hello" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
 		wantAvail(t, r, "server1")
@@ -198,7 +199,7 @@ func TestPaused(t *testing.T) {
 func TestOwnAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{}}
-		r := start(t, Config{Source: newListing(instances(5)...).watch, Client: client})
+		r := start(t, Config{Source: newListing(instances(5)...), Client: client})
 		req := hello()
 		req.Attempts = 4
 		_, err := ask(t.Context(), r, req)

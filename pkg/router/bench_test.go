@@ -12,10 +12,10 @@ import (
 )
 
 func BenchmarkPick(b *testing.B) {
-	for _, name := range PickerNames() {
+	for name, picker := range pickers() {
 		for _, n := range []int{10, 1_000, 100_000} {
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
-				r := still(mustPicker(b, name), n)
+				r := still(picker, n)
 				ctx := b.Context()
 				b.ReportAllocs()
 				b.RunParallel(func(pb *testing.PB) {
@@ -32,7 +32,7 @@ func BenchmarkPick(b *testing.B) {
 }
 
 func BenchmarkReport(b *testing.B) {
-	r := still(random{}, 10_000)
+	r := still(Random(), 10_000)
 	source := r.Tiers().Source
 	at := time.Now()
 	b.ReportAllocs()
@@ -45,7 +45,7 @@ func BenchmarkReport(b *testing.B) {
 }
 
 func BenchmarkSnapshot(b *testing.B) {
-	r := still(random{}, 10_000)
+	r := still(Random(), 10_000)
 	more := instances(10_001)
 	sets := []discovery.Instances{{List: slices.Clone(more[:10_000])}, {List: more}}
 	i := 0
@@ -62,7 +62,7 @@ func BenchmarkDo(b *testing.B) {
 	for _, i := range instances(10) {
 		client.by[i.Address] = whole
 	}
-	r := start(b, Config{Source: discovery.Static(instances(10)...), Client: client, Picker: random{}})
+	r := start(b, Config{Source: discovery.Static(instances(10)...), Client: client, Picker: Random()})
 	req := hello()
 	b.ReportAllocs()
 	for b.Loop() {
@@ -83,7 +83,7 @@ func BenchmarkFailOneByOne(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		client := &servers{}
-		r := start(b, Config{Source: discovery.Static(all...), Client: client, Picker: random{}, Attempts: n + 1, Cooldown: time.Hour})
+		r := start(b, Config{Source: discovery.Static(all...), Client: client, Picker: Random(), Attempts: n + 1, Cooldown: time.Hour})
 		if _, err := ask(b.Context(), r, hello()); !errors.Is(err, ErrNoInstances) {
 			b.Fatal(err)
 		}
@@ -100,7 +100,7 @@ func BenchmarkAllOverloaded(b *testing.B) {
 	for _, i := range instances(5000) {
 		client.by[i.Address] = breaking(stream.Overloaded, 0)
 	}
-	r := start(b, Config{Source: discovery.Static(instances(5000)...), Client: client, Picker: random{}})
+	r := start(b, Config{Source: discovery.Static(instances(5000)...), Client: client, Picker: Random()})
 	b.ReportAllocs()
 	for b.Loop() {
 		client.calls = client.calls[:0]

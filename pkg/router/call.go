@@ -14,9 +14,9 @@ import (
 
 var errLeft = errors.New("the caller has left the sequence")
 
-// overloadLimit is how many instances, for each attempt that a request has, may
-// refuse it as overloaded before it gives up: enough to pass by a few that are
-// full, too few to load a fleet that is full with its own refusals.
+// overloadLimit is how many refusals as overloaded a request takes, for each of its
+// attempts, before it gives up. Two pass by a few instances that are full, and do not
+// load a fleet that is full with refusals.
 const overloadLimit = 2
 
 // Request is what a caller asks of an endpoint.
@@ -24,23 +24,25 @@ type Request struct {
 	// ID names the request in logs and on the wire; "" means 16 random hex
 	// digits.
 	ID string
-	// Data is the question: any JSON value.
+	// Data is what the instance is asked: any JSON value.
 	Data json.RawMessage
-	// Instance is the name or id of the instance for the first attempt, ""
-	// for any. It is not used while it is down; failover goes elsewhere.
+	// Instance is the name or id (in hex) of the instance for the first attempt;
+	// "" is any. If it is down, the request goes to another.
 	Instance string
 	// Attempts is how many streams this request may open; 0 means
 	// [Config.Attempts].
 	Attempts int
-	// Timeout is how long the request may take, which each instance is told
-	// when it is asked; 0 means no more than the context's deadline says. It
-	// does not end the request here: the context does.
+	// Timeout is the time that each instance is told it has; 0 means the time
+	// until the context's deadline, if any. It does not end the request here:
+	// the context does.
 	Timeout time.Duration
 	// Headers go to each instance with the request, see [stream.Request].
 	Headers map[string]string
+	// Trace, if set, follows this request, after the one of [Config.Trace].
+	Trace *Trace
 }
 
-// Item is one item of an answer, with where it came from.
+// Item is one item of an answer, with the instance that sent it.
 type Item struct {
 	stream.Annotated
 	// Index is the item's place in the answer, from 0. With [Config.Restart]
@@ -52,26 +54,27 @@ type Item struct {
 
 // Do sends req to an available instance, yields the items as they come, and
 // carries on at another instance when the stream breaks. If the sequence ends
-// without an error, the answer is complete. Otherwise its last pair is the
+// without an error, the answer is complete. Otherwise its last pair holds the
 // error:
 //
 //   - [*NoInstancesError] if no instance was left,
-//   - [*OverloadedError] if none was left and some refused as overloaded,
-//   - [*CannotResumeError] if those that were left begin at the first item only,
+//   - [*OverloadedError] if none was left and some had refused as overloaded,
+//   - [*CannotResumeError] if the instances left begin at the first item only,
 //   - [ErrAttemptsUsedUp] after the last attempt,
 //   - [stream.Application] if the request itself failed,
+//   - [ErrClosed] if the router was closed,
 //   - ctx's error if ctx ended first.
 //
-// All but the last come as or within an [*AttemptsError] if attempts had failed
-// before. To leave the sequence early cancels the request.
+// All but the last are, or are within, an [*AttemptsError] if attempts broke
+// before. Leaving the sequence early cancels the request.
 func (r *Router) Do(ctx context.Context, req Request) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
-		c := call{r: r, req: req, trace: contextTrace(ctx), yield: yield, attempts: r.cfg.Attempts}
+		c := call{r: r, req: req, trace: req.Trace, yield: yield, attempts: r.cfg.Attempts}
 		if req.Attempts > 0 {
 			c.attempts = req.Attempts
 		}
 		if r.cfg.Trace != nil {
-			c.trace = joined(r.cfg.Trace(), c.trace)
+			c.trace = r.cfg.Trace().Then(req.Trace)
 		}
 		if c.trace == nil {
 			c.trace = &Trace{}
@@ -79,6 +82,7 @@ func (r *Router) Do(ctx context.Context, req Request) iter.Seq2[Item, error] {
 		if c.req.ID == "" {
 			c.req.ID = fmt.Sprintf("%016x", rand.Uint64())
 		}
+		c.hooks = stream.Hooks{Started: c.started, Stale: c.stale}
 		defer c.panicking.end()
 		err := c.run(ctx)
 		if errors.Is(err, errLeft) {
@@ -91,7 +95,7 @@ func (r *Router) Do(ctx context.Context, req Request) iter.Seq2[Item, error] {
 	}
 }
 
-// call is one request on its way. It belongs to the caller's goroutine.
+// call is one request that runs. It belongs to the caller's goroutine.
 type call struct {
 	r        *Router
 	req      Request
@@ -103,20 +107,22 @@ type call struct {
 	from    int // index of the first item that it wants
 	next    int // index of the first item that the caller lacks
 	spent   int // attempts that count against the limit
-	pauses  int // breaks that this process's own standstill explains
-	tried   map[identity]outcome
+	pauses  int // breaks that a pause of this process explains
+	tried   map[identity]ending
 	failed  []error // an *AttemptError each
 
 	overloads       int  // refusals as overloaded since the last item
-	askedBackingOff bool // one that was backing off
+	askedBackingOff bool // it has asked one that was backing off
 	panicking       panicking
+
+	hooks stream.Hooks
 
 	// Of the current choice.
 	step  Step
 	peer  *Peer
-	trial int64 // by which this request tries it; 0 for none
+	trial int64 // the number of the trial that it has taken; 0 for none
 	owed  bool  // it has yet to answer
-	now   int64 // by the tiers' clock; 0 until somebody needs it
+	now   int64 // by the tiers' clock; 0 until it is needed
 }
 
 // run makes attempts until one ends the request.
@@ -136,8 +142,8 @@ func (c *call) run(ctx context.Context) error {
 	}
 }
 
-// try makes one attempt, and reports whether the request is over with it. Who
-// refuses does not end the attempt: it goes on at another instance.
+// try makes one attempt, and reports whether the request is over. After a refusal the
+// attempt goes on at another instance.
 func (c *call) try(ctx context.Context) (done bool, err error) {
 	for refused := true; refused && !done; {
 		p, err := c.pick(ctx)
@@ -161,8 +167,8 @@ func (c *call) try(ctx context.Context) (done bool, err error) {
 	return done, nil
 }
 
-// visit opens one stream, and acts on how it ends: it was refused, or the
-// request is over with it, or an attempt has failed after which another is due.
+// visit opens one stream and acts on its end. If it returns neither refused nor done,
+// the stream broke and another attempt is due.
 func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err error) {
 	got, err := c.stream(ctx, p)
 	v := judge(err)
@@ -176,13 +182,13 @@ func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err erro
 	}
 	if refused = v.refusal && got == 0; refused {
 		c.r.log.Info("request refused", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name, "err", err)
-		c.note(p, outcome{err: err, refused: true, again: c.r.tiers.began.Add(time.Duration(p.backoff.Load()))})
+		c.note(p, ending{err: err, refused: true, again: c.r.tiers.began.Add(time.Duration(p.backoff.Load()))})
 		c.broke(c.trace.Refused, p, err, v, c.attempts-c.spent)
 		return true, false, nil
 	}
 	if v.paused {
-		// It says nothing about the server, which may be asked again. But a
-		// process that stands still again and again gets nowhere.
+		// The break says nothing about the server, which may be asked again. The
+		// bound is for a process that is paused again and again.
 		if c.pauses++; c.pauses > c.attempts {
 			v.counts = true
 		}
@@ -191,9 +197,9 @@ func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err erro
 		c.spent++
 	}
 	if !v.paused {
-		o := outcome{err: err}
+		o := ending{err: err}
 		if !v.report {
-			o.again = time.Now().Add(c.r.cfg.Cooldown) // as if it had been
+			o.again = time.Now().Add(c.r.cfg.Cooldown) // as if it had been reported
 		}
 		c.note(p, o)
 	}
@@ -208,7 +214,7 @@ func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err erro
 	return false, false, nil
 }
 
-// stream opens one stream and yields its items; got is how many.
+// stream opens one stream and yields its items, of which got is the number.
 func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 	began := time.Now()
 	p.streams.Add(1)
@@ -217,10 +223,7 @@ func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 	defer c.leave()
 	req := stream.Request{
 		ID: c.req.ID, To: p.to, Data: c.req.Data, From: c.from, Attempt: c.attempt,
-		Timeout: c.req.Timeout, Headers: c.req.Headers, MaxSize: p.MaxRequest, OnStart: c.started,
-	}
-	if c.trace.Stale != nil {
-		req.OnStale = func() { c.trace.Stale(StaleEvent{Attempt: c.attempt, Instance: p.Instance}) }
+		Timeout: c.req.Timeout, Headers: c.req.Headers, MaxSize: p.MaxRequest, Hooks: &c.hooks,
 	}
 	item := Item{Index: c.from, Attempt: c.attempt, Peer: p}
 	for a, err := range c.r.cfg.Client.Stream(ctx, p.Address, req) {
@@ -267,7 +270,12 @@ func (c *call) started() {
 	}
 }
 
-// served notes that the instance has answered as only one does that works.
+// stale tells that a kept connection was replaced.
+func (c *call) stale() {
+	tell(c.trace.Stale, StaleEvent{Attempt: c.attempt, Instance: c.peer.Instance})
+}
+
+// served notes that the instance has answered a request sent at began, and so works.
 func (c *call) served(began time.Time) {
 	c.started()
 	if c.peer.half.Load() != shut {
@@ -275,13 +283,12 @@ func (c *call) served(began time.Time) {
 	}
 }
 
-// answers reports whether a stream ended in a way that shows that its server
-// works.
+// answers reports whether the end of a stream shows that its server works.
 func answers(err error) bool {
 	return errors.Is(err, stream.Overloaded) || errors.Is(err, stream.Application)
 }
 
-// learn takes note of what concerns other requests too, beside reports.
+// learn notes what the end of a stream at p means for other requests, beside reports.
 func (c *call) learn(p *Peer, err error) {
 	switch {
 	case kindOf(err) == "", errors.Is(err, stream.Application):
@@ -299,16 +306,16 @@ func (c *call) learn(p *Peer, err error) {
 	}
 }
 
-// note keeps how p has dealt with the request.
-func (c *call) note(p *Peer, o outcome) {
+// note remembers how the stream at p ended.
+func (c *call) note(p *Peer, o ending) {
 	if c.tried == nil {
-		c.tried = make(map[identity]outcome)
+		c.tried = make(map[identity]ending)
 	}
 	c.tried[p.identity()] = o
 }
 
-// broke reports p down if it is to blame, and tells the trace how its stream
-// ended. Other requests need to know sooner than the trace does.
+// broke reports p down if the verdict says so, and calls the trace's f. The report
+// comes first, so that a slow trace keeps no request at p.
 func (c *call) broke(f func(BreakEvent), p *Peer, err error, v verdict, attemptsLeft int) {
 	var d Down
 	isNew := false
@@ -321,8 +328,8 @@ func (c *call) broke(f func(BreakEvent), p *Peer, err error, v verdict, attempts
 	}
 }
 
-// ended returns the error of a stream that ends the request, and tells of it if
-// it is a break, not the caller's own doing.
+// ended returns the error of a stream that ends the request. If it is a break, and
+// not the caller's doing, the trace learns of it.
 func (c *call) ended(p *Peer, err error) error {
 	if kindOf(err) == "" {
 		return err
@@ -331,7 +338,7 @@ func (c *call) ended(p *Peer, err error) error {
 	return &AttemptError{Attempt: c.attempt, Instance: p.Instance, Err: err}
 }
 
-// giveUp returns the error of a request that ends for the reason err.
+// giveUp returns the error of a request that ends because of err.
 func (c *call) giveUp(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, errLeft):
@@ -348,5 +355,5 @@ func (c *call) giveUp(ctx context.Context, err error) error {
 }
 
 // isRefusedEnough reports whether so many instances have refused the request as
-// overloaded that it asks no more.
+// overloaded that it gives up.
 func (c *call) isRefusedEnough() bool { return c.overloads >= overloadLimit*c.attempts }

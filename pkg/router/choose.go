@@ -7,26 +7,26 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// pickTries is how often the picker may return an instance that will not do
-// before the instances are filtered. Few are marked that are still in a list, so
-// the first choice nearly always does; and filtering thousands of instances
-// because a few are out would cost more.
+// pickTries is how often the picker may return an unfit instance before the list is
+// filtered. Few instances in a list are unfit, so the first pick nearly always fits,
+// and filtering thousands because of a few would cost more.
 const pickTries = 4
 
-// Step says why an instance was chosen: each step is for a request for which
-// those before it have nobody left.
+// Step says why an instance was chosen. Each step is for requests for which the
+// steps before it have no instance left.
 type Step string
 
 // The steps, in order.
 const (
 	// StepNamed: the request has asked for it.
 	StepNamed Step = "named"
-	// StepAvail: it is available, and nothing speaks against it.
+	// StepAvail: it is available, and not passed over.
 	StepAvail Step = "avail"
 	// StepPassedOver: it is available, but backs off, owes a start, or is
-	// half-open and another request tries it.
+	// half-open and tried by another request.
 	StepPassedOver Step = "passed_over"
 	// StepReported: only the reports of other clients keep it out.
 	StepReported Step = "reported"
@@ -43,17 +43,17 @@ func Steps() []Step {
 	return []Step{StepNamed, StepAvail, StepPassedOver, StepReported, StepLost, StepAgain, StepPanic}
 }
 
-// outcome is how an instance that had the request has dealt with it.
-type outcome struct {
+// ending is how the last stream of the request at an instance ended.
+type ending struct {
 	err     error
 	refused bool // not a break
-	// again is when the instance may be asked again: by this request only where
-	// it broke it.
+	// again is when the instance may be asked again. This request asks again only
+	// an instance where it broke.
 	again time.Time
 }
 
-// pick returns the instance to which the request goes next, or why there is
-// none.
+// pick returns the instance to which the request goes next. The error says why there
+// is none.
 func (c *call) pick(ctx context.Context) (*Peer, error) {
 	var w wait
 	defer w.stop()
@@ -61,7 +61,7 @@ func (c *call) pick(ctx context.Context) (*Peer, error) {
 		if ctx.Err() != nil {
 			return nil, c.contextError(ctx)
 		}
-		// First as cheap as can be; only who finds nobody looks closely.
+		// Slightly old tiers will do, unless no instance is found in them.
 		t := c.r.tiers.load()
 		p := c.choose(t)
 		if p == nil {
@@ -96,7 +96,7 @@ func (c *call) pick(ctx context.Context) (*Peer, error) {
 	}
 }
 
-// choose returns the best instance that will do, or nil.
+// choose returns an instance of the first step that has one, or nil.
 func (c *call) choose(t *Tiers) *Peer {
 	if c.isRefusedEnough() {
 		return nil
@@ -122,9 +122,8 @@ func (c *call) choose(t *Tiers) *Peer {
 	return c.chooseAgain(t)
 }
 
-// chooseNamed returns the instance that the request asks for, unless it is down:
-// what others have reported, or what it refused somebody else, does not overrule
-// the caller.
+// chooseNamed returns the instance that the request asks for, unless it is down. The
+// caller's wish goes before the reports of others and before a backoff.
 func (c *call) chooseNamed(t *Tiers) *Peer {
 	if c.req.Instance == "" || c.attempt != 1 || len(c.tried) > 0 {
 		return nil
@@ -139,7 +138,7 @@ func (c *call) chooseNamed(t *Tiers) *Peer {
 	return nil
 }
 
-// chooseFrom returns one of peers that will do in a step, or nil.
+// chooseFrom returns one of peers that fits a step, or nil.
 func (c *call) chooseFrom(peers []*Peer, step Step) *Peer {
 	if len(peers) == 0 {
 		return nil
@@ -162,7 +161,7 @@ func (c *call) chooseFrom(peers []*Peer, step Step) *Peer {
 		if taken := c.take(p, step); taken != nil {
 			return taken
 		}
-		left = without(left, p) // another request was quicker to take its trial
+		left = without(left, p) // another request has taken its trial first
 	}
 	return nil
 }
@@ -178,7 +177,7 @@ func without(peers []*Peer, p *Peer) []*Peer {
 	return peers[:n]
 }
 
-// fits reports whether p will do in a step.
+// fits reports whether the request can go to p in a step.
 func (c *call) fits(p *Peer, step Step) bool {
 	if len(c.tried) > 0 && c.hasTried(p) || !c.canBegin(p) {
 		return false
@@ -201,8 +200,8 @@ func (c *call) fits(p *Peer, step Step) bool {
 	return step != StepLost || !c.r.tiers.isLeaving(p)
 }
 
-// take chooses p, and with it the trial if it is half-open. It returns nil if p
-// will no longer do.
+// take chooses p, and takes the trial if p is half-open. It returns nil if p no
+// longer fits.
 func (c *call) take(p *Peer, step Step) *Peer {
 	if p.half.Load() != shut {
 		c.trial = p.takeTrial()
@@ -217,8 +216,8 @@ func (c *call) take(p *Peer, step Step) *Peer {
 	return p
 }
 
-// chooseAgain returns one that broke this request and is back, if the request
-// may wait for that.
+// chooseAgain returns an instance where this request broke and that is back, if
+// the request may wait for one to return.
 func (c *call) chooseAgain(t *Tiers) (best *Peer) {
 	if c.r.cfg.WaitRestore <= 0 {
 		return nil
@@ -240,8 +239,8 @@ func (c *call) chooseAgain(t *Tiers) (best *Peer) {
 	return c.take(best, StepAgain)
 }
 
-// canBegin reports whether p can begin at the item that the request wants, as
-// far as its record says. The answer would be a refusal.
+// canBegin reports whether p can begin at the item that the request wants, as far as
+// its record says. If not, p would refuse.
 func (c *call) canBegin(p *Peer) bool { return c.from == 0 || p.Resume != discovery.ResumeNo }
 
 // hasTried reports whether p has broken or refused the request.
@@ -250,11 +249,91 @@ func (c *call) hasTried(p *Peer) bool {
 	return tried
 }
 
-// contextError says that ctx has ended, and why if its owner gave a cause.
+// contextError says that ctx has ended, and why, if its owner gave a cause.
 func (c *call) contextError(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {
 		return fmt.Errorf("request %s: %w", c.req.ID, cause)
 	}
 	return fmt.Errorf("request %s: %w: %w", c.req.ID, err, cause)
+}
+
+const (
+	// panicDelay is how long a request waits before it asks, in panic, an instance
+	// that has not said how long to wait. Jitter adds up to half of that, so that
+	// requests that fail together do not come back together.
+	panicDelay = 500 * time.Millisecond
+	// maxPanicDelay is the longest wait that an instance may ask for and still be
+	// asked in panic: few callers wait longer than 5 s for a first item.
+	maxPanicDelay = 5 * time.Second
+)
+
+// panicking is the last try of a request for which no instance is left, with
+// [Config.Panic]. The word is Envoy's, which in panic balances load over unhealthy
+// hosts too.
+type panicking struct {
+	peer *Peer     // nil while there is none
+	at   time.Time // when it is asked
+	used bool
+}
+
+// startPanic reports whether the request has an instance to ask in panic. It chooses
+// the one that returns first of those that are down or have had the request.
+func (c *call) startPanic(t *Tiers) bool {
+	q := &c.panicking
+	if !c.r.cfg.Panic || c.next > 0 || q.used {
+		return false
+	}
+	if q.peer != nil {
+		return true
+	}
+	now := time.Now()
+	var best *Peer
+	var first time.Time
+	for _, p := range t.Source {
+		returns, ok := c.returns(t, p, now)
+		if ok && (best == nil || returns.Before(first)) && !p.panicked.Load() {
+			best, first = p, returns
+		}
+	}
+	if best == nil || !best.panicked.CompareAndSwap(false, true) {
+		return false
+	}
+	delay := panicDelay
+	if left := time.Duration(best.backoff.Load() - c.r.tiers.clock()); left > 0 {
+		delay = left
+	}
+	q.peer, q.at = best, now.Add(delay+c.r.jitter(delay/2))
+	return true
+}
+
+// returns returns when p could be asked without panic, and whether it may be asked
+// in panic at all.
+func (c *call) returns(t *Tiers, p *Peer, now time.Time) (at time.Time, ok bool) {
+	o, tried := c.tried[p.identity()]
+	d, down := t.Down[p.ID]
+	left := time.Duration(p.backoff.Load() - c.r.tiers.clock())
+	switch kind := kindOf(o.err); {
+	case !tried && !down, left > maxPanicDelay:
+		return at, false
+	case kind == stream.Unresponsive || kind == stream.Stalled:
+		return at, false // it would be silent again
+	case kind == stream.Draining || kind == stream.Misdirected || kind == stream.Unresumable:
+		return at, false // it would refuse again
+	case tried && retryAfter(o.err) > maxPanicDelay:
+		return at, false
+	case down:
+		return d.Until, true
+	}
+	return now.Add(max(left, 0)), true
+}
+
+func (q *panicking) isDue() bool { return !time.Now().Before(q.at) }
+
+// end lets other requests ask the instance in panic.
+func (q *panicking) end() {
+	if q.peer != nil {
+		q.peer.panicked.Store(false)
+		q.peer = nil
+	}
 }

@@ -4,17 +4,15 @@
 // It holds two tiers. instance_source is what discovery lists now: the
 // authority on who is alive. instance_avail is the source less the instances
 // that are down: reported as failing, each until its own deadline. Requests go
-// to instances of the second tier, and pass over those of which something
-// speaks against them: one that is back from a report and that another request
-// tries, one that refused as overloaded, one that owes an answer. Only if nobody
-// else is left do they go to those that others have reported, or that discovery
-// has lost; [Step] lists the order.
+// to available instances, and pass over an instance that is back from a report
+// while another request tries it, that refused as overloaded, or that owes an
+// answer. Only if no other instance is left do they go to instances that other
+// clients have reported, or that discovery has lost; [Step] lists the order.
 //
 // What a break means (whether the instance is reported down, whether the
 // request goes on elsewhere, whether that counts against its attempts) is one
-// table, in verdict.go. What is counted as an attempt, a refusal, a break and a
-// migration [Receipt] defines.
+// table, in verdict.go. Package receipt defines what counts as an attempt, a
+// refusal, a break and a migration.
 //
-// None of this knows how a stream is carried: that is package stream, or any
-// other [Client].
+// A [Client] carries the streams: package stream has one.
 package router

@@ -13,20 +13,20 @@ import (
 )
 
 var (
-	// ErrNoInstances is what a [NoInstancesError] is.
+	// ErrNoInstances matches a [NoInstancesError].
 	ErrNoInstances = errors.New("no instances found")
-	// ErrAttemptsUsedUp is what an [AttemptsError] is when its request had no
-	// attempt left.
+	// ErrAttemptsUsedUp matches an [AttemptsError] whose request has used its
+	// last attempt.
 	ErrAttemptsUsedUp = errors.New("attempts used up")
-	// ErrOverloaded is what an [OverloadedError] is.
+	// ErrOverloaded matches an [OverloadedError].
 	ErrOverloaded = errors.New("all instances are overloaded")
-	// ErrCannotResume is what a [CannotResumeError] is.
+	// ErrCannotResume matches a [CannotResumeError].
 	ErrCannotResume = errors.New("cannot carry on")
-	// ErrClosed is returned for requests of a router that was closed.
+	// ErrClosed is the error of requests of a router that was closed.
 	ErrClosed = errors.New("router: closed")
 )
 
-// maxKnown is how many instances an error lists: about as many as a person reads.
+// maxKnown is how many instances an error lists: ten, about as many as a person reads.
 const maxKnown = 10
 
 // NoInstancesError says that no instance is left for a request, and why.
@@ -34,26 +34,26 @@ type NoInstancesError struct {
 	Endpoint discovery.Endpoint
 	// Where is where discovery looks, in words: [Config.Where].
 	Where string
-	// Wanted is the name or id that the request asked for, if that is what
-	// could not be found; Known are the names there are.
+	// Wanted is the name or id that the request asked for, if no instance has
+	// it; Known are the instances there are.
 	Wanted string
 	Known  []string
 	// Source is how many instances discovery lists, Down how many of them are
-	// down, Tried how many of the others have broken the request already, and
-	// BackingOff how many are spared after they refused other requests.
+	// down, Tried at how many of the others the request has broken, and
+	// BackingOff how many back off after they refused other requests.
 	Source, Down, Tried, BackingOff int
 	// Refused is how many instances did not take the request, by kind.
 	Refused map[stream.Kind]int
-	// Next is when the first of those that are down returns, from now on.
+	// Next is the time until the first of those that are down returns.
 	Next time.Duration
 	// Waited is how long the request has waited for an instance.
 	Waited time.Duration
-	// Stale says why discovery can't be read now, if so: there may be more
-	// instances than it last listed.
+	// Stale says why discovery can't be read now, nil if it can. There may be
+	// more instances than it listed last.
 	Stale error
 }
 
-// Error says how many instances there are, and why none of them will do.
+// Error says how many instances there are, and why the request goes to none of them.
 func (e *NoInstancesError) Error() string {
 	return fmt.Sprintf("%v for endpoint %v (%s)", ErrNoInstances, e.Endpoint, e.why())
 }
@@ -109,34 +109,34 @@ func (e *NoInstancesError) Is(target error) bool {
 	return target == ErrNoInstances || ok && e.Refused[kind] > 0
 }
 
-// OverloadedError says that no instance is left for a request, of which some
-// have refused it as overloaded since its last item. None of these is down.
+// OverloadedError says that no instance is left for a request, and that some have
+// refused it as overloaded since its last item. These are not down.
 type OverloadedError struct {
 	// All says that every instance that was asked refused as overloaded.
 	All bool
-	// Next is when the first of them wants to be asked again, from now on.
+	// Next is the time until the first of these backoffs ends.
 	Next time.Duration
-	// Left says what there is besides.
-	Left *NoInstancesError
+	// Others says what other instances there are.
+	Others *NoInstancesError
 }
 
-// Error says whether all are overloaded, and when the first may no longer be.
+// Error says whether all are overloaded, and when the first backoff ends.
 func (e *OverloadedError) Error() string {
 	next := fmt.Sprintf("the first backoff ends in %v", e.Next.Round(100*time.Millisecond))
 	if e.All {
 		return fmt.Sprintf("%v (%s)", ErrOverloaded, next)
 	}
-	return fmt.Sprintf("instances of endpoint %v are overloaded, and no other is left (%s, %s)", e.Left.Endpoint, e.Left.why(), next)
+	return fmt.Sprintf("instances of endpoint %v are overloaded, and no other is left (%s, %s)", e.Others.Endpoint, e.Others.why(), next)
 }
 
 // Is reports whether target is [ErrOverloaded], or the kind of a refusal.
 func (e *OverloadedError) Is(target error) bool {
 	kind, ok := target.(stream.Kind)
-	return target == ErrOverloaded || ok && e.Left.Refused[kind] > 0
+	return target == ErrOverloaded || ok && e.Others.Refused[kind] > 0
 }
 
 // CannotResumeError says that an answer that has begun cannot be carried on: the
-// instances that are left begin at the first item only.
+// instances that are left can begin only at the first item.
 type CannotResumeError struct {
 	Endpoint discovery.Endpoint
 	// Item is the index of the first item that the caller lacks.
@@ -145,7 +145,7 @@ type CannotResumeError struct {
 	Unresumable int
 }
 
-// Error says where the answer stands.
+// Error says at which item the answer broke.
 func (e *CannotResumeError) Error() string {
 	return fmt.Sprintf("%v at item %d of an answer of endpoint %v: the %d instances that are left begin at the first item only",
 		ErrCannotResume, e.Item, e.Endpoint, e.Unresumable)
@@ -156,11 +156,11 @@ func (e *CannotResumeError) Is(target error) bool {
 	return target == ErrCannotResume || target == stream.Unresumable
 }
 
-// nobodyLeft says why no instance of t will do.
+// nobodyLeft returns the error of a request that can go to no instance of t.
 func (c *call) nobodyLeft(t *Tiers, waited time.Duration) error {
 	none := c.noInstances(t, waited)
 	if c.overloads > 0 {
-		err := &OverloadedError{All: none.Refused[stream.Overloaded] == len(c.tried), Next: maxBackoff, Left: none}
+		err := &OverloadedError{All: none.Refused[stream.Overloaded] == len(c.tried), Next: maxBackoff, Others: none}
 		for _, o := range c.tried {
 			if errors.Is(o.err, stream.Overloaded) {
 				err.Next = min(err.Next, max(time.Until(o.again), 0))
@@ -174,7 +174,7 @@ func (c *call) nobodyLeft(t *Tiers, waited time.Duration) error {
 	return none
 }
 
-// noInstances says what there is in t.
+// noInstances says which instances there are in t.
 func (c *call) noInstances(t *Tiers, waited time.Duration) *NoInstancesError {
 	err := &NoInstancesError{
 		Endpoint: c.r.cfg.Endpoint, Where: c.r.cfg.Where, Source: len(t.Source), Waited: waited, Stale: t.Stale,
@@ -195,7 +195,7 @@ func (c *call) noInstances(t *Tiers, waited time.Duration) *NoInstancesError {
 	err.BackingOff = t.BackingOff
 	for id, o := range c.tried {
 		if p := t.byID(id.id); p != nil && p.identity() == id && p.isBackingOff(c.r.tiers.clock()) {
-			err.BackingOff-- // counted among those that refused, or tried
+			err.BackingOff-- // it is counted as one that refused, or as tried
 		}
 		_, down := t.Down[id.id]
 		switch p := t.byID(id.id); {
@@ -211,8 +211,7 @@ func (c *call) noInstances(t *Tiers, waited time.Duration) *NoInstancesError {
 	return err
 }
 
-// unresumable returns how many instances of t are up and cannot carry on the
-// answer that has begun.
+// unresumable returns how many instances of t are up and cannot carry on the answer.
 func (c *call) unresumable(t *Tiers) (n int) {
 	if c.from == 0 {
 		return 0
@@ -241,14 +240,14 @@ func (e *AttemptError) Error() string {
 // Unwrap returns the cause.
 func (e *AttemptError) Unwrap() error { return e.Err }
 
-// AttemptsError is the end of a request that had failed attempts. It unwraps to
-// why the request went no further and to every attempt's [AttemptError].
+// AttemptsError is the error of a request with failed attempts. It unwraps to the
+// reason why the request went no further, and to every attempt's [AttemptError].
 type AttemptsError struct {
 	Attempts []error // each an *AttemptError
-	// Err says why there was no further attempt: [ErrAttemptsUsedUp],
-	// an [*OverloadedError], a [*NoInstancesError], a [*CannotResumeError], or
-	// the [*AttemptError] of one that failed in a way that another attempt
-	// would not mend.
+	// Err says why there was no further attempt: [ErrAttemptsUsedUp], an
+	// [*OverloadedError], a [*NoInstancesError], a [*CannotResumeError],
+	// [ErrClosed], or the [*AttemptError] of an attempt whose failure another
+	// attempt would not mend.
 	Err error
 }
 
@@ -276,7 +275,7 @@ func (e *AttemptsError) Error() string {
 // Unwrap returns the reason and all attempts, as errors.Join does.
 func (e *AttemptsError) Unwrap() []error { return append([]error{e.Err}, e.Attempts...) }
 
-// label is how an instance is called in texts.
+// label is what an instance is called in texts.
 func label(i discovery.Instance) string {
 	if i.Name == "" {
 		return i.ID.String()

@@ -53,7 +53,7 @@ func Example() {
 }
 
 // A trace follows what happens to a request, beside its items.
-func ExampleWithTrace() {
+func ExampleTrace() {
 	client := &stream.Client{}
 	defer client.Close()
 	r := router.New(router.Config{
@@ -62,14 +62,14 @@ func ExampleWithTrace() {
 	})
 	defer r.Close()
 
-	ctx := router.WithTrace(context.Background(), &router.Trace{
+	trace := &router.Trace{
 		Attempt: func(e router.AttemptEvent) { fmt.Printf("attempt %d\n", e.Attempt) },
 		Break:   func(e router.BreakEvent) { fmt.Printf("%s broke: %v\n", e.Instance.Name, e.Kind()) },
 		Down:    func(d router.Down) { fmt.Printf("%s is down for %v\n", d.Instance.Name, d.Until.Sub(d.Since)) },
-		Done:    func(e router.DoneEvent) { fmt.Println(router.OutcomeOf(e.Err)) },
-	})
-	req := router.Request{Data: stream.String("hello"), Instance: "server1"}
-	for item, err := range r.Do(ctx, req) {
+		Done:    func(e router.DoneEvent) { fmt.Println("done:", e.Err) },
+	}
+	req := router.Request{Data: stream.String("hello"), Instance: "server1", Trace: trace}
+	for item, err := range r.Do(context.Background(), req) {
 		if err == nil {
 			fmt.Printf("item %d from %s\n", item.Index, item.Peer.Name)
 		}
@@ -84,34 +84,5 @@ func ExampleWithTrace() {
 	// item 2 from server2
 	// item 3 from server2
 	// item 4 from server2
-	// success
-}
-
-// A recorder keeps the account of a request.
-func ExampleRecorder() {
-	client := &stream.Client{}
-	defer client.Close()
-	r := router.New(router.Config{
-		Source: discovery.Static(echo(1, "server1", fault.Always), echo(2, "server2", fault.Never)),
-		Client: client,
-	})
-	defer r.Close()
-
-	var recorder router.Recorder
-	ctx := router.WithTrace(context.Background(), recorder.Trace())
-	req := router.Request{Data: stream.String("hello"), Instance: "server1"}
-	for _, err := range r.Do(ctx, req) {
-		if err != nil {
-			fmt.Println(err)
-		}
-	}
-	receipt := recorder.Receipt()
-	fmt.Printf("%s: %d items in %d attempts\n", receipt.Outcome, receipt.Items, len(receipt.Attempts))
-	for _, part := range receipt.Served {
-		fmt.Printf("items %d to %d from %s\n", part.From, part.To-1, part.Name)
-	}
-	// Output:
-	// success: 5 items in 2 attempts
-	// items 0 to 1 from server1
-	// items 2 to 4 from server2
+	// done: <nil>
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// By default an attempt begins at the first item; to resume, where the one
-// before broke.
+// With Restart each attempt begins at the first item, else where the one before
+// broke.
 func TestRestartAndResume(t *testing.T) {
 	for _, tt := range []struct {
 		first, second int // where server1 and server2 break
@@ -35,7 +35,7 @@ func TestRestartAndResume(t *testing.T) {
 					"server2": breaking(stream.Failed, tt.second),
 					"server3": whole,
 				}}
-				r := start(t, Config{Source: newListing(instances(3)...).watch, Client: client, Restart: !tt.resume})
+				r := start(t, Config{Source: newListing(instances(3)...), Client: client, Restart: !tt.resume})
 				got, err := ask(t.Context(), r, hello())
 				for strings.Count(got, "|") < 2 && err == nil {
 					got += "|" // attempts without items
@@ -55,7 +55,7 @@ func TestRestartAndResume(t *testing.T) {
 func TestItems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": breaking(stream.Truncated, 2), "server2": whole}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
+		r := start(t, Config{Source: newListing(instances(2)...), Client: client})
 		index := 0
 		for item, err := range r.Do(t.Context(), hello()) {
 			if err != nil {
@@ -87,7 +87,7 @@ func TestAttemptsUsedUp(t *testing.T) {
 			for i, kind := range kinds {
 				client.by[instance(i+1).Address] = breaking(kind, 1)
 			}
-			r := start(t, Config{Source: newListing(instances(4)...).watch, Client: client, Attempts: attempts})
+			r := start(t, Config{Source: newListing(instances(4)...), Client: client, Attempts: attempts})
 			begin := time.Now()
 			_, err := ask(t.Context(), r, hello())
 			if d := time.Since(begin); d != 0 {
@@ -124,8 +124,8 @@ func TestAttemptsUsedUp(t *testing.T) {
 	}
 }
 
-// One request never goes to an instance twice, even when its cooldown has
-// passed meanwhile, or it has left and come back, or its record has changed.
+// A request never goes to an instance twice, even if its cooldown has passed, it has
+// left and come back, or its record has changed.
 func TestNeverTwice(t *testing.T) {
 	for name, between := range map[string]func(*listing){
 		"cooldown passed": func(*listing) {},
@@ -139,7 +139,7 @@ func TestNeverTwice(t *testing.T) {
 					"server1": breaking(stream.Truncated, 1),
 					"server2": after(time.Minute, breaking(stream.Truncated, 2)),
 				}}
-				r := start(t, Config{Source: l.watch, Client: client})
+				r := start(t, Config{Source: l, Client: client})
 				var err error
 				done := make(chan struct{})
 				go func() {
@@ -164,11 +164,11 @@ func TestNeverTwice(t *testing.T) {
 	}
 }
 
-// An error that is the request's own is nobody's fault and is not retried.
+// An error of the request itself is neither reported nor retried.
 func TestApplicationErrorIsNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": breaking(stream.Application, 2), "server2": whole}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
+		r := start(t, Config{Source: newListing(instances(2)...), Client: client})
 		got, err := ask(t.Context(), r, hello())
 		if got != "he" || !errors.Is(err, stream.Application) || err.Error() != "attempt 1 at server1 (1): application: as told" {
 			t.Errorf("%q, %v", got, err)
@@ -188,13 +188,13 @@ func TestApplicationErrorIsNotRetried(t *testing.T) {
 	})
 }
 
-// Anything that is no break ends the request: it would not go better elsewhere.
+// An error that is not a break ends the request, as it would recur elsewhere.
 func TestUnknownErrorEndsTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": func(_ context.Context, _ stream.Request, _ func(string) bool) error {
 			return errBoom
 		}}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
+		r := start(t, Config{Source: newListing(instances(2)...), Client: client})
 		if _, err := ask(t.Context(), r, hello()); !errors.Is(err, errBoom) {
 			t.Errorf("ended with %v", err)
 		}
@@ -214,7 +214,7 @@ func TestRequestOnTheWire(t *testing.T) {
 		client := &servers{by: map[string]server{
 			"server1": note(breaking(stream.Failed, 2)), "server2": note(breaking(stream.Overloaded, 0)), "server3": note(whole),
 		}}
-		r := start(t, Config{Source: newListing(instances(3)...).watch, Client: client})
+		r := start(t, Config{Source: newListing(instances(3)...), Client: client})
 		req := Request{Data: stream.String("hello")}
 		if _, err := ask(t.Context(), r, req); err != nil {
 			t.Fatal(err)
@@ -239,12 +239,12 @@ func TestManyBreaksAreOneFailure(t *testing.T) {
 		client := &servers{by: map[string]server{
 			"server1": after(time.Second, breaking(stream.Truncated, 2)), "server2": whole,
 		}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client, MaxCooldown: time.Hour})
+		r := start(t, Config{Source: newListing(instances(2)...), Client: client, MaxCooldown: time.Hour})
 		downs := make(chan Down, 100)
-		ctx := WithTrace(t.Context(), &Trace{Down: func(d Down) { downs <- d }})
+		req := traced(&Trace{Down: func(d Down) { downs <- d }})
 		for range cap(downs) {
 			go func() {
-				if got, err := ask(ctx, r, hello()); got != "he|llo" || err != nil {
+				if got, err := ask(t.Context(), r, req); got != "he|llo" || err != nil {
 					t.Errorf("got %q, %v", got, err)
 				}
 			}()

@@ -37,12 +37,12 @@ func hung(ctx context.Context, req stream.Request, send func(string) bool) error
 	return after(stream.DefaultStartTimeout, breaking(stream.Unresponsive, 0))(ctx, req, send)
 }
 
-// One request tries an instance that is back from its cooldown. The others go
-// elsewhere, however long that takes.
+// One request tries an instance that is back from its cooldown. Until that is
+// decided, the others go elsewhere.
 func TestOneRequestTriesWhoIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": hung, "server2": whole}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
+		r := start(t, Config{Source: newListing(instances(2)...), Client: client})
 		synctest.Wait()
 		for range 3 {
 			r.ReportDown(1, stream.Unresponsive)
@@ -56,11 +56,11 @@ func TestOneRequestTriesWhoIsBack(t *testing.T) {
 	})
 }
 
-// If nobody else is left, all go to the one that is being tried.
+// If no other instance is left, all requests go to the one on trial.
 func TestHalfOpenIsBetterThanNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": after(time.Second, whole)}}
-		r := start(t, Config{Source: newListing(instance(1)).watch, Client: client})
+		r := start(t, Config{Source: newListing(instance(1)), Client: client})
 		synctest.Wait()
 		r.ReportDown(1, stream.Unresponsive)
 		sleep(DefaultCooldown)
@@ -75,12 +75,12 @@ func TestTrialsAreToldApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{
 			"server1": func(ctx context.Context, req stream.Request, send func(string) bool) error {
-				req.OnStart()
+				req.Hooks.Started()
 				return after(20*time.Second, breaking(stream.Unresumable, 0))(ctx, req, send)
 			},
 			"server2": whole,
 		}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
+		r := start(t, Config{Source: newListing(instances(2)...), Client: client})
 		synctest.Wait()
 		var all sync.WaitGroup
 		for range 2 { // the second while the first still waits
@@ -97,8 +97,8 @@ func TestTrialsAreToldApart(t *testing.T) {
 	})
 }
 
-// What shows that an instance serves ends its trial. What shows nothing passes it
-// to the next request.
+// A stream that shows that the instance serves ends the trial. One that shows nothing
+// passes it to the next request.
 func TestHowTrialsEnd(t *testing.T) {
 	leave := func(ctx context.Context, req stream.Request, _ func(string) bool) error {
 		<-ctx.Done()
@@ -120,7 +120,7 @@ func TestHowTrialsEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client := &servers{by: map[string]server{"server1": tt.serve, "server2": whole}}
-				r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
+				r := start(t, Config{Source: newListing(instances(2)...), Client: client})
 				synctest.Wait()
 				r.ReportDown(1, stream.Failed)
 				sleep(DefaultCooldown)
@@ -131,8 +131,8 @@ func TestHowTrialsEnd(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
 				var chosen []ChosenEvent
-				ctx = WithTrace(ctx, &Trace{Chosen: func(e ChosenEvent) { chosen = append(chosen, e) }})
-				_, _ = ask(ctx, r, hello()) // ended as the table has it
+				req := traced(&Trace{Chosen: func(e ChosenEvent) { chosen = append(chosen, e) }})
+				_, _ = ask(ctx, r, req) // it ends as the table says
 				if len(chosen) == 0 || chosen[0].Instance.ID != 1 || !chosen[0].Trial {
 					t.Errorf("chosen: %+v, want server1 on trial", chosen)
 				}
@@ -147,12 +147,12 @@ func TestHowTrialsEnd(t *testing.T) {
 	}
 }
 
-// An instance that owes a start for 250 ms is passed over: one that hangs costs
-// the requests of a quarter of a second.
+// An instance that has owed a start for 250 ms is passed over, so that one that hangs
+// delays the requests of a quarter of a second.
 func TestWhoOwesAStartIsPassedOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": hung, "server2": whole}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
+		r := start(t, Config{Source: newListing(instances(2)...), Client: client})
 		var all sync.WaitGroup
 		for range 20 { // one each 50 ms
 			all.Go(func() {
@@ -174,12 +174,12 @@ func TestSlowFirstItemIsNoDebt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{
 			"server1": func(ctx context.Context, req stream.Request, send func(string) bool) error {
-				req.OnStart()
+				req.Hooks.Started()
 				return after(10*time.Second, whole)(ctx, req, send)
 			},
 			"server2": whole,
 		}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
+		r := start(t, Config{Source: newListing(instances(2)...), Client: client})
 		synctest.Wait()
 		var all sync.WaitGroup
 		for range 5 {
@@ -193,7 +193,7 @@ func TestSlowFirstItemIsNoDebt(t *testing.T) {
 	})
 }
 
-// told is a [Reports] that tells what a test lets it tell.
+// told is a [Reports] that yields what a test tells it.
 type told struct {
 	mu      sync.Mutex
 	list    []discovery.Report
@@ -231,7 +231,7 @@ func (w *told) WatchReports(ctx context.Context, _ discovery.Endpoint, bound tim
 	}
 }
 
-// reportOf is a report about server1 that is made now, for a minute.
+// reportOf returns a report about server1, made now, for a minute.
 func reportOf(reporter string, kind stream.Kind) discovery.Report {
 	now := time.Now()
 	return discovery.Report{
@@ -240,8 +240,8 @@ func reportOf(reporter string, kind stream.Kind) discovery.Report {
 	}
 }
 
-// What the server itself has said takes it out for all; what a client may have
-// seen because of its own network does when two have seen it.
+// A report of the server's own word takes it out for all clients. What may be due to
+// the network of a client takes it out once two clients report it.
 func TestWhichReportsTakeOut(t *testing.T) {
 	for name, tt := range map[string]struct {
 		kinds []stream.Kind // of a report each
@@ -261,7 +261,7 @@ func TestWhichReportsTakeOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				reports := newTold()
-				r := start(t, Config{Source: newListing(instances(2)...).watch, Reports: reports, MaxCooldown: time.Minute})
+				r := start(t, Config{Source: newListing(instances(2)...), Reports: reports, MaxCooldown: time.Minute})
 				list := make([]discovery.Report, len(tt.kinds))
 				for i, kind := range tt.kinds {
 					list[i] = reportOf(string(rune('a'+i)), kind)
@@ -284,13 +284,13 @@ func TestWhichReportsTakeOut(t *testing.T) {
 	}
 }
 
-// Whom a single client can't reach gets one trial, and that outweighs the
-// report: the client's own path may be cut. A later report is heeded anew.
+// An instance that a single client can't reach gets one trial, which outweighs the
+// report: that client's own path may be cut. A later report is heeded anew.
 func TestTrialOutweighsReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reports := newTold()
 		client := &servers{by: map[string]server{"server1": after(time.Second, whole), "server2": whole}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client, Reports: reports, MaxCooldown: time.Minute})
+		r := start(t, Config{Source: newListing(instances(2)...), Client: client, Reports: reports, MaxCooldown: time.Minute})
 		synctest.Wait()
 		first := reportOf("a", stream.Unreachable)
 		reports.tell(first)
@@ -317,7 +317,7 @@ func TestReportsAreHeededForABound(t *testing.T) {
 	for _, limit := range []time.Duration{0, 20 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			reports := newTold()
-			r := start(t, Config{Source: newListing(instances(2)...).watch, Reports: reports, MaxCooldown: limit})
+			r := start(t, Config{Source: newListing(instances(2)...), Reports: reports, MaxCooldown: limit})
 			bound := max(limit, DefaultCooldown)
 			sleep(time.Second)
 			report := reportOf("a", stream.Failed)
@@ -335,20 +335,20 @@ func TestReportsAreHeededForABound(t *testing.T) {
 	}
 }
 
-// A router's own reports are not those of others, even if the store has them for
-// longer than the router heeds them.
+// A router does not heed its own reports as those of another client, even if the
+// store keeps them for longer than the cooldown.
 func TestOwnReportsAreNotHeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reports := newTold()
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Reports: reports, Reporter: "me", MaxCooldown: time.Minute})
+		r := start(t, Config{Source: newListing(instances(2)...), Reports: reports, Reporter: "me", MaxCooldown: time.Minute})
 		reports.tell(reportOf("me", stream.Failed))
 		wantAvail(t, r, "server1 server2")
-		if now := r.Tiers(); now.Source[0].HalfOpen() || len(now.Reported) > 0 || len(now.Spare) > 0 {
-			t.Errorf("half-open %v, reported %v", now.Source[0].HalfOpen(), now.Reported)
+		if now := r.Tiers(); now.Source[0].HalfOpen() || len(now.ByOthers) > 0 || len(now.Spare) > 0 {
+			t.Errorf("half-open %v, reported %v", now.Source[0].HalfOpen(), now.ByOthers)
 		}
 		reports.tell(reportOf("me", stream.Failed), reportOf("you", stream.Reset))
 		wantAvail(t, r, "server1 server2") // by one other, not two
-		if got := r.Tiers().Reported[1].Reporter; got != "you" {
+		if got := r.Tiers().ByOthers[1].Reporter; got != "you" {
 			t.Errorf("reported by %q", got)
 		}
 	})

@@ -45,7 +45,7 @@ func TestHungServerAmongThree(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client := &servers{by: map[string]server{"server1": hung, "server2": sound, "server3": sound}}
-				r := start(t, Config{Source: newListing(instances(3)...).watch, Client: client, Picker: random{}})
+				r := start(t, Config{Source: newListing(instances(3)...), Client: client, Picker: Random()})
 				synctest.Wait()
 				// The first cooldown begins here: what the first hang costs is
 				// the requests of owingLimit, another matter.
@@ -75,12 +75,12 @@ func TestHungServerAmongThree(t *testing.T) {
 	}
 }
 
-// When a server first hangs, that costs the requests of a quarter of a second.
+// A server that begins to hang delays the requests of a quarter of a second.
 func TestServerBeginsToHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sound := after(time.Millisecond, whole)
 		client := &servers{by: map[string]server{"server1": hung, "server2": sound, "server3": sound}}
-		r := start(t, Config{Source: newListing(instances(3)...).watch, Client: client, Picker: mustPicker(t, RoundRobin)})
+		r := start(t, Config{Source: newListing(instances(3)...), Client: client, Picker: RoundRobin()})
 		var callers sync.WaitGroup
 		slow := 0
 		var mu sync.Mutex

@@ -9,15 +9,15 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// A record that changes is still that of the same instance: its report, its
-// streams, its row of failures, its backoff and its trial stay.
+// An instance whose record changes is the same: its report, its streams, its failures
+// in a row, its backoff and its trial stay.
 func TestChangedRecordKeepsWhatIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing(instances(2)...)
 		client := &servers{by: map[string]server{
 			"server1": after(time.Minute, whole), "server2": whole, moved().Address: whole,
 		}}
-		r := start(t, Config{Source: l.watch, Client: client, MaxCooldown: time.Minute})
+		r := start(t, Config{Source: l, Client: client, MaxCooldown: time.Minute})
 		synctest.Wait()
 		go func() { _, _ = ask(t.Context(), r, hello()) }() // runs at server1 all the time
 		synctest.Wait()
@@ -44,8 +44,8 @@ func TestChangedRecordKeepsWhatIsKnown(t *testing.T) {
 	})
 }
 
-// A server under an old id is another one, also for requests that the one before
-// has broken or refused: two servers with fixed ids are rolled under a stream.
+// A server that was started anew under its id is another instance, also for requests
+// that the earlier one broke or refused: here two servers with fixed ids are rolled.
 func TestNewIncarnationIsAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old := instances(2)
@@ -62,13 +62,13 @@ func TestNewIncarnationIsAskedAgain(t *testing.T) {
 			}
 		}
 		client := &servers{by: map[string]server{"server1": roll(1), "server2": roll(1, 2)}}
-		r := start(t, Config{Source: l.watch, Client: client, WaitRestore: time.Minute})
-		ctx := WithTrace(t.Context(), &Trace{Attempt: func(e AttemptEvent) {
+		r := start(t, Config{Source: l, Client: client, WaitRestore: time.Minute})
+		req := traced(&Trace{Attempt: func(e AttemptEvent) {
 			if e.Attempt == 3 {
 				client.by["server1"] = whole
 			}
 		}})
-		if got, err := ask(ctx, r, hello()); got != "h|e|llo" || err != nil {
+		if got, err := ask(t.Context(), r, req); got != "h|e|llo" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
 		if got := client.asked(); got != "server1 server2 server1" {
@@ -77,7 +77,7 @@ func TestNewIncarnationIsAskedAgain(t *testing.T) {
 	})
 }
 
-// A request says whom it means, and how large it may be, as the record has it.
+// A request names the record that it means, and may be as large as that allows.
 func TestRequestsAreAddressed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []stream.Request
@@ -87,7 +87,7 @@ func TestRequestsAreAddressed(t *testing.T) {
 		}}}
 		i := instance(1)
 		l := newListing(i)
-		r := start(t, Config{Source: l.watch, Client: client})
+		r := start(t, Config{Source: l, Client: client})
 		req := hello()
 		req.Timeout, req.Headers = time.Minute, map[string]string{"traceparent": "x"}
 		for _, incarnation := range []string{"", "a"} {
@@ -107,20 +107,23 @@ func TestRequestsAreAddressed(t *testing.T) {
 	})
 }
 
-// A request that reaches another server than was meant goes on elsewhere, within
-// its attempt; the record that leads there is reported.
+// A request that reaches another server than the record says goes on elsewhere within
+// its attempt, and the instance of that record is reported.
 func TestMisdirected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": breaking(stream.Misdirected, 0), "server2": whole}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client, Attempts: 1})
-		rec := &Recorder{}
-		got, err := ask(WithTrace(t.Context(), rec.Trace()), r, hello())
+		r := start(t, Config{Source: newListing(instances(2)...), Client: client, Attempts: 1})
+		var refused []BreakEvent
+		got, err := ask(t.Context(), r, traced(&Trace{
+			Refused: func(e BreakEvent) { refused = append(refused, e) },
+			Break:   func(e BreakEvent) { t.Errorf("break: %+v", e) },
+		}))
 		if got != "hello" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
 		wantAvail(t, r, "server2")
-		if receipt := rec.Receipt(); len(receipt.Attempts) != 1 || len(receipt.Refusals) != 1 || !receipt.Refusals[0].Blamed {
-			t.Errorf("receipt: %+v", receipt)
+		if len(refused) != 1 || !refused[0].Reported {
+			t.Errorf("refused: %+v", refused)
 		}
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"net"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
 	"github.com/request-migration/migrate/pkg/stream/fault"
 )
@@ -51,22 +51,16 @@ func discover(t *testing.T, instances ...discovery.Instance) *discovery.Registry
 	return registry
 }
 
-// route returns a router over sockets that resumes. What fails stays down, so
+// route returns a router over sockets that resumes. Instances that fail stay down, so
 // that no test depends on how long it takes.
 func route(t *testing.T, registry *discovery.Registry) *router.Router {
 	t.Helper()
-	picker, err := router.NewPicker(router.RoundRobin)
-	if err != nil {
-		t.Fatal(err)
-	}
 	client := &stream.Client{}
 	r := router.New(router.Config{
 		Endpoint: endpoint,
-		Source: func(ctx context.Context) iter.Seq2[discovery.Instances, error] {
-			return registry.Watch(ctx, endpoint)
-		},
+		Source:   registry,
 		Client:   client,
-		Picker:   picker,
+		Picker:   router.RoundRobin(),
 		Cooldown: time.Hour,
 		Wait:     time.Hour,
 	})
@@ -78,10 +72,11 @@ func route(t *testing.T, registry *discovery.Registry) *router.Router {
 }
 
 // answer returns the characters that echo servers have sent, and the receipt.
-func answer(ctx context.Context, r *router.Router, req router.Request) (string, router.Receipt, error) {
+func answer(ctx context.Context, r *router.Router, req router.Request) (string, receipt.Receipt, error) {
 	var b strings.Builder
-	rec := &router.Recorder{}
-	for item, err := range r.Do(router.WithTrace(ctx, rec.Trace()), req) {
+	var rec receipt.Recorder
+	req.Trace = rec.Trace()
+	for item, err := range r.Do(ctx, req) {
 		if err != nil {
 			return b.String(), rec.Receipt(), err
 		}
@@ -108,14 +103,14 @@ func TestEveryFaultOverSockets(t *testing.T) {
 			if got != "héllo wörld" || err != nil || receipt.Repeated != 0 {
 				t.Fatalf("got %q, %v, %+v", got, err, receipt)
 			}
-			blamed := kind != fault.Overload
+			reported := kind != fault.Overload
 			switch {
-			case !blamed && (len(receipt.Refusals) != 1 || receipt.Refusals[0].Blamed):
+			case !reported && (len(receipt.Refusals) != 1 || receipt.Refusals[0].Reported):
 				t.Errorf("refusals: %+v", receipt.Refusals)
-			case blamed && (len(receipt.Attempts) != 2 || receipt.Attempts[0].Kind == "" || !receipt.Attempts[0].Blamed):
+			case reported && (len(receipt.Attempts) != 2 || receipt.Attempts[0].Kind == "" || !receipt.Attempts[0].Reported):
 				t.Errorf("attempts: %+v", receipt.Attempts)
 			}
-			if avail := r.Tiers().Avail; blamed && (len(avail) != 1 || avail[0].ID != two.ID) {
+			if avail := r.Tiers().Avail; reported && (len(avail) != 1 || avail[0].ID != two.ID) {
 				t.Errorf("%d instances are available", len(avail))
 			}
 		})
@@ -134,7 +129,7 @@ type halfway struct {
 func (h *halfway) server(name string) *stream.Server {
 	h.goOn, h.streams = make(chan struct{}), make(map[string]int)
 	echo := stream.Echo(name, 0)
-	return &stream.Server{Resumes: true, Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	return &stream.Server{Resumes: true, Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		h.mu.Lock()
 		h.streams[req.ID]++
 		h.mu.Unlock()
@@ -190,7 +185,8 @@ func TestServerDiesUnderLoad(t *testing.T) {
 	}
 }
 
-// A server that is shut down sends its streams and clients elsewhere, unblamed.
+// A server that is shut down sends its streams and clients elsewhere, and is not
+// reported.
 func TestDrainUnderLoad(t *testing.T) {
 	const requests = 50
 	var leaves, stays halfway
@@ -208,8 +204,8 @@ func TestDrainUnderLoad(t *testing.T) {
 				t.Errorf("got %q, %v, %+v", got, err, receipt)
 			}
 			for _, a := range receipt.Attempts {
-				if a.Blamed {
-					t.Errorf("blamed: %+v", a)
+				if a.Reported {
+					t.Errorf("reported: %+v", a)
 				}
 			}
 		})

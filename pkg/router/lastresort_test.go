@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -9,7 +10,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// leaving is a client that has heard from some that they drain.
+// leavingServers is a client to which some servers have said that they are draining.
 type leavingServers struct {
 	*servers
 	addrs string
@@ -33,7 +34,7 @@ func TestLostInstances(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newListing(instances(5)...)
-				r := start(t, Config{Source: l.watch, Client: leavingServers{&servers{}, tt.drain}})
+				r := start(t, Config{Source: l, Client: leavingServers{&servers{}, tt.drain}})
 				synctest.Wait()
 				n := 5
 				for n > len(tt.left) {
@@ -60,7 +61,7 @@ func TestLostInstances(t *testing.T) {
 func TestFewAreLostWhenAllAre(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing(instances(3)...)
-		r := start(t, Config{Source: l.watch})
+		r := start(t, Config{Source: l})
 		synctest.Wait()
 		l.list(instance(1))
 		synctest.Wait()
@@ -80,14 +81,14 @@ func TestFewAreLostWhenAllAre(t *testing.T) {
 	})
 }
 
-// A request goes to a lost instance when Wait is over; one that fails is given
-// up.
+// A request goes to a lost instance when Wait is over. A lost instance that fails is
+// given up.
 func TestLostAreTheLastResort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing(instances(2)...)
 		client := &servers{by: map[string]server{"server1": breaking(stream.Unreachable, 0), "server2": whole}}
 		log, logged := record()
-		r := start(t, Config{Source: l.watch, Client: client, Wait: 3 * time.Second, Logger: log})
+		r := start(t, Config{Source: l, Client: client, Wait: 3 * time.Second, Logger: log})
 		synctest.Wait()
 		l.list()
 		synctest.Wait()
@@ -115,8 +116,8 @@ func TestLostAreTheLastResort(t *testing.T) {
 	})
 }
 
-// To wait brings back the only server, and who broke the request unreported
-// after as long.
+// With WaitRestore a request goes back to the only server after its cooldown, and
+// after as long to one that was not reported.
 func TestWaitRestoreBringsBackTheOnly(t *testing.T) {
 	for name, tt := range map[string]struct {
 		kind stream.Kind
@@ -136,7 +137,7 @@ func TestWaitRestoreBringsBackTheOnly(t *testing.T) {
 					at = 0
 				}
 				client := &servers{by: map[string]server{"server1": breaking(tt.kind, at)}}
-				r := start(t, Config{Source: newListing(instance(1)).watch, Client: client, WaitRestore: tt.wait})
+				r := start(t, Config{Source: newListing(instance(1)), Client: client, WaitRestore: tt.wait})
 				time.AfterFunc(time.Second, func() {
 					client.mu.Lock()
 					defer client.mu.Unlock()
@@ -145,7 +146,7 @@ func TestWaitRestoreBringsBackTheOnly(t *testing.T) {
 				began := time.Now()
 				got, err := ask(t.Context(), r, hello())
 				if tt.want == "" {
-					if OutcomeOf(err) != NoInstances || time.Since(began) != tt.wait {
+					if !errors.Is(err, ErrNoInstances) || time.Since(began) != tt.wait {
 						t.Errorf("got %q, %v after %v", got, err, time.Since(began))
 					}
 					return
@@ -158,13 +159,13 @@ func TestWaitRestoreBringsBackTheOnly(t *testing.T) {
 	}
 }
 
-// While anybody else is left, who broke the request is not asked again.
+// A request does not go back to where it broke while another instance is left.
 func TestWaitRestorePrefersOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{
 			"server1": breaking(stream.Failed, 1), "server2": after(10*time.Second, breaking(stream.Failed, 2)), "server3": whole,
 		}}
-		r := start(t, Config{Source: newListing(instances(3)...).watch, Client: client, WaitRestore: time.Minute})
+		r := start(t, Config{Source: newListing(instances(3)...), Client: client, WaitRestore: time.Minute})
 		if got, err := ask(t.Context(), r, hello()); got != "h|e|llo" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
@@ -174,7 +175,7 @@ func TestWaitRestorePrefersOthers(t *testing.T) {
 	})
 }
 
-// With Panic a request that has got nothing asks once more, and not at once.
+// With Panic a request that has delivered nothing asks once more, after a while.
 func TestPanic(t *testing.T) {
 	const ms = time.Millisecond
 	for name, tt := range map[string]struct {
@@ -192,7 +193,7 @@ func TestPanic(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client := &servers{by: map[string]server{"server1": tt.serve}}
-				r := start(t, Config{Source: newListing(instance(1)).watch, Client: client, Panic: true})
+				r := start(t, Config{Source: newListing(instance(1)), Client: client, Panic: true})
 				began := time.Now()
 				_, err := ask(t.Context(), r, hello())
 				took := time.Since(began)
@@ -204,11 +205,11 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// One request at a time panics over an instance, which may have returned.
+// One request at a time asks an instance in panic; the instance may have returned.
 func TestPanicOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": after(time.Second, whole)}}
-		r := start(t, Config{Source: newListing(instance(1)).watch, Client: client, Panic: true})
+		r := start(t, Config{Source: newListing(instance(1)), Client: client, Panic: true})
 		synctest.Wait()
 		for range 2 {
 			r.ReportDown(1, stream.Failed)

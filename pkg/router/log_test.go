@@ -31,14 +31,14 @@ func record() (*slog.Logger, func() string) {
 	return slog.New(h), b.String
 }
 
-// The lines that people search for.
+// The log has the lines that people search for.
 func TestLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, logged := record()
 		client := &servers{by: map[string]server{"server10": after(time.Second, breaking(stream.Failed, 2)), "server32": whole}}
 		i := instance(10)
 		i.ID = 0x1f
-		r := start(t, Config{Source: newListing(i, instance(32)).watch, Client: client, Logger: log})
+		r := start(t, Config{Source: newListing(i, instance(32)), Client: client, Logger: log})
 		for range 2 {
 			if _, err := ask(t.Context(), r, hello()); err != nil {
 				t.Error(err)
@@ -60,13 +60,13 @@ at=10s level=DEBUG msg="periodic reconciliation for endpoint=dynamo/backend/gene
 	})
 }
 
-// What does not change is said once.
+// The router logs once what does not change.
 func TestLogOfSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, logged := record()
 		l := newListing()
 		l.change(nil, errBoom)
-		start(t, Config{Source: l.watch, Logger: log})
+		start(t, Config{Source: l, Logger: log})
 		sleep(3500 * time.Millisecond)
 		if n := strings.Count(logged(), "level=WARN"); n != 1 {
 			t.Errorf("%d warnings:\n%s", n, logged())

@@ -7,41 +7,40 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// Peer is an instance as a router knows it: its record, which does not change,
-// and what the router has seen of the instance, which all records of the same
-// instance share. It is safe for concurrent use.
+// Peer is an instance as a router knows it: its record, and what the router has seen
+// of the instance. When the record changes there is a new Peer, which shares what
+// has been seen. A Peer is safe for concurrent use.
 type Peer struct {
 	*state
 	discovery.Instance
 
-	to string // the record's name, for requests; "" if they do not say it
+	to string // the record's name, for requests; "" if they do not send it
 }
 
-// state is what a router knows of an instance: an id and an incarnation. It
-// outlives a change of the instance's record. What is read for each choice is
-// atomic, so that choosing takes no lock.
+// state is what a router has seen of an instance, which is an id and an incarnation.
+// Fields that are read for each choice are atomic, so that choosing takes no lock.
 type state struct {
-	streams atomic.Int64 // of this router that run there
+	streams atomic.Int64 // that this router has open there
 
 	down    atomic.Bool  // this router's own report stands
 	half    atomic.Int32 // shut, or half-open
-	trials  atomic.Int64 // that there ever were
-	backoff atomic.Int64 // when it ends, by the tiers' clock; 0 for none
-	owing   atomic.Int32 // requests that were sent and have no start yet
-	life    atomic.Int64 // when it last answered one, or had none to answer
+	trials  atomic.Int64 // how many there have been
+	backoff atomic.Int64 // its end by the tiers' clock; 0 for none
+	owing   atomic.Int32 // requests sent that have no start yet
+	life    atomic.Int64 // the last time that it answered one, or had none to answer
 
-	draining atomic.Bool // it has told a request that it is leaving
-	panicked atomic.Bool // a request asks it because nobody else is left
+	draining atomic.Bool // it has answered a request with draining
+	panicked atomic.Bool // a request asks it in panic
 
 	// Guarded by tiers.mu.
 	failures  int       // in a row
 	report    Down      // the newest of this router's own
 	halfSince time.Time // when it last became half-open
-	outweighs time.Time // reports that stood then have been proved wrong
+	outweighs time.Time // reports of others read until then are refuted
 }
 
-// What state.half can be. An instance that was reported is half-open until a
-// request has shown that it serves: one request at a time takes that trial.
+// The values of state.half. An instance that is back from a report is half-open
+// until a request has shown that it serves. One request at a time takes that trial.
 const (
 	shut int32 = iota
 	halfOpen
@@ -49,19 +48,19 @@ const (
 )
 
 const (
-	// owingLimit is how long an instance may owe a start before requests go
-	// elsewhere: far beyond what a sound server takes, and an eighth of the
-	// start timeout, so that one that hangs costs the requests of a quarter of
-	// a second.
+	// owingLimit is how long an instance may owe a start before requests pass
+	// over it. 250 ms are far more than a sound server takes, and an eighth of the
+	// start timeout: a server that hangs delays the requests of a quarter of a
+	// second.
 	owingLimit = 250 * time.Millisecond
-	// defaultBackoff is for an instance that does not say when to come again.
+	// defaultBackoff is for an instance that does not say how long to back off.
 	defaultBackoff = time.Second
 	// maxBackoff bounds what an instance can ask for.
 	maxBackoff = 30 * time.Second
 )
 
-// newPeer returns an instance that nothing is known of. Both its parts are one
-// piece of memory, as whoever chooses reads both.
+// newPeer returns an instance of which nothing has been seen. Both its parts are
+// allocated as one, as each choice reads both.
 func newPeer(i discovery.Instance) *Peer {
 	both := &struct {
 		peer  Peer
@@ -71,13 +70,14 @@ func newPeer(i discovery.Instance) *Peer {
 	return &both.peer
 }
 
-// withRecord returns p as its new record i has it.
+// withRecord returns p with its new record i.
 func (p *Peer) withRecord(i discovery.Instance) *Peer {
 	return &Peer{Instance: i, state: p.state, to: recordOf(i)}
 }
 
-// recordOf returns the name by which requests say whom they mean: only records
-// that came from a registry have an incarnation, and servers that know it.
+// recordOf returns the name by which requests say which instance they mean, or "".
+// Only records that came from a registry have an incarnation, and only their servers
+// know their names.
 func recordOf(i discovery.Instance) string {
 	if i.Incarnation == "" {
 		return ""
@@ -85,8 +85,7 @@ func recordOf(i discovery.Instance) string {
 	return i.Record()
 }
 
-// identity tells instances apart, also a server from the one before it that had
-// the same id.
+// identity tells instances apart, also a server from an earlier one with the same id.
 type identity struct {
 	id          discovery.InstanceID
 	incarnation string
@@ -94,14 +93,14 @@ type identity struct {
 
 func (p *Peer) identity() identity { return identity{p.ID, p.Incarnation} }
 
-// Streams returns how many streams of this router run at the instance now.
+// Streams returns how many streams this router has open at the instance now.
 func (p *Peer) Streams() int { return int(p.streams.Load()) }
 
 // HalfOpen reports whether the instance is back from a report and no request
 // has shown yet that it serves.
 func (p *Peer) HalfOpen() bool { return p.half.Load() != shut }
 
-// isPassedOver reports whether requests go elsewhere while anybody else is left.
+// isPassedOver reports whether requests go elsewhere while another instance is left.
 func (s *state) isPassedOver(now int64) bool {
 	return s.half.Load() == onTrial || s.isBackingOff(now) ||
 		s.owing.Load() > 0 && now-s.life.Load() >= int64(owingLimit)
@@ -112,8 +111,8 @@ func (s *state) isBackingOff(now int64) bool {
 	return until != 0 && until > now
 }
 
-// isUnmarked reports whether nothing speaks against the instance. It needs no
-// clock, and is nearly always true.
+// isUnmarked reports whether the instance has no mark against it. It does not read
+// the clock, and is nearly always true.
 func (s *state) isUnmarked() bool {
 	return !s.down.Load() && s.half.Load() == shut && s.backoff.Load() == 0 && s.owing.Load() == 0
 }
@@ -127,17 +126,17 @@ func (s *state) takeTrial() int64 {
 	return s.trials.Add(1)
 }
 
-// passTrial leaves a trial to the next request, unless it has been decided, and
-// another may have begun.
+// passTrial leaves a trial to the next request, unless the trial has been decided;
+// another may have begun since.
 func (s *state) passTrial(trial int64) {
 	if s.trials.Load() == trial {
 		s.half.CompareAndSwap(onTrial, halfOpen)
 	}
 }
 
-// asked notes that a request was sent, answered that one was answered and
-// whether others still wait, for which alive is called: the answer is a sign of
-// life to them. Whoever gives up on an answer calls forget.
+// asked notes that a request was sent. Its sender later calls answered, or forget if
+// it gives up. If answered returns true, other requests still wait; the caller then
+// calls alive, as the answer is a sign of life to them.
 func (s *state) asked(now int64) {
 	if s.owing.Load() == 0 {
 		s.life.Store(now)

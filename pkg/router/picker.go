@@ -1,46 +1,32 @@
 package router
 
 import (
-	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync/atomic"
 )
 
-// A Picker chooses one of the available instances. It must be safe for
-// concurrent use; it is called once for nearly every attempt, so it should take
-// the same short time for any number of instances, and allocate nothing.
+// A Picker chooses one of the available instances: [Random], [RoundRobin],
+// [LeastLoaded], or a program's own. It must be safe for concurrent use. It is
+// called once for nearly every attempt, so it should take the same short time for
+// any number of instances, and allocate nothing.
 type Picker interface {
 	// Pick returns one of avail, which has at least one element and must not
 	// be changed or kept.
 	Pick(avail []*Peer) *Peer
 }
 
-// The pickers' names, as [NewPicker] takes them.
-const (
-	Random      = "random"
-	RoundRobin  = "round-robin"
-	LeastLoaded = "least-loaded"
-)
+// Random returns a picker that picks any instance, each with the same
+// probability.
+func Random() Picker { return random{} }
 
-// PickerNames returns the names of all pickers.
-func PickerNames() []string { return []string{Random, RoundRobin, LeastLoaded} }
+// RoundRobin returns a picker that picks one instance after the other. Routers
+// that share it share its turns.
+func RoundRobin() Picker { return &roundRobin{} }
 
-// NewPicker returns a picker by its name: [Random] picks any instance,
-// [RoundRobin] one after the other, [LeastLoaded] the one with fewer streams of
-// two that it draws at random (Mitzenmacher, "The Power of Two Choices in
-// Randomized Load Balancing").
-func NewPicker(name string) (Picker, error) {
-	switch name {
-	case Random:
-		return random{}, nil
-	case RoundRobin:
-		return &roundRobin{}, nil
-	case LeastLoaded:
-		return leastLoaded{}, nil
-	}
-	return nil, fmt.Errorf("unknown router %q: valid are %s", name, strings.Join(PickerNames(), ", "))
-}
+// LeastLoaded returns a picker that draws two instances at random and picks the
+// one at which fewer streams of its router run (Mitzenmacher, "The Power of Two
+// Choices in Randomized Load Balancing").
+func LeastLoaded() Picker { return leastLoaded{} }
 
 type random struct{}
 

@@ -11,13 +11,9 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-func mustPicker(tb testing.TB, name string) Picker {
-	tb.Helper()
-	p, err := NewPicker(name)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return p
+// pickers returns every picker there is, by its name.
+func pickers() map[string]Picker {
+	return map[string]Picker{"random": Random(), "round-robin": RoundRobin(), "least-loaded": LeastLoaded()}
 }
 
 // still returns a router that has n instances and no goroutines.
@@ -27,16 +23,6 @@ func still(picker Picker, n int) *Router {
 	r.tiers.init(false)
 	r.tiers.setSource(discovery.Instances{List: instances(n)})
 	return r
-}
-
-func TestNewPicker(t *testing.T) {
-	for _, name := range PickerNames() {
-		mustPicker(t, name)
-	}
-	_, err := NewPicker("rnd")
-	if err == nil || err.Error() != `unknown router "rnd": valid are random, round-robin, least-loaded` {
-		t.Errorf("unknown name: %v", err)
-	}
 }
 
 // count picks n times and returns how often each instance was picked.
@@ -49,8 +35,8 @@ func count(p Picker, avail []*Peer, n int) map[string]int {
 }
 
 func TestRandom(t *testing.T) {
-	picked := count(mustPicker(t, Random), still(nil, 10).Tiers().Avail, 100_000)
-	// The standard deviation is 95, so that even one in ten is out of sight.
+	picked := count(Random(), still(nil, 10).Tiers().Avail, 100_000)
+	// The standard deviation is 95, so that 1,000 off is more than ten of them.
 	for i := range 10 {
 		if n := picked[instance(i+1).Name]; n < 9_000 || n > 11_000 {
 			t.Errorf("%s was picked %d times of 100,000", instance(i+1).Name, n)
@@ -60,7 +46,7 @@ func TestRandom(t *testing.T) {
 
 func TestRoundRobin(t *testing.T) {
 	avail := still(nil, 4).Tiers().Avail
-	p := mustPicker(t, RoundRobin)
+	p := RoundRobin()
 	var got []string
 	for range 6 {
 		got = append(got, p.Pick(avail).Name)
@@ -76,14 +62,14 @@ func TestRoundRobin(t *testing.T) {
 }
 
 func TestLeastLoaded(t *testing.T) {
-	p := mustPicker(t, LeastLoaded)
+	p := LeastLoaded()
 	avail := still(nil, 3).Tiers().Avail
 	if got := p.Pick(avail[:1]); got != avail[0] {
 		t.Errorf("of one: %v", got)
 	}
 	avail[0].streams.Store(2)
 	avail[1].streams.Store(1)
-	// Of two draws, server3 wins both that it is in, server2 one, server1 none.
+	// Server3 wins both pairs that it is in, server2 one, server1 none.
 	picked := count(p, avail, 30_000)
 	if n := picked["server3"]; n < 19_000 || n > 21_000 || picked["server1"] > 0 {
 		t.Errorf("picked %v", picked)
@@ -100,7 +86,7 @@ func TestLeastLoaded(t *testing.T) {
 // With every stream that runs, a server is picked less.
 func TestLeastLoadedBalances(t *testing.T) {
 	avail := still(nil, 100).Tiers().Avail
-	p := mustPicker(t, LeastLoaded)
+	p := LeastLoaded()
 	for range 10_000 {
 		p.Pick(avail).streams.Add(1)
 	}
@@ -112,11 +98,11 @@ func TestLeastLoadedBalances(t *testing.T) {
 	}
 }
 
-// Whatever a picker does, a request does not get an instance that it has tried.
+// A request never gets an instance that it has tried, whatever the picker does.
 func TestChooseExcludes(t *testing.T) {
-	for _, name := range PickerNames() {
-		r := still(mustPicker(t, name), 20)
-		c := &call{r: r, attempts: 1, tried: make(map[identity]outcome)}
+	for name, picker := range pickers() {
+		r := still(picker, 20)
+		c := &call{r: r, attempts: 1, tried: make(map[identity]ending)}
 		seen := make(map[discovery.InstanceID]bool)
 		for range 20 {
 			p, err := c.pick(t.Context())
@@ -127,7 +113,7 @@ func TestChooseExcludes(t *testing.T) {
 				t.Fatalf("%s: %s a second time", name, p.Name)
 			}
 			seen[p.ID] = true
-			c.tried[p.identity()] = outcome{}
+			c.tried[p.identity()] = ending{}
 		}
 		if p, err := c.pick(t.Context()); err == nil {
 			t.Errorf("%s: %s after all were tried", name, p.Name)
@@ -135,15 +121,15 @@ func TestChooseExcludes(t *testing.T) {
 	}
 }
 
-// Choosing costs the same however many instances there are, also for a request
-// that an instance has broken, and while instances are down.
+// Choosing costs the same for any number of instances, also for a request that broke
+// at one, and while instances are down.
 func TestChoosingAllocatesNothing(t *testing.T) {
-	for _, name := range PickerNames() {
+	for name, picker := range pickers() {
 		for _, n := range []int{10, 100_000} {
-			r := still(mustPicker(t, name), n)
+			r := still(picker, n)
 			p := r.Tiers().Source[3]
 			r.tiers.report(p, stream.Failed, time.Now())
-			c := &call{r: r, attempts: 1, tried: map[identity]outcome{p.identity(): {}}}
+			c := &call{r: r, attempts: 1, tried: map[identity]ending{p.identity(): {}}}
 			ctx := t.Context()
 			allocs := testing.AllocsPerRun(1000, func() {
 				if err := c.awaitSource(ctx); err != nil {
@@ -162,12 +148,12 @@ func TestChoosingAllocatesNothing(t *testing.T) {
 
 // Pickers, reports, snapshots and readers at once, for the race detector.
 func TestConcurrentUse(t *testing.T) {
-	for _, name := range PickerNames() {
+	for _, picker := range pickers() {
 		l := newListing(instances(5)...)
 		client := &servers{by: map[string]server{
 			"server1": whole, "server2": whole, "server3": breaking(stream.Failed, 2), "server4": breaking(stream.Overloaded, 0), "server5": whole,
 		}}
-		r := start(t, Config{Source: l.watch, Client: client, Picker: mustPicker(t, name), MaxCooldown: 1, Cooldown: 1})
+		r := start(t, Config{Source: l, Client: client, Picker: picker, MaxCooldown: 1, Cooldown: 1})
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {

@@ -12,7 +12,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// slowStore takes its time over each report.
+// slowStore is slow with each report.
 type slowStore struct {
 	*told
 	takes time.Duration
@@ -30,7 +30,7 @@ func (s *slowStore) Report(ctx context.Context, r discovery.Report) error {
 	return pause(ctx, s.takes)
 }
 
-// A store that is slow holds up no report for long, and reports that have ended
+// A slow store does not hold up other reports for long, and reports that have ended
 // are not published.
 func TestReportsArePublishedTogether(t *testing.T) {
 	const n = 40
@@ -41,7 +41,7 @@ func TestReportsArePublishedTogether(t *testing.T) {
 		t.Run(fmt.Sprint(takes), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := &slowStore{told: newTold(), takes: takes}
-				r := start(t, Config{Source: newListing(instances(n)...).watch, Reports: store, Cooldown: 3 * time.Second})
+				r := start(t, Config{Source: newListing(instances(n)...), Reports: store, Cooldown: 3 * time.Second})
 				synctest.Wait()
 				for i := range n {
 					r.ReportDown(discovery.InstanceID(i+1), stream.Failed)
@@ -60,7 +60,7 @@ func TestReportsArePublishedTogether(t *testing.T) {
 	}
 }
 
-// What is this client's own affair is not told to others.
+// Breaks due to this client's own bounds or machine are not published.
 func TestWhatIsNotShared(t *testing.T) {
 	for name, tt := range map[string]struct {
 		b    stream.Break
@@ -79,7 +79,7 @@ func TestWhatIsNotShared(t *testing.T) {
 					client.by["server1"] = whole
 					return &tt.b
 				}
-				r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client, Reports: reports})
+				r := start(t, Config{Source: newListing(instances(2)...), Client: client, Reports: reports})
 				if _, err := ask(t.Context(), r, hello()); err != nil {
 					t.Error(err)
 				}

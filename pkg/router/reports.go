@@ -15,30 +15,33 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// Reports is where clients tell each other which instances they have taken out.
-// Both methods must be safe for concurrent use.
+// Reports is where clients tell each other which instances they have reported
+// down. Both methods must be safe for concurrent use.
 type Reports interface {
-	// Report publishes r until it ends by itself. An error costs a warning.
+	// Report publishes r until r.Until, and returns when that is done or ctx
+	// has ended. The router logs an error as a warning.
 	Report(ctx context.Context, r discovery.Report) error
-	// WatchReports yields the complete set of reports that stand, at once and
-	// whenever it changes, until ctx ends. Each is heeded for bound at most.
+	// WatchReports yields the complete set of reports about e's instances that
+	// stand, at once and whenever it changes, until ctx ends. A report is heeded
+	// for bound at most, counted from when it was made. After an error the
+	// router does without, and watches again after a second.
 	WatchReports(ctx context.Context, e discovery.Endpoint, bound time.Duration) iter.Seq2[discovery.Reports, error]
 }
 
 const (
-	// reportTimeout bounds how long one report may take. None is waited for by
-	// a request, only by [Router.Close].
+	// reportTimeout bounds how long publishing one report may take. Only
+	// [Router.Close] waits for that, no request does.
 	reportTimeout = 2 * time.Second
 	// maxPublishing is how many reports are under way at once: enough for a
 	// store that takes its time, few enough for one that is busy.
 	maxPublishing = 16
-	// heedTimeout bounds how long a router's first requests wait for what
-	// others have reported. To go without is better than to wait any longer.
+	// heedTimeout bounds how long a router's first requests wait for the reports
+	// of others: a second, as a request without them is better than a late one.
 	heedTimeout = time.Second
 )
 
-// sharing is what a router has yet to tell others. The request that breaks only
-// adds to it. There is one entry an instance, however many requests fail.
+// sharing holds the reports that a router has yet to publish, one an instance,
+// however many requests break there. A request only adds to it.
 type sharing struct {
 	reporter string
 	kick     chan struct{} // wakes the publishing goroutine
@@ -73,9 +76,8 @@ func (s *sharing) take() map[discovery.InstanceID]Down {
 	return pending
 }
 
-// publish tells others what this router has reported down, until the router is
-// closed, and then the rest: a command that ends after its request has still
-// seen what it saw.
+// publish publishes the reports of this router until it is closed, and then those
+// that are left: what the last request of a command has seen concerns others too.
 func (r *Router) publish() {
 	var publishing sync.WaitGroup
 	free := make(chan struct{}, maxPublishing)
@@ -86,7 +88,7 @@ func (r *Router) publish() {
 			continue
 		case <-r.ctx.Done():
 		}
-		publishing.Wait() // for those that Close has interrupted
+		publishing.Wait() // those that Close has interrupted come back
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), reportTimeout)
 		defer cancel()
 		r.publishPending(ctx, &publishing, free)
@@ -95,11 +97,11 @@ func (r *Router) publish() {
 	}
 }
 
-// publishPending publishes what there is, several at once, so that a store that
-// is slow with one holds up few.
+// publishPending publishes the reports there are, several at once, so that one
+// for which the store is slow holds up few others.
 func (r *Router) publishPending(ctx context.Context, publishing *sync.WaitGroup, free chan struct{}) {
 	for _, d := range r.sharing.take() {
-		free <- struct{}{} // each ends in its time
+		free <- struct{}{} // each ends within reportTimeout
 		publishing.Go(func() {
 			defer func() { <-free }()
 			r.publishOne(ctx, d)
@@ -133,8 +135,8 @@ func (r *Router) publishOne(ctx context.Context, d Down) {
 	}
 }
 
-// heed follows what others report. While that can't be read at all, the router
-// goes by what it sees itself.
+// heed follows the reports of others. While they can't be read, the router goes by
+// what it sees itself.
 func (r *Router) heed() {
 	late := time.AfterFunc(heedTimeout, r.tiers.doNotWait)
 	defer late.Stop()
@@ -150,7 +152,7 @@ func (r *Router) heed() {
 			}
 			for _, h := range r.tiers.setHeard(r.fromOthers(set.List)) {
 				r.log.Debug(fmt.Sprintf("instance %v is reported down by another client", h.Instance),
-					"reporter", h.Reporter, "kind", h.Kind, "for", time.Until(h.until))
+					"reporter", h.Reporter, "kind", h.Kind, "for", time.Until(h.Until))
 			}
 		}
 		select {
@@ -160,8 +162,8 @@ func (r *Router) heed() {
 	}
 }
 
-// fromOthers returns the reports of other clients. One's own are known already,
-// and are one's own to end.
+// fromOthers returns the reports of other clients. This router's own are known to
+// the tiers already, which end them at their deadline.
 func (r *Router) fromOthers(list []discovery.Report) []discovery.Report {
 	others := make([]discovery.Report, 0, len(list))
 	for _, report := range list {
@@ -172,10 +174,82 @@ func (r *Router) fromOthers(list []discovery.Report) []discovery.Report {
 	return others
 }
 
-// signal wakes a goroutine that waits on c, or lets it look once more.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // it is about to look anyway
+// heard is a report of another client. Its Until is the end of the time for which
+// this router heeds it.
+type heard struct {
+	discovery.Report
+	seen   time.Time // when this router first read it
+	heeded bool      // it has made its instance half-open
+}
+
+// bound is how long a router heeds another client's report at most, counted from
+// when it was made: as long as one of its own could last.
+func (t *tiers) bound() time.Duration { return max(t.cooldown, t.maxCooldown) }
+
+// setHeard takes over the reports of others that stand, and returns those that
+// are new. What is known of the others is kept.
+func (t *tiers) setHeard(reports []discovery.Report) (news []heard) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	all := make(map[discovery.InstanceID][]heard)
+	for _, r := range reports {
+		if limit := r.Since.Add(t.bound()); limit.Before(r.Until) {
+			r.Until = limit
+		}
+		if !r.Stands(now) {
+			continue
+		}
+		h, isNew := heard{Report: r, seen: now}, true
+		for _, known := range t.heard[r.Instance] {
+			if known.Reporter == r.Reporter && known.Incarnation == r.Incarnation && known.Until.Equal(r.Until) {
+				h, isNew = known, false
+			}
+		}
+		if isNew {
+			news = append(news, h)
+		}
+		all[r.Instance] = append(all[r.Instance], h)
+		t.due.Store(min(t.due.Load(), int64(h.Until.Sub(t.began))))
 	}
+	t.heard = all
+	t.next.unasked = false
+	t.dirty.Store(true)
+	t.changed(now)
+	return news
+}
+
+// isOut reports whether the reports of others keep p out. One that is new makes p
+// half-open. The caller holds mu.
+func (t *tiers) isOut(p *Peer, now time.Time) bool {
+	reports := t.heard[p.ID]
+	var unrefuted []discovery.Report
+	for i := range reports {
+		h := &reports[i]
+		if !h.heeded && h.Incarnation == p.Incarnation && h.Stands(now) {
+			h.heeded = true
+			t.opens(p, now)
+		}
+		if h.seen.After(p.outweighs) { // else a request has shown since that p serves
+			unrefuted = append(unrefuted, h.Report)
+		}
+	}
+	_, out := discovery.Standing(p.Instance, unrefuted, now)
+	return out
+}
+
+// longest returns, of the reports about each instance, the one that ends last.
+func longest(all map[discovery.InstanceID][]heard) map[discovery.InstanceID]discovery.Report {
+	if len(all) == 0 {
+		return nil
+	}
+	reports := make(map[discovery.InstanceID]discovery.Report, len(all))
+	for id, hs := range all {
+		for _, h := range hs {
+			if h.Until.After(reports[id].Until) {
+				reports[id] = h.Report
+			}
+		}
+	}
+	return reports
 }

@@ -22,8 +22,8 @@ import (
 func sharingPair(t *testing.T, source *listing, reports Reports) (first, second *Router, client *servers) {
 	t.Helper()
 	client = &servers{by: map[string]server{"server1": breaking(stream.Failed, 2), "server2": whole, "server3": whole}}
-	first = start(t, Config{Source: source.watch, Client: client, Reports: reports, Reporter: "first"})
-	second = start(t, Config{Source: source.watch, Client: client, Reports: reports, Reporter: "second"})
+	first = start(t, Config{Source: source, Client: client, Reports: reports, Reporter: "first"})
+	second = start(t, Config{Source: source, Client: client, Reports: reports, Reporter: "second"})
 	return first, second, client
 }
 
@@ -54,13 +54,13 @@ func TestReportOfAnotherIsHeeded(t *testing.T) {
 		if got := client.asked(); got != "server1 server2 server2" {
 			t.Errorf("asked %s", got)
 		}
-		if len(first.Tiers().Reported) > 0 {
+		if len(first.Tiers().ByOthers) > 0 {
 			t.Error("a router heeds its own report")
 		}
 	})
 }
 
-// A router that starts later heeds what is there before its first request.
+// A router that starts later heeds the reports that stand from its first request on.
 func TestReportIsReadBeforeTheFirstRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reports := discovery.NewRegistry(discovery.NewMem(), nil)
@@ -70,7 +70,7 @@ func TestReportIsReadBeforeTheFirstRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		first.Close() // at once, as a command does; the report must be out
-		late := start(t, Config{Source: source.watch, Client: client, Reports: reports})
+		late := start(t, Config{Source: source, Client: client, Reports: reports})
 		if got, err := ask(t.Context(), late, hello()); got != "hello" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
@@ -80,7 +80,7 @@ func TestReportIsReadBeforeTheFirstRequest(t *testing.T) {
 	})
 }
 
-// The reports of others never leave a request with nobody.
+// The reports of others never leave a request without an instance.
 func TestReportedInstancesAreBetterThanNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reports := discovery.NewRegistry(discovery.NewMem(), nil)
@@ -111,7 +111,7 @@ func TestReportedInstancesAreBetterThanNone(t *testing.T) {
 	})
 }
 
-// Whom the caller names is asked, whatever others say.
+// An instance that the caller names is asked, whatever others report.
 func TestReportOfAnotherDoesNotOverruleTheCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reports := discovery.NewRegistry(discovery.NewMem(), nil)
@@ -183,7 +183,7 @@ func TestManyFailuresAreFewReports(t *testing.T) {
 	})
 }
 
-// broken is a store that takes no reports and tells of none.
+// broken is a store that takes no reports and yields none.
 type broken struct{ hangs bool }
 
 func (b broken) Report(ctx context.Context, _ discovery.Report) error {
@@ -210,7 +210,7 @@ func TestStoreThatRefusesReports(t *testing.T) {
 				var log bytes.Buffer
 				client := &servers{by: map[string]server{"server1": breaking(stream.Failed, 2), "server2": whole}}
 				r := start(t, Config{
-					Source: newListing(instances(2)...).watch, Client: client, Reports: broken{hangs},
+					Source: newListing(instances(2)...), Client: client, Reports: broken{hangs},
 					Logger: slog.New(slog.NewTextHandler(&log, nil)),
 				})
 				began := time.Now()
@@ -236,7 +236,7 @@ func TestStoreThatRefusesReports(t *testing.T) {
 	}
 }
 
-// leaving is a store that tells of one report, then goes away.
+// leaving is a store that yields one report, then goes away.
 type leaving struct{ broken }
 
 func (leaving) WatchReports(ctx context.Context, _ discovery.Endpoint, _ time.Duration) iter.Seq2[discovery.Reports, error] {
@@ -257,10 +257,10 @@ func (leaving) WatchReports(ctx context.Context, _ discovery.Endpoint, _ time.Du
 	}
 }
 
-// A report ends although the store can't say so.
+// A report ends even while the store can't be read.
 func TestReportEndsWhileTheStoreIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Reports: leaving{}})
+		r := start(t, Config{Source: newListing(instances(2)...), Reports: leaving{}})
 		for _, step := range []struct {
 			sleep time.Duration
 			want  string

@@ -16,29 +16,27 @@ import (
 // The defaults of a [Config].
 const (
 	DefaultAttempts = 3
-	// DefaultCooldown is Dynamo's; there it is the pace of one loop that
-	// restores everybody, so that a cooldown lasts from 0 to 5 s.
+	// DefaultCooldown is the interval of Dynamo's reconcile loop. As that loop
+	// restores all instances at once, a cooldown lasts from 0 to 5 s there.
 	DefaultCooldown = 5 * time.Second
 )
 
-const (
-	// reconcileInterval is how often the reconcile loop makes a round even
-	// when no deadline asks for one.
-	reconcileInterval = 5 * time.Second
-	// sourceRetry is the pause before a source that could not be read at all
-	// is tried again.
-	sourceRetry = time.Second
-)
+// reconcileInterval is how often the reconcile loop makes a round even when no
+// deadline asks for one.
+const reconcileInterval = 5 * time.Second
 
-// A Client opens the stream of one attempt; [*stream.Client] is one. The
-// sequence ends without an error if the answer is complete. Its last pair may
-// be an error: a [*stream.Break] is judged, any other is the request's end. It
-// calls the request's OnStart, or else the first item tells that it was taken.
+// A Client opens streams; [*stream.Client] is one. It must be safe for concurrent
+// use.
 //
-// A Client that also has a method SaidDraining(addr string) bool tells whether a
-// server has said on any connection that it leaves: such a server is not missed
-// when discovery no longer lists it.
+// A Client may also have a method SaidDraining(addr string) bool, which reports
+// whether a server has said on any connection that it is draining. Such a server is
+// not kept as lost when discovery no longer lists it.
 type Client interface {
+	// Stream opens the stream of one attempt and yields its items. The sequence
+	// ends without an error if the answer is complete; else its last pair is the
+	// error. A [*stream.Break] is judged, any other error ends the request. Stream
+	// calls the request's Started hook when the instance has taken the request; without that
+	// call, the first item shows it.
 	Stream(ctx context.Context, addr string, req stream.Request) iter.Seq2[stream.Annotated, error]
 }
 
@@ -47,8 +45,9 @@ type Client interface {
 type Config struct {
 	// Endpoint is named in errors and logs.
 	Endpoint discovery.Endpoint
-	// Source yields instance_source, as [discovery.Registry.Watch] does.
-	Source func(context.Context) iter.Seq2[discovery.Instances, error]
+	// Source yields instance_source; [*discovery.Registry] does, and what
+	// [discovery.Static] returns.
+	Source Source
 	// Client opens streams.
 	Client Client
 	// Picker chooses an instance; nil is [Random].
@@ -68,31 +67,34 @@ type Config struct {
 	MaxCooldown time.Duration
 	// Wait is how long a request waits before its first attempt for an
 	// instance to appear in the source; 0 means that it fails at once when the
-	// source lists none. For the source to say anything it waits in any case.
+	// source lists none. Until the source has been read, it waits in any case.
 	Wait time.Duration
 	// WaitRestore is how long a request waits for an instance when all are
-	// down; 0 means that it fails at once. An instance that broke the request
-	// may return to it then, if nobody else is left.
+	// down; 0 means that it fails at once. If no other instance is left, the
+	// request may go back to one where it broke.
 	WaitRestore time.Duration
-	// Panic lets a request that has delivered nothing, and for which nobody is
-	// left, ask once more: an instance that is down or has had the request,
-	// after about as long as that asked for, or half a second.
+	// Panic lets a request that has delivered nothing, and for which no instance
+	// is left, ask once more: an instance that is down or has had the request,
+	// after the time that this instance asked for, or half a second, and up to
+	// half as long again.
 	Panic bool
 	// Where says in words where Source looks, for the error of a request for
-	// which it lists nobody. It may be empty.
+	// which it lists no instance. It may be empty.
 	Where string
-	// Reports, if set, shares what is reported down with other clients of the
-	// endpoint; [*discovery.Registry] does. Their reports narrow this router's
-	// choice, but never to nothing.
+	// Reports, if set, shares down reports with other clients of the endpoint;
+	// [*discovery.Registry] does. Their reports narrow this router's choice, but
+	// never to nothing.
 	Reports Reports
-	// Reporter is how this router signs its reports, a part of a key; "" means
-	// the host's name, the process's number and a random one.
+	// Reporter is the name under which this router reports, part of a key and so
+	// without a slash; "" means the host's name, the process id and a random
+	// number.
 	Reporter string
-	// Trace, if set, returns for each request the functions that follow it, as
-	// those of [WithTrace] do and before them. It is called from many goroutines.
+	// Trace, if set, returns for each request the functions that follow it, which
+	// are called before those of [Request.Trace]. It must be safe for concurrent
+	// use.
 	Trace func() *Trace
-	// Logger hears of breaks at info level and of all else at debug level.
-	// Nil is silent.
+	// Logger gets breaks, refusals and waits at info level, trouble with
+	// discovery and reports at warn level, all else at debug level. Nil discards.
 	Logger *slog.Logger
 }
 
@@ -114,7 +116,7 @@ type Router struct {
 // New starts a router. Close it to end its goroutines.
 func New(cfg Config) *Router {
 	if cfg.Picker == nil {
-		cfg.Picker = random{}
+		cfg.Picker = Random()
 	}
 	if cfg.Attempts <= 0 {
 		cfg.Attempts = DefaultAttempts
@@ -146,9 +148,9 @@ func New(cfg Config) *Router {
 	return r
 }
 
-// Close stops following the source and waits for the router's goroutines. What
-// is still to be reported to others it reports, for two seconds at most.
-// Requests that run are not ended by it; they are their callers'.
+// Close stops following the source and waits for the router's goroutines. It
+// publishes the reports that are left, for two seconds at most. Requests that run
+// go on; those that wait for an instance, and later ones, end with [ErrClosed].
 func (r *Router) Close() {
 	r.cancel()
 	r.wg.Wait()
@@ -162,47 +164,9 @@ func (r *Router) Tiers() *Tiers {
 	return r.tiers.load()
 }
 
-// watch follows the source. It tries again while the source can't be read at
-// all; a source that was read once heals by itself.
-func (r *Router) watch() {
-	for r.ctx.Err() == nil {
-		for list, err := range r.cfg.Source(r.ctx) {
-			if r.ctx.Err() != nil {
-				return
-			}
-			r.follow(list, err)
-		}
-		select {
-		case <-time.After(sourceRetry):
-		case <-r.ctx.Done():
-		}
-	}
-}
-
-// follow takes over what the source said.
-func (r *Router) follow(list discovery.Instances, err error) {
-	level := slog.LevelWarn
-	if r.tiers.load().Stale != nil {
-		level = slog.LevelDebug // that has been said
-	}
-	if err != nil {
-		r.log.Log(r.ctx, level, "discovery ended, trying again", "endpoint", r.cfg.Endpoint, "err", err)
-		r.tiers.setStale(err)
-		return
-	}
-	t, lost := r.tiers.setSource(list)
-	if lost > 0 {
-		r.log.Warn("discovery has lost most instances at once: they are kept as a last resort", "endpoint", r.cfg.Endpoint,
-			"lost", lost, "source", len(t.Source), "for", keepLost)
-	}
-	if t.Stale != nil {
-		r.log.Log(r.ctx, level, "instance_source is stale", "endpoint", r.cfg.Endpoint, "err", t.Stale)
-	}
-	r.log.Debug("instance_source", "endpoint", r.cfg.Endpoint, "source", len(t.Source), "avail", len(t.Avail))
-}
-
-// ReportDown puts an instance of the source down for its cooldown, as a break
-// does, and reports whether it was there and not down already.
+// ReportDown puts an instance of the source down for its cooldown, as a break with
+// that cause does. It returns false if there is no such instance, or it is down
+// already.
 func (r *Router) ReportDown(id discovery.InstanceID, cause error) bool {
 	p := r.tiers.load().byID(id)
 	if p == nil {
@@ -229,8 +193,8 @@ func (r *Router) reportDown(p *Peer, cause error, share bool) (Down, bool) {
 	return d, isNew
 }
 
-// reconcile puts instances back as their cooldowns pass: each at its own
-// deadline, which one timer for all of them keeps.
+// reconcile puts instances back when their cooldowns have passed, each at its own
+// deadline. One timer serves all deadlines.
 func (r *Router) reconcile() {
 	round := time.NewTicker(reconcileInterval)
 	defer round.Stop()

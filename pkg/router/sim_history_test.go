@@ -142,7 +142,7 @@ func (s *sim) reportDown(rng *rand.Rand) {
 	}
 	i := s.shown[rng.IntN(len(s.shown))]
 	down := s.know(i).isDown
-	s.blame(i, stream.Failed)
+	s.putDown(i, stream.Failed)
 	s.mu.Unlock()
 	if s.r.ReportDown(i.ID, stream.Failed) == down {
 		s.fail("a report of %s counts as new: %v", label(i), !down)

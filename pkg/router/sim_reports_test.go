@@ -10,7 +10,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// simReporter is how the simulation's router signs its reports.
+// simReporter is the reporter of the simulation's router.
 const simReporter = "router"
 
 // otherReports lets another client report an instance, or take a report back.
@@ -60,16 +60,16 @@ func (s *sim) tell() {
 		if r.Reporter == simReporter {
 			continue
 		}
-		h := heard{Report: r, seen: now, until: r.Until}
-		if limit := r.Since.Add(max(s.cfg.Cooldown, s.cfg.MaxCooldown)); limit.Before(h.until) {
-			h.until = limit
+		if limit := r.Since.Add(max(s.cfg.Cooldown, s.cfg.MaxCooldown)); limit.Before(r.Until) {
+			r.Until = limit
 		}
+		h := heard{Report: r, seen: now}
 		for _, known := range s.heard {
 			if known.Report == r {
 				h = known
 			}
 		}
-		if h.until.After(now) {
+		if h.Until.After(now) {
 			all = append(all, h)
 		}
 	}
@@ -84,7 +84,7 @@ func (s *sim) heed() {
 	for n := range s.heard {
 		h := &s.heard[n]
 		for _, i := range s.shown {
-			if !h.heeded && h.Instance == i.ID && h.Incarnation == i.Incarnation && h.until.After(time.Now()) {
+			if !h.heeded && h.Instance == i.ID && h.Incarnation == i.Incarnation && h.Until.After(time.Now()) {
 				h.heeded = true
 				k := s.know(i)
 				k.half, k.halfSince = true, time.Now()
@@ -128,15 +128,15 @@ func (s *sim) WatchReports(ctx context.Context, _ discovery.Endpoint, _ time.Dur
 	}
 }
 
-// blames notes a break after which the instance is down, unless the break says
-// that it is not to blame. The caller holds mu.
-func (s *sim) blames(i discovery.Instance, b *stream.Break) (reported bool) {
+// isReported notes a break, and reports whether the instance is reported down for
+// it. The caller holds mu.
+func (s *sim) isReported(i discovery.Instance, b *stream.Break) (reported bool) {
 	if b.NoReport || b.Kind == stream.Local {
 		s.seen["broken, not reported"]++
 		return false
 	}
 	wasDown := s.know(i).isDown
-	s.blame(i, b.Kind)
+	s.putDown(i, b.Kind)
 	if b.NoShare && !wasDown {
 		s.private[time.Now().UnixNano()] = true
 	}

@@ -22,14 +22,14 @@ type simRequest struct {
 
 	// Guarded by s.mu.
 	began     time.Time
-	listed    bool // whom it asks for was listed once since then
+	listed    bool // the instance it asks for has been listed since then
 	visits    []*visit
 	breaks    int  // streams that broke, refusals not counted
 	spent     int  // of them, those that count
 	got       int  // items that the caller has; when restarting, of this attempt
 	delivered bool // the caller has had an item
 	failed    bool // in a way that is the request's own
-	pauses    int  // streams that a standstill of this process broke
+	pauses    int  // streams that broke because this process was paused
 	overloads int  // refusals as overloaded since the last item
 	panicked  bool
 	// askedBackingOff: one instance at most that was backing off.
@@ -37,7 +37,7 @@ type simRequest struct {
 	waiting         bool // for an instance: between streams, or before the first
 	over            string
 	endedAt         time.Time // when the last visit did; before the first, when it began
-	candidates      bool      // there was somebody to go to then
+	candidates      bool      // there was an instance to go to then
 }
 
 func (s *sim) newRequest(n int) {
@@ -128,13 +128,29 @@ func (q *simRequest) left() {
 	q.s.seen["left the loop"]++
 }
 
+// simEnds are the ways in which a request ends without its answer.
+var simEnds = []error{
+	stream.Application, ErrNoInstances, ErrAttemptsUsedUp, ErrOverloaded, ErrCannotResume, errBoom,
+	context.Canceled, context.DeadlineExceeded,
+}
+
+// endOf returns the first of these that err is, or nil.
+func endOf(err error) error {
+	for _, end := range simEnds {
+		if errors.Is(err, end) {
+			return end
+		}
+	}
+	return nil
+}
+
 // ended checks how the request ends.
 func (q *simRequest) ended(err error) {
 	s := q.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	outcome := OutcomeOf(err)
-	s.seen["outcome "+string(outcome)]++
+	end := endOf(err)
+	s.seen["ended: "+fmt.Sprint(end)]++
 	s.note("%s ends: %v", q.id, err)
 	q.waiting = false
 	if err == nil {
@@ -149,29 +165,29 @@ func (q *simRequest) ended(err error) {
 	ok := false
 	switch {
 	case q.over != "":
-		ok = q.failed && outcome == Application || q.over == usedUp && outcome == AttemptsUsedUp
+		ok = q.failed && errors.Is(end, stream.Application) || q.over == usedUp && errors.Is(end, ErrAttemptsUsedUp)
 	case q.ctx.Err() != nil:
 		ok = errors.Is(err, q.ctx.Err())
 	case len(q.visits) == 0 && s.firstShown.IsZero():
 		ok = errors.Is(err, errBoom) || // it can't be read
-			outcome == NoInstances && s.cfg.Wait > 0 && time.Since(q.began) == s.cfg.Wait
+			errors.Is(end, ErrNoInstances) && s.cfg.Wait > 0 && time.Since(q.began) == s.cfg.Wait
 	case !q.listed:
 		due := q.began.Add(s.cfg.Wait)
 		if s.cfg.Wait == 0 && s.firstShown.After(due) {
 			due = s.firstShown
 		}
-		ok = outcome == NoInstances && time.Now().Equal(due)
+		ok = errors.Is(end, ErrNoInstances) && time.Now().Equal(due)
 		if s.lostSome() {
 			// These may have been tried then, in vain.
 			ok = !time.Now().Before(due)
 		}
 	case q.hasCandidate():
 		// It should have gone there.
-	case outcome == NoInstances:
+	case errors.Is(end, ErrNoInstances):
 		ok = time.Since(q.endedAt) >= s.cfg.WaitRestore
-	case outcome == Overloaded:
+	case errors.Is(end, ErrOverloaded):
 		ok = q.overloads > 0
-	case outcome == CannotResume:
+	case errors.Is(end, ErrCannotResume):
 		ok = q.from() > 0 && time.Since(q.endedAt) >= s.cfg.WaitRestore
 	}
 	if !ok {
@@ -184,8 +200,8 @@ func (q *simRequest) ended(err error) {
 	}
 }
 
-// isListed reports whether the source has shown whom the request asks for. The
-// caller holds s.mu.
+// isListed reports whether the source has shown the instance that the request asks
+// for. The caller holds s.mu.
 func (q *simRequest) isListed() bool {
 	for _, i := range q.s.shown {
 		if q.want == "" || i.Name == q.want {
@@ -222,8 +238,8 @@ func (q *simRequest) best() (best int) {
 // to. The caller holds s.mu.
 func (q *simRequest) hasCandidate() bool { return q.best() != rankNone }
 
-// refusal reports whether a stream was refused rather than broken: nobody is to
-// blame, and no item had come.
+// refusal reports whether a stream was refused rather than broken: for a reason
+// that is not a failure, and before any item.
 func (q *simRequest) refusal(v *visit) bool {
 	refusals := []stream.Kind{stream.Overloaded, stream.Draining, stream.Misdirected, stream.Unresumable}
 	return v.sent == 0 && slices.Contains(refusals, v.kind)

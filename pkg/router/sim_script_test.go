@@ -58,7 +58,7 @@ func (v *visit) direct(ctx context.Context, req stream.Request) iter.Seq2[stream
 	return func(yield func(stream.Annotated, error) bool) {
 		err := pause(ctx, v.lag)
 		if err == nil && v.starts {
-			req.OnStart()
+			req.Hooks.Started()
 		}
 		for i := v.from; i < v.at && err == nil; i++ {
 			if i > v.from {

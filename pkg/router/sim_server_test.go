@@ -144,8 +144,8 @@ func (f *simServers) admit(req stream.Request) error {
 }
 
 // handle plays the script of the request's stream.
-func (f *simServers) handle(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
-	v, c := f.script(req)
+func (f *simServers) handle(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
+	v, c := f.script(*req)
 	defer func() {
 		c.mu.Lock()
 		c.idle = true

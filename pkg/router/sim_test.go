@@ -72,7 +72,7 @@ func TestSimulation(t *testing.T) {
 	}
 	for _, what := range simMustSee() {
 		if seen[what] == 0 {
-			t.Errorf("in %d seeds there was no %s: the simulation is not worth its name", seeds, what)
+			t.Errorf("in %d seeds there was no %s: the simulation misses what it is for", seeds, what)
 		}
 	}
 }
@@ -83,7 +83,7 @@ func simMustSee() []string {
 		"joined", "left", "came back", "restarted", "reported", "outage", "stale", "recovered",
 		"resumed", "restarted from 0", "only the end lost", "before the first item",
 		"waited for a first instance", "waited for one to return", "left the loop", "of another transport",
-		"double cooldown", "blame of one that was replaced", "changed",
+		"double cooldown", "report of one that was replaced", "changed",
 		"reported by another", "report ended early", "shared", "broken, not reported", "trial decided", "paused", "stale connection",
 		"ready", "passed over", "reported, yet asked", "lost, yet asked", "brought back", "panic",
 	}
@@ -93,8 +93,8 @@ func simMustSee() []string {
 	for _, k := range simServerKinds {
 		all = append(all, "of a real server "+string(k))
 	}
-	for _, o := range Outcomes() {
-		all = append(all, "outcome "+string(o))
+	for _, end := range append(simEnds, nil) {
+		all = append(all, "ended: "+fmt.Sprint(end))
 	}
 	for _, k := range simKinds {
 		all = append(all, "direct "+string(k), "on the wire "+string(k))

@@ -80,14 +80,14 @@ func (s *sim) isReplaced(i discovery.Instance) bool {
 	return s.latest[i.ID] != identity{i.ID, i.Incarnation}
 }
 
-// blame notes that an instance has failed. The caller holds mu.
-func (s *sim) blame(i discovery.Instance, kind stream.Kind) {
+// putDown notes that an instance has failed. The caller holds mu.
+func (s *sim) putDown(i discovery.Instance, kind stream.Kind) {
 	k := s.know(i)
 	if k.isDown {
 		return
 	}
 	if s.isReplaced(i) {
-		s.seen["blame of one that was replaced"]++
+		s.seen["report of one that was replaced"]++
 		return
 	}
 	k.failures++
@@ -117,11 +117,12 @@ func (s *sim) isOut(i discovery.Instance) bool {
 	var standing []discovery.Report
 	outweighs := s.know(i).outweighs
 	for _, h := range s.heard {
-		if h.Instance == i.ID && h.Incarnation == i.Incarnation && h.until.After(time.Now()) && h.seen.After(outweighs) {
+		if h.Instance == i.ID && h.Incarnation == i.Incarnation && h.Until.After(time.Now()) && h.seen.After(outweighs) {
 			standing = append(standing, h.Report)
 		}
 	}
-	return discovery.TakeOut(standing)
+	_, out := discovery.Standing(i, standing, time.Now())
+	return out
 }
 
 // The ranks of an instance for a request: the order of choice.
@@ -165,8 +166,8 @@ func (q *simRequest) rank(i discovery.Instance) int {
 	return rankReady
 }
 
-// checkTiers holds the router's tiers against the truth, while nothing moves.
-// Nobody waits then who has somewhere to go.
+// checkTiers compares the router's tiers with the truth while nothing moves, and checks
+// that no request waits that has an instance to go to.
 func (s *sim) checkTiers() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -44,8 +44,7 @@ type visit struct {
 	again time.Time // of a break: when it may be asked again
 }
 
-// Stream makes the simulation the router's [Client]. Around what the server does
-// it checks what the router does.
+// Stream implements [Client]. It plays the server, and checks what the router does.
 func (s *sim) Stream(ctx context.Context, addr string, req stream.Request) iter.Seq2[stream.Annotated, error] {
 	return func(yield func(stream.Annotated, error) bool) {
 		v := s.opened(addr, req)
@@ -54,13 +53,15 @@ func (s *sim) Stream(ctx context.Context, addr string, req stream.Request) iter.
 			return
 		}
 		defer v.closed()
-		onStart := req.OnStart
-		req.OnStart = func() {
+		hooks := *req.Hooks
+		started := hooks.Started
+		hooks.Started = func() {
 			s.mu.Lock()
 			v.answered()
 			s.mu.Unlock()
-			onStart()
+			started()
 		}
+		req.Hooks = &hooks
 		answer := v.direct(ctx, req)
 		if s.wire != nil {
 			answer = v.onTheWire(ctx, req)
@@ -103,7 +104,7 @@ func (s *sim) opened(addr string, req stream.Request) *visit {
 	waited := time.Since(q.endedAt)
 	named := len(q.visits) == 0 && i.Name == q.want
 	rank, best := q.rank(i), q.best()
-	// In its panic a request asks once whom it would not.
+	// In panic a request asks once an instance that it would not ask otherwise.
 	panics := (rank == rankNone || q.isRefusedEnough()) && best == rankNone && s.cfg.Panic && !q.panicked && !q.delivered
 	to := ""
 	if i.Incarnation != "" {
@@ -256,7 +257,7 @@ func (v *visit) ended(ctx context.Context, err error) {
 		}
 	case stream.Unresumable:
 	case stream.Misdirected:
-		s.blames(v.instance, b)
+		s.isReported(v.instance, b)
 	default:
 		q.breaks++
 		if b.Paused {
@@ -266,7 +267,7 @@ func (v *visit) ended(ctx context.Context, err error) {
 			}
 		} else {
 			q.spent++
-			if !s.blames(v.instance, b) {
+			if !s.isReported(v.instance, b) {
 				v.again = time.Now().Add(s.cfg.Cooldown)
 			}
 		}
@@ -302,8 +303,8 @@ func (v *visit) closed() {
 	}
 }
 
-// visited returns the request's last stream at the instance, but for one that
-// this process's standstill broke, or nil. The caller holds mu.
+// visited returns the request's last stream at the instance, or nil. Streams that broke
+// because this process was paused do not count. The caller holds mu.
 func (q *simRequest) visited(i discovery.Instance) *visit {
 	for _, v := range slices.Backward(q.visits) {
 		if v.instance.Same(i) && (!v.broke || !v.says.Paused) {

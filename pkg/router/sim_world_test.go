@@ -139,7 +139,7 @@ func (s *sim) setUp(rng *rand.Rand) {
 	s.faulty = []float64{0.1, 0.4, 0.7, 0.95}[rng.IntN(4)]
 	s.cfg = Config{
 		Endpoint: testEndpoint,
-		Source:   s.show,
+		Source:   s,
 		Client:   s,
 		Picker:   simPicker(mix(s.seed)),
 		Attempts: 1 + rng.IntN(4),
@@ -188,10 +188,10 @@ func (s *sim) setUp(rng *rand.Rand) {
 	}
 }
 
-// show is the source that the router reads; what it shows becomes the truth.
-func (s *sim) show(ctx context.Context) iter.Seq2[discovery.Instances, error] {
+// Watch implements [Source]: what it shows the router becomes the truth.
+func (s *sim) Watch(ctx context.Context, e discovery.Endpoint) iter.Seq2[discovery.Instances, error] {
 	return func(yield func(discovery.Instances, error) bool) {
-		for set, err := range s.source.watch(ctx) {
+		for set, err := range s.source.Watch(ctx, e) {
 			if err == nil {
 				s.shows(set.List)
 			}

@@ -32,7 +32,7 @@ func instances(n int) []discovery.Instance {
 	return list
 }
 
-// listing is a source whose instances a test sets.
+// listing is a [Source] whose instances a test sets.
 type listing struct {
 	mu      sync.Mutex
 	set     *discovery.Instances // nil: nothing to say yet
@@ -56,7 +56,7 @@ func (l *listing) change(set *discovery.Instances, err error) {
 	l.changed = make(chan struct{})
 }
 
-func (l *listing) watch(ctx context.Context) iter.Seq2[discovery.Instances, error] {
+func (l *listing) Watch(ctx context.Context, _ discovery.Endpoint) iter.Seq2[discovery.Instances, error] {
 	return func(yield func(discovery.Instances, error) bool) {
 		for ctx.Err() == nil {
 			l.mu.Lock()
@@ -188,6 +188,13 @@ func ask(ctx context.Context, r *Router, req Request) (string, error) {
 }
 
 func hello() Request { return Request{ID: "r1", Data: stream.String("hello")} }
+
+// traced is hello, followed by t.
+func traced(t *Trace) Request {
+	req := hello()
+	req.Trace = t
+	return req
+}
 
 // names returns the names of peers.
 func names(peers []*Peer) string {

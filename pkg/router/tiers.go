@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,26 +26,27 @@ type Tiers struct {
 	// Source is instance_source, sorted by id: every instance that requests can
 	// be sent to and that discovery lists.
 	Source []*Peer
-	// Avail is instance_avail: the source less those that are down, and less
-	// those that other clients have reported.
+	// Avail is instance_avail: the source less the instances that are down or
+	// that the reports of other clients keep out.
 	Avail []*Peer
-	// Spare is the instances that only the reports of others keep out of
-	// Avail. A request for which nothing else is left goes to one of them.
+	// Spare holds the instances that only the reports of other clients keep out
+	// of Avail. A request for which no other instance is left goes to one of them.
 	Spare []*Peer
-	// Lost is the instances that discovery has lost together with most others,
-	// and not because they said that they leave. They are no part of Source,
-	// and the last resort of a request.
+	// Lost holds the instances that discovery has lost together with most others,
+	// and that have not said that they are draining. They are not in Source, and
+	// are the last resort of a request.
 	Lost []*Peer
 	// Down holds this router's own reports whose cooldown has not passed, also
 	// of instances that have left the source meanwhile.
 	Down map[discovery.InstanceID]Down
-	// Reported holds the reports of other clients that stand; of several about
+	// ByOthers holds the reports of other clients that stand; of several about
 	// one instance, the one that ends last.
-	Reported map[discovery.InstanceID]discovery.Report
-	// BackingOff is how many instances of Avail have refused a request as
-	// overloaded and are spared for a while.
+	ByOthers map[discovery.InstanceID]discovery.Report
+	// BackingOff is how many instances of Avail back off: they have refused a
+	// request as overloaded, and are passed over for a while.
 	BackingOff int
-	// Stale is nil while Source is current; else why discovery can't be read.
+	// Stale is nil while Source is current; else it says why discovery can't be
+	// read.
 	Stale error
 
 	ready    []*Peer       // Avail less those that back off
@@ -53,38 +56,104 @@ type Tiers struct {
 	replaced chan struct{} // closed when a newer one takes its place
 }
 
-// The pace of making the lists anew, which takes one pass over the source: at
-// once where that is short, else so seldom that thousands of instances that fail
-// one by one cost little more than one. Whoever chooses meanwhile finds the mark
-// on the instance.
+// nameIndex finds the instances of a source by name. It is made at the first
+// search, and serves all tiers with that source.
+type nameIndex struct {
+	once   sync.Once
+	byName map[string][]*Peer
+}
+
+// named returns the instances of the source that have a name.
+func (t *Tiers) named(name string) []*Peer {
+	t.names.once.Do(func() {
+		t.names.byName = make(map[string][]*Peer, len(t.Source))
+		for _, p := range t.Source {
+			t.names.byName[p.Name] = append(t.names.byName[p.Name], p)
+		}
+	})
+	return t.names.byName[name]
+}
+
+// byID returns the instance of the source that has an id, or nil.
+func (t *Tiers) byID(id discovery.InstanceID) *Peer {
+	i, ok := slices.BinarySearchFunc(t.Source, id, func(p *Peer, id discovery.InstanceID) int {
+		switch {
+		case p.ID < id:
+			return -1
+		case p.ID > id:
+			return 1
+		}
+		return 0
+	})
+	if !ok {
+		return nil
+	}
+	return t.Source[i]
+}
+
+// meant returns the instances of the source that a name or an id stands for: the
+// one with that id, else all with that name.
+func (t *Tiers) meant(nameOrID string) []*Peer {
+	if id, ok := meantID(nameOrID); ok {
+		if p := t.byID(id); p != nil {
+			return []*Peer{p}
+		}
+	}
+	return t.named(nameOrID)
+}
+
+// meantID reads an id as a person writes it: in hex, of either case, 0x or not.
+func meantID(s string) (discovery.InstanceID, bool) {
+	n, err := strconv.ParseUint(strings.TrimPrefix(strings.ToLower(s), "0x"), 16, 64)
+	return discovery.InstanceID(n), err == nil
+}
+
+// meantLost does for Lost what meant does for Source.
+func (t *Tiers) meantLost(nameOrID string) (peers []*Peer) {
+	id, isID := meantID(nameOrID)
+	for _, p := range t.Lost {
+		if isID && p.ID == id {
+			return []*Peer{p}
+		}
+		if p.Name == nameOrID {
+			peers = append(peers, p)
+		}
+	}
+	return peers
+}
+
+// Making the lists anew takes one pass over the source. Where that is short it is
+// done at once, else once a pace, so that thousands of instances that fail one by
+// one cost little more than one. Requests that choose meanwhile see the marks on the
+// instances themselves.
 const (
 	shortSource = 100
 	pace        = 5 * time.Millisecond
 )
 
 // tiers keeps the current [Tiers] behind an atomic pointer. Readers load it and
-// never lock. Writers lock, change what is below mu, and mark instances; the
-// lists follow, at the pace above.
+// never lock. Writers lock, change the fields below mu, and mark instances; the
+// lists follow within a pace.
 type tiers struct {
 	cooldown, maxCooldown time.Duration
-	saidDraining          func(addr string) bool // nil if nobody knows
+	saidDraining          func(addr string) bool // of the client; nil if it has none
 
-	began   time.Time // of the clock
-	kick    chan struct{}
+	began   time.Time     // of the clock
+	kick    chan struct{} // wakes the reconcile loop
 	current atomic.Pointer[Tiers]
-	dirty   atomic.Bool  // current lags behind
+	dirty   atomic.Bool  // current is behind
 	due     atomic.Int64 // when, by the clock, something ends
 
 	mu      sync.Mutex // guards what follows
 	next    Tiers      // less the lists that rebuild makes
 	rebuilt time.Time
 	timed   map[*state]*Peer     // those that are down or back off
-	back    []discovery.Instance // those that returned and nobody was told of
+	back    []discovery.Instance // those that are back and not yet logged
 	heard   map[discovery.InstanceID][]heard
 	away    map[discovery.InstanceID]away
 }
 
-// init readies t; with reports, no request goes out before they were read.
+// init makes t ready. With reports, requests wait until these have been read.
 func (t *tiers) init(reports bool) {
 	t.began = time.Now()
 	t.kick = make(chan struct{}, 1)
@@ -95,10 +164,10 @@ func (t *tiers) init(reports bool) {
 	t.due.Store(math.MaxInt64)
 }
 
-// load returns the tiers as they were a few milliseconds ago, or later.
+// load returns the tiers, which may be a few milliseconds old.
 func (t *tiers) load() *Tiers { return t.current.Load() }
 
-// fresh returns the tiers as they are.
+// fresh returns the tiers as they are now.
 func (t *tiers) fresh() *Tiers {
 	if !t.dirty.Load() && t.clock() < t.due.Load() {
 		return t.load()
@@ -114,10 +183,10 @@ func (t *tiers) fresh() *Tiers {
 	return t.load()
 }
 
-// clock is the time since t began, as the marks of instances have it.
+// clock is the time since t began, in nanoseconds, as in the marks of instances.
 func (t *tiers) clock() int64 { return int64(time.Since(t.began)) }
 
-// changed lets the lists follow. The caller holds mu.
+// changed makes the lists anew, now or within a pace. The caller holds mu.
 func (t *tiers) changed(now time.Time) {
 	t.dirty.Store(true)
 	if len(t.next.Source) <= shortSource || !now.Before(t.rebuilt.Add(pace)) {
@@ -145,7 +214,7 @@ func (t *tiers) rebuild(now time.Time) {
 			next.Down[s.report.Instance.ID] = s.report
 		}
 	}
-	next.Reported = longest(t.heard)
+	next.ByOthers = longest(t.heard)
 	next.replaced = make(chan struct{})
 	t.rebuilt = now
 	t.dirty.Store(false)
@@ -178,80 +247,10 @@ func (t *tiers) divide(next *Tiers, now time.Time) {
 	}
 }
 
-// setSource takes over what discovery lists, and returns how many instances are
-// kept as lost from now on. An instance stays what it is to the router whoever
-// joins, leaves or comes back; one that was started anew under the same id is
-// another.
-func (t *tiers) setSource(set discovery.Instances) (tiers *Tiers, lost int) {
-	list := set.List
-	byID := func(a, b discovery.Instance) int { return cmp.Compare(a.ID, b.ID) }
-	if !slices.IsSortedFunc(list, byID) {
-		list = slices.SortedStableFunc(slices.Values(list), byID)
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := time.Now()
-	known := t.next.Source
-	source := make([]*Peer, 0, len(list))
-	for _, i := range list {
-		if !i.Routable() {
-			continue
-		}
-		for len(known) > 0 && known[0].ID < i.ID {
-			t.leaves(known[0], now)
-			known = known[1:]
-		}
-		var p *Peer
-		if len(known) > 0 && known[0].ID == i.ID {
-			p, known = known[0], known[1:]
-		}
-		source = append(source, t.joins(p, i))
-	}
-	for _, p := range known {
-		t.leaves(p, now)
-	}
-	if !slices.Equal(source, t.next.Source) {
-		t.next.names = &nameIndex{}
-	}
-	t.next.Source, t.next.listed, t.next.Stale = source, true, set.Stale
-	lost = t.sortAway(now)
-	t.rebuild(now)
-	signal(t.kick)
-	return t.load(), lost
-}
-
-// joins returns the peer that i is, which was p or is away, or nobody.
-func (t *tiers) joins(p *Peer, i discovery.Instance) *Peer {
-	if p == nil {
-		a, ok := t.away[i.ID]
-		if !ok {
-			return newPeer(i)
-		}
-		delete(t.away, i.ID)
-		p = a.peer
-	}
-	switch {
-	case p.Instance == i:
-		return p
-	case p.Same(i):
-		return p.withRecord(i)
-	}
-	delete(t.timed, p.state)
-	return newPeer(i)
-}
-
-// setStale marks the source as stale for the reason err.
-func (t *tiers) setStale(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.next.Stale = err
-	t.rebuild(time.Now())
-}
-
 // report puts p down from now until its cooldown has passed, and returns that
 // report. While p is down, further reports change nothing: many streams that
-// break at once are one failure. Nor does a report of one that has since been
-// started anew: the new one has not failed.
+// break at once are one failure. A report of a server that has been started anew
+// since changes nothing either: the new one has not failed.
 func (t *tiers) report(p *Peer, cause error, now time.Time) (d Down, isNew bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -271,13 +270,14 @@ func (t *tiers) report(p *Peer, cause error, now time.Time) (d Down, isNew bool)
 	return d, true
 }
 
-// ends notes that something about p ends then. The caller holds mu.
+// ends notes that p is down or backs off until a time. The caller holds mu.
 func (t *tiers) ends(p *Peer, at time.Time) {
 	t.timed[p.state] = p
 	t.due.Store(min(t.due.Load(), int64(at.Sub(t.began))))
 }
 
-// backOff spares p for a while.
+// backOff makes requests pass over p for the time that p asked for, 0 if it did
+// not say.
 func (t *tiers) backOff(p *Peer, asked time.Duration) {
 	if asked <= 0 {
 		asked = defaultBackoff
@@ -306,14 +306,14 @@ func (t *tiers) cooldownAfter(n int) time.Duration {
 // completed notes that p has served a whole stream.
 func (t *tiers) completed(p *Peer) {
 	if t.maxCooldown <= t.cooldown {
-		return // nobody asks
+		return // failures do not matter
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p.failures = 0
 }
 
-// serves notes that p has answered a request that was sent at began. If it was
+// serves notes that p has answered a request that was sent at began. If p was
 // half-open then, it no longer is, and the reports that stood then are refuted.
 func (t *tiers) serves(p *Peer, began time.Time) {
 	t.mu.Lock()
@@ -334,7 +334,7 @@ func (t *tiers) opens(p *Peer, now time.Time) {
 	p.half.CompareAndSwap(shut, halfOpen)
 }
 
-// doNotWait lets requests go out although the reports of others are not known.
+// doNotWait lets requests go out before the reports of others have been read.
 func (t *tiers) doNotWait() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -344,9 +344,9 @@ func (t *tiers) doNotWait() {
 	}
 }
 
-// reconcile ends what is over and lets the lists follow. It returns the
-// instances that this router had taken out and that are back, and when it is to
-// be called again (zero for never).
+// reconcile ends what is over and makes the lists anew. It returns the instances
+// that are back from this router's own reports, and when to call it again (zero for
+// never).
 func (t *tiers) reconcile(now time.Time) (back []discovery.Instance, again time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -371,10 +371,10 @@ func (t *tiers) dueTime() time.Time {
 }
 
 // end ends what is over: own reports, backoffs, the reports of others, and the
-// time of lost instances. The caller holds mu.
+// keeping of lost instances. The caller holds mu.
 func (t *tiers) end(now time.Time) {
 	var deadline time.Time
-	// over reports whether a time has come, and else takes note of it.
+	// over reports whether a time has come; if not, it may be the next deadline.
 	over := func(until time.Time) bool {
 		if !until.After(now) {
 			return true
@@ -400,9 +400,9 @@ func (t *tiers) end(now time.Time) {
 			delete(t.timed, s)
 		}
 	}
-	// The store ends these too, but not while it can't be read.
+	// The store ends reports too, but not while it can't be read.
 	for id, reports := range t.heard {
-		if left := slices.DeleteFunc(reports, func(h heard) bool { return over(h.until) }); len(left) == 0 {
+		if left := slices.DeleteFunc(reports, func(h heard) bool { return over(h.Until) }); len(left) == 0 {
 			delete(t.heard, id)
 			ended = true
 		} else if len(left) < len(reports) {
@@ -423,5 +423,13 @@ func (t *tiers) end(now time.Time) {
 	t.due.Store(due)
 	if ended {
 		t.dirty.Store(true)
+	}
+}
+
+// signal wakes the goroutine that waits on c, now or the next time it does.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it has a signal already
 	}
 }

@@ -23,7 +23,7 @@ func wantAvail(t *testing.T, r *Router, want string) {
 	}
 }
 
-// sleep passes fake time and lets everybody act on it.
+// sleep lets fake time pass and all goroutines act on it.
 func sleep(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -32,7 +32,7 @@ func sleep(d time.Duration) {
 func TestDownForItsCooldown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing(instances(3)...)
-		r := start(t, Config{Source: l.watch})
+		r := start(t, Config{Source: l})
 		wantAvail(t, r, "server1 server2 server3")
 		sleep(1234 * time.Millisecond) // so that no round of the loop falls on a deadline
 		if !r.ReportDown(2, stream.Failed) {
@@ -46,7 +46,7 @@ func TestDownForItsCooldown(t *testing.T) {
 	})
 }
 
-// Whatever the others do, an instance stays down until its own deadline.
+// An instance stays down until its own deadline, whatever the others do.
 func TestOthersChangeNothing(t *testing.T) {
 	for name, change := range map[string]func(*Router, *listing){
 		"joins":        func(_ *Router, l *listing) { l.list(instances(4)...) },
@@ -62,7 +62,7 @@ func TestOthersChangeNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newListing(instances(3)...)
-				r := start(t, Config{Source: l.watch})
+				r := start(t, Config{Source: l})
 				sleep(time.Millisecond)
 				r.ReportDown(1, stream.Failed)
 				begin := time.Now()
@@ -101,7 +101,7 @@ func moved() discovery.Instance {
 func TestEachItsOwnDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing(instances(3)...)
-		r := start(t, Config{Source: l.watch})
+		r := start(t, Config{Source: l})
 		sleep(300 * time.Millisecond)
 		for id := range discovery.InstanceID(3) {
 			r.ReportDown(id+1, stream.Failed)
@@ -122,7 +122,7 @@ func TestEachItsOwnDeadline(t *testing.T) {
 func TestSecondReportChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing(instances(1)...)
-		r := start(t, Config{Source: l.watch, MaxCooldown: time.Minute})
+		r := start(t, Config{Source: l, MaxCooldown: time.Minute})
 		sleep(time.Millisecond)
 		r.ReportDown(1, stream.Failed)
 		before := r.Tiers()
@@ -145,7 +145,7 @@ func TestCooldownDoubles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing(instances(2)...)
 		client := &servers{by: map[string]server{"server1": whole}}
-		r := start(t, Config{Source: l.watch, Client: client, MaxCooldown: 30 * time.Second})
+		r := start(t, Config{Source: l, Client: client, MaxCooldown: 30 * time.Second})
 		cooldown := func() time.Duration {
 			t.Helper()
 			synctest.Wait()
@@ -193,7 +193,7 @@ func TestCooldownStaysFlat(t *testing.T) {
 func TestRestartDropsReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing(instances(2)...)
-		r := start(t, Config{Source: l.watch})
+		r := start(t, Config{Source: l})
 		synctest.Wait()
 		old := r.Tiers().Source[0]
 		r.ReportDown(1, stream.Failed)
@@ -216,7 +216,7 @@ func TestOtherTransportsAreNotRoutedTo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tcp, bare := instance(1), instance(2)
 		tcp.Transport, bare.Address = "tcp", ""
-		r := start(t, Config{Source: newListing(tcp, bare, instance(3)).watch})
+		r := start(t, Config{Source: newListing(tcp, bare, instance(3))})
 		wantAvail(t, r, "server3")
 	})
 }
@@ -224,7 +224,7 @@ func TestOtherTransportsAreNotRoutedTo(t *testing.T) {
 func TestStaleSourceStaysInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing(instances(2)...)
-		r := start(t, Config{Source: l.watch})
+		r := start(t, Config{Source: l})
 		synctest.Wait()
 		l.change(&discovery.Instances{List: instances(2), Stale: errBoom}, nil)
 		wantAvail(t, r, "server1 server2")
@@ -247,11 +247,11 @@ func TestStaleSourceStaysInUse(t *testing.T) {
 	})
 }
 
-// Nobody edits what a reader holds.
+// Tiers that a reader holds never change.
 func TestTiersAreSnapshots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing(instances(2)...)
-		r := start(t, Config{Source: l.watch})
+		r := start(t, Config{Source: l})
 		synctest.Wait()
 		before := r.Tiers()
 		r.ReportDown(1, stream.Failed)
@@ -271,19 +271,19 @@ func TestTiersAreSnapshots(t *testing.T) {
 	})
 }
 
-// Thousands of instances that fail one by one are marked, and the lists follow
-// now and then: not a list for each. No request goes to one that is down
-// meanwhile, and who looks at the tiers sees it at once.
+// Thousands of instances that fail one by one are marked, and the lists are made anew
+// only now and then. No request goes to one that is down meanwhile, and Tiers returns
+// current lists at once.
 func TestFailOneByOne(t *testing.T) {
 	const n, most = 5000, 100 << 20 // bytes; a list for each would be gigabytes
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{}
-		r := start(t, Config{Source: newListing(instances(n)...).watch, Client: client, Picker: random{}, Attempts: n + 1, MaxCooldown: time.Hour})
+		r := start(t, Config{Source: newListing(instances(n)...), Client: client, Picker: Random(), Attempts: n + 1, MaxCooldown: time.Hour})
 		synctest.Wait()
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		if _, err := ask(t.Context(), r, hello()); !errors.Is(err, ErrNoInstances) {
-			t.Errorf("ended with %v", OutcomeOf(err))
+			t.Errorf("ended with %.300v", err)
 		}
 		runtime.ReadMemStats(&after)
 		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > most {

@@ -1,16 +1,16 @@
 package router
 
 import (
-	"context"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// Trace is a set of functions that follow a request. Any may be nil. They are
-// called one at a time, in the order of events, by the goroutine that ranges
-// over [Router.Do]'s sequence, which waits for them.
+// Trace is a set of functions that follow a request: one request as
+// [Request.Trace], every request of a router by [Config.Trace]. Any function may be
+// nil. They are called one at a time, in the order of events, by the goroutine that
+// ranges over the sequence of [Router.Do], and the request waits for them.
 type Trace struct {
 	// Attempt is called when an attempt begins, before an instance is chosen.
 	Attempt func(AttemptEvent)
@@ -20,49 +20,50 @@ type Trace struct {
 	// Item is called for each item before it is yielded.
 	Item func(Item)
 	// Stale is called when a kept connection to the chosen instance turned out
-	// dead and was replaced, which is no attempt and nobody's fault.
+	// dead and was replaced. It is not an attempt, and not reported.
 	Stale func(StaleEvent)
-	// Refused is called when an instance does not take the request, being
-	// overloaded or about to leave, or not the one that was meant, or because it
-	// can't begin at the item wanted. The attempt goes on elsewhere.
+	// Refused is called when an instance does not take the request: it is
+	// overloaded, is draining, is not the one that was meant, or can't begin at
+	// the item wanted. The attempt goes on at another instance.
 	Refused func(BreakEvent)
 	// Break is called when a stream has broken.
 	Break func(BreakEvent)
 	// Down is called when the break puts its instance down.
 	Down func(Down)
-	// Done is called at the end, unless the caller has left the sequence.
+	// Done is called when the request is over, unless the caller has left the
+	// sequence.
 	Done func(DoneEvent)
 }
 
-// AttemptEvent tells that an attempt begins.
+// AttemptEvent says that an attempt begins.
 type AttemptEvent struct {
 	Request string // its id
 	Attempt int    // from 1
 	From    int    // index of the first item wanted
 }
 
-// ChosenEvent tells where a request goes.
+// ChosenEvent says where a request goes.
 type ChosenEvent struct {
 	Attempt  int
 	Instance discovery.Instance
-	Step     Step // why this one
-	Trial    bool // it is half-open, and this request tries it
+	Step     Step // why this instance
+	Trial    bool // the instance is half-open, and this request tries it
 }
 
-// StaleEvent tells of a kept connection that was replaced.
+// StaleEvent says that a kept connection was replaced.
 type StaleEvent struct {
 	Attempt  int
 	Instance discovery.Instance
 }
 
-// BreakEvent tells how a stream ended that did not end well.
+// BreakEvent says how a stream broke, or why it was refused.
 type BreakEvent struct {
 	Attempt  int
 	Instance discovery.Instance
 	Err      error
-	Reported bool // the instance is blamed
-	// AttemptsLeft is how many attempts the request has left, for which there
-	// need not be an instance; 0 if it goes no further.
+	Reported bool // the instance is reported down
+	// AttemptsLeft is how many attempts the request has left, 0 if it goes no
+	// further. There need not be an instance for them.
 	AttemptsLeft int
 	Time         time.Time
 }
@@ -70,43 +71,31 @@ type BreakEvent struct {
 // Kind returns the kind of the break.
 func (e BreakEvent) Kind() stream.Kind { return kindOf(e.Err) }
 
-// DoneEvent tells that a request is over.
+// DoneEvent says that a request is over.
 type DoneEvent struct {
 	Request string // its id
 	Err     error  // nil if it is complete
 }
 
-type traceKey struct{}
-
-// WithTrace returns a context whose requests t follows. If ctx has a trace
-// already, both are called, t's functions last.
-func WithTrace(ctx context.Context, t *Trace) context.Context {
-	return context.WithValue(ctx, traceKey{}, joined(contextTrace(ctx), t))
-}
-
-// joined returns a trace that calls both, either of which may be nil.
-func joined(first, second *Trace) *Trace {
+// Then returns a trace that calls t's functions and then next's. Either may be
+// nil, and so are the functions that neither has.
+func (t *Trace) Then(next *Trace) *Trace {
 	switch {
-	case first == nil:
-		return second
-	case second == nil:
-		return first
+	case t == nil:
+		return next
+	case next == nil:
+		return t
 	}
 	return &Trace{
-		Attempt: both(first.Attempt, second.Attempt),
-		Chosen:  both(first.Chosen, second.Chosen),
-		Item:    both(first.Item, second.Item),
-		Stale:   both(first.Stale, second.Stale),
-		Refused: both(first.Refused, second.Refused),
-		Break:   both(first.Break, second.Break),
-		Down:    both(first.Down, second.Down),
-		Done:    both(first.Done, second.Done),
+		Attempt: both(t.Attempt, next.Attempt),
+		Chosen:  both(t.Chosen, next.Chosen),
+		Item:    both(t.Item, next.Item),
+		Stale:   both(t.Stale, next.Stale),
+		Refused: both(t.Refused, next.Refused),
+		Break:   both(t.Break, next.Break),
+		Down:    both(t.Down, next.Down),
+		Done:    both(t.Done, next.Done),
 	}
-}
-
-func contextTrace(ctx context.Context) *Trace {
-	t, _ := ctx.Value(traceKey{}).(*Trace)
-	return t
 }
 
 func both[E any](first, second func(E)) func(E) {

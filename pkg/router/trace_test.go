@@ -75,10 +75,10 @@ func TestTrace(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := start(t, Config{
-					Source: newListing(instances(3)...).watch, Client: &servers{by: tt.servers}, Attempts: 2,
+					Source: newListing(instances(3)...), Client: &servers{by: tt.servers}, Attempts: 2,
 				})
 				var got []string
-				for item, err := range r.Do(WithTrace(t.Context(), follow(&got)), Request{ID: "r1", Data: stream.String("hi")}) {
+				for item, err := range r.Do(t.Context(), Request{ID: "r1", Data: stream.String("hi"), Trace: follow(&got)}) {
 					if err == nil {
 						got = append(got, fmt.Sprintf("yield %d", item.Index))
 					}
@@ -91,40 +91,42 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-// A kept connection that was replaced is no attempt and nobody's fault, and the
-// receipt tells of it.
+// A kept connection that was replaced is neither an attempt nor a break.
 func TestStaleConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": func(ctx context.Context, req stream.Request, send func(string) bool) error {
-			if req.OnStale != nil {
-				req.OnStale()
+			if req.Hooks != nil && req.Hooks.Stale != nil {
+				req.Hooks.Stale()
 			}
 			return whole(ctx, req, send)
 		}}}
-		r := start(t, Config{Source: newListing(instance(1)).watch, Client: client, Attempts: 1})
-		var rec Recorder
-		if got, err := ask(WithTrace(t.Context(), rec.Trace()), r, hello()); got != "hello" || err != nil {
+		r := start(t, Config{Source: newListing(instance(1)), Client: client, Attempts: 1})
+		var stale []StaleEvent
+		got, err := ask(t.Context(), r, traced(&Trace{
+			Stale: func(e StaleEvent) { stale = append(stale, e) },
+			Break: func(e BreakEvent) { t.Errorf("break: %+v", e) },
+		}))
+		if got != "hello" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
-		receipt := rec.Receipt()
-		if len(receipt.Attempts) != 1 || len(receipt.Stale) != 1 || receipt.Stale[0] != (StaleReceipt{Attempt: 1, Instance: 1, Name: "server1"}) {
-			t.Errorf("receipt: %+v", receipt)
+		if !slices.Equal(stale, []StaleEvent{{Attempt: 1, Instance: instance(1)}}) {
+			t.Errorf("stale: %+v", stale)
 		}
 	})
 }
 
-// When the trace hears of a break, other requests are kept from that instance.
+// An instance is down for other requests before the trace learns of the break.
 func TestReportBeforeTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": breaking(stream.Failed, 1), "server2": whole}}
-		r := start(t, Config{Source: newListing(instances(2)...).watch, Client: client})
-		ctx := WithTrace(t.Context(), &Trace{Break: func(BreakEvent) {
+		r := start(t, Config{Source: newListing(instances(2)...), Client: client})
+		req := traced(&Trace{Break: func(BreakEvent) {
 			time.Sleep(time.Second) // somebody prints, on a slow terminal
 			if got := names(r.Tiers().Avail); got != "server2" {
 				t.Errorf("available during the break: %s", got)
 			}
 		}})
-		if _, err := ask(ctx, r, hello()); err != nil {
+		if _, err := ask(t.Context(), r, req); err != nil {
 			t.Error(err)
 		}
 	})
@@ -132,17 +134,18 @@ func TestReportBeforeTrace(t *testing.T) {
 
 func TestTraceOfNoInstances(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, Config{Source: newListing().watch})
+		r := start(t, Config{Source: newListing()})
 		var got []string
-		_, err := ask(WithTrace(t.Context(), follow(&got)), r, hello())
+		_, err := ask(t.Context(), r, traced(follow(&got)))
 		if want := []string{fmt.Sprintf("done: %v", err)}; err == nil || !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 }
 
-// Traces add up, the outer one first; functions that are missing do not count.
-func TestWithTrace(t *testing.T) {
+// Traces add up, in order; one that is missing, or lacks a function, changes
+// nothing.
+func TestTracesAddUp(t *testing.T) {
 	var got []string
 	note := func(name string) *Trace {
 		return &Trace{
@@ -150,10 +153,8 @@ func TestWithTrace(t *testing.T) {
 			Done:    func(DoneEvent) { got = append(got, name+" done") },
 		}
 	}
-	ctx := WithTrace(context.Background(), note("first"))
-	ctx = WithTrace(ctx, &Trace{Item: func(Item) { got = append(got, "second item") }})
-	ctx = WithTrace(ctx, note("third"))
-	trace := contextTrace(ctx)
+	var none *Trace
+	trace := none.Then(note("first")).Then(&Trace{Item: func(Item) { got = append(got, "second item") }}).Then(none).Then(note("third"))
 	trace.Attempt(AttemptEvent{})
 	trace.Item(Item{})
 	trace.Done(DoneEvent{})
@@ -164,7 +165,29 @@ func TestWithTrace(t *testing.T) {
 	if trace.Chosen != nil || trace.Refused != nil || trace.Break != nil || trace.Down != nil {
 		t.Error("a function that nobody gave")
 	}
-	if contextTrace(context.Background()) != nil {
+	if none.Then(none) != nil {
 		t.Error("a trace from nowhere")
 	}
+}
+
+// The trace of the router comes before the request's own.
+func TestTraceOfRouterAndRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		note := func(name string) *Trace {
+			return &Trace{Done: func(DoneEvent) { got = append(got, name) }}
+		}
+		r := start(t, Config{
+			Source: newListing(instance(1)), Client: &servers{by: map[string]server{"server1": whole}},
+			Trace: func() *Trace { return note("router") },
+		})
+		for _, req := range []Request{hello(), traced(note("request"))} {
+			if _, err := ask(t.Context(), r, req); err != nil {
+				t.Error(err)
+			}
+		}
+		if want := []string{"router", "router", "request"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
 }

@@ -7,14 +7,14 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// verdict is what follows from the way in which a stream ended.
+// verdict is what follows from the end of a stream.
 type verdict struct {
 	report  bool // the instance is reported down
 	share   bool // and other clients are told
 	retry   bool // the request goes on at another instance
 	counts  bool // the attempt counts against the limit
-	refusal bool // the instance did not take the request: no attempt, if no item came
-	paused  bool // this process's standstill explains it: retried there, too
+	refusal bool // the instance did not take the request; no attempt, if no item came
+	paused  bool // a pause of this process explains it; the same instance may be asked again
 }
 
 // judge is the failure model: the one place that decides what a break means.
@@ -52,8 +52,8 @@ func judgeKind(k stream.Kind) verdict {
 	return verdict{}
 }
 
-// retryAfter returns when an instance that refused a request wants to be asked
-// again, 0 if it does not say.
+// retryAfter returns how long an instance that refused a request wants to be left
+// alone, 0 if it does not say.
 func retryAfter(err error) time.Duration {
 	if b, ok := errors.AsType[*stream.Break](err); ok {
 		return b.RetryAfter

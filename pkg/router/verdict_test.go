@@ -9,9 +9,9 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// The failure model, as the documentation has it.
+// The failure model is the one in the documentation.
 func TestJudge(t *testing.T) {
-	blamed := verdict{report: true, share: true, retry: true, counts: true}
+	reported := verdict{report: true, share: true, retry: true, counts: true}
 	paused := verdict{retry: true, paused: true}
 	refused := verdict{retry: true, refusal: true}
 	kind := func(k stream.Kind) *stream.Break { return &stream.Break{Kind: k, Reason: "as told"} }
@@ -19,13 +19,13 @@ func TestJudge(t *testing.T) {
 		err  error
 		want verdict
 	}{
-		"unreachable":       {kind(stream.Unreachable), blamed},
-		"unresponsive":      {kind(stream.Unresponsive), blamed},
-		"truncated":         {kind(stream.Truncated), blamed},
-		"reset":             {kind(stream.Reset), blamed},
-		"stalled":           {kind(stream.Stalled), blamed},
-		"failed":            {kind(stream.Failed), blamed},
-		"protocol":          {kind(stream.Protocol), blamed},
+		"unreachable":       {kind(stream.Unreachable), reported},
+		"unresponsive":      {kind(stream.Unresponsive), reported},
+		"truncated":         {kind(stream.Truncated), reported},
+		"reset":             {kind(stream.Reset), reported},
+		"stalled":           {kind(stream.Stalled), reported},
+		"failed":            {kind(stream.Failed), reported},
+		"protocol":          {kind(stream.Protocol), reported},
 		"own bound":         {&stream.Break{Kind: stream.Stalled, NoShare: true}, verdict{report: true, retry: true, counts: true}},
 		"sound server":      {&stream.Break{Kind: stream.Failed, NoReport: true}, verdict{retry: true, counts: true}},
 		"after a pause":     {&stream.Break{Kind: stream.Stalled, Paused: true, NoReport: true}, paused},

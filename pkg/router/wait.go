@@ -15,7 +15,7 @@ type wait struct {
 	t     *time.Timer
 }
 
-// within bounds the wait, from the first call on.
+// within bounds the wait. Its first call sets the end.
 func (w *wait) within(limit time.Duration) {
 	if w.limit == 0 {
 		w.limit, w.end = limit, time.Now().Add(limit)
@@ -23,19 +23,20 @@ func (w *wait) within(limit time.Duration) {
 	w.until(w.end)
 }
 
-// over reports whether the bound has passed. Who looks for an instance once more
-// before asking finds one that came in the last moment.
+// over reports whether the bound has passed. A caller that looks for an instance
+// before each call finds one that comes in the last moment.
 func (w *wait) over() bool { return w.limit > 0 && !time.Now().Before(w.end) }
 
-// until has timer fire at a time, unless it does so earlier. Zero is never.
+// until makes timer fire at a time, if it would not fire earlier. A zero time
+// changes nothing.
 func (w *wait) until(at time.Time) {
 	if !at.IsZero() && (w.next.IsZero() || at.Before(w.next)) {
 		w.next = at
 	}
 }
 
-// timer returns what fires when it is time to look again, and forgets when that
-// is.
+// timer returns a channel that fires at the earliest time that until has been given
+// since the last call, nil if there is none.
 func (w *wait) timer() <-chan time.Time {
 	if w.next.IsZero() {
 		return nil
@@ -92,9 +93,8 @@ func (c *call) awaitSource(ctx context.Context) error {
 	}
 }
 
-// mayWait reports whether the request waits for an instance to return or to
-// join. Who has refused it is not asked again, so it does not wait for those
-// alone.
+// mayWait reports whether the request waits for an instance to return or to join. It
+// does not wait if every instance has refused it, as none is asked again then.
 func (c *call) mayWait(t *Tiers) bool {
 	if c.r.cfg.WaitRestore <= 0 || c.isRefusedEnough() {
 		return false
@@ -115,9 +115,9 @@ func (c *call) mayWait(t *Tiers) bool {
 	return false
 }
 
-// soonest returns when the first of those that broke the request without a
-// report may be asked again, zero if there is none. The others are down, and
-// when they return the tiers tell.
+// soonest returns when the request may first go back to an instance where it broke
+// without a report, zero if there is none. The other instances are down; when one
+// returns, there are new tiers.
 func (c *call) soonest(t *Tiers) (at time.Time) {
 	now := time.Now()
 	for id, o := range c.tried {
@@ -131,7 +131,7 @@ func (c *call) soonest(t *Tiers) (at time.Time) {
 	return at
 }
 
-// nobodyListed says that t's source lacks whom the request asks for.
+// nobodyListed returns the error of a request for which t's source has no instance.
 func (c *call) nobodyListed(t *Tiers) error {
 	err := c.noInstances(t, c.r.cfg.Wait)
 	if !t.listed {

@@ -34,7 +34,7 @@ func TestNoInstances(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing()
 		client := &servers{by: map[string]server{"server1": breaking(stream.Failed, 1), "server2": breaking(stream.Truncated, 1)}}
-		r := start(t, Config{Source: l.watch, Client: client})
+		r := start(t, Config{Source: l, Client: client})
 		wantEnd(t, r, hello(), noneFound+"(0 in source)", 0)
 		l.list(instances(2)...)
 		sleep(time.Millisecond)
@@ -54,7 +54,7 @@ func TestWaitForTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing()
 		client := &servers{by: map[string]server{"server1": whole}}
-		r := start(t, Config{Source: l.watch, Client: client, Wait: 10 * time.Second})
+		r := start(t, Config{Source: l, Client: client, Wait: 10 * time.Second})
 		wantEnd(t, r, hello(), noneFound+"(0 in source, after waiting 10s)", 10*time.Second)
 		time.AfterFunc(3*time.Second, func() { l.list(instance(1)) })
 		wantEnd(t, r, hello(), "", 3*time.Second)
@@ -69,7 +69,7 @@ func TestWaitRestore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing(instances(2)...)
 		client := &servers{by: map[string]server{"server1": breaking(stream.Failed, 0), "server2": whole}}
-		r := start(t, Config{Source: l.watch, Client: client, WaitRestore: 4 * time.Second})
+		r := start(t, Config{Source: l, Client: client, WaitRestore: 4 * time.Second})
 		sleep(time.Millisecond)
 		r.ReportDown(2, stream.Failed)
 		sleep(2 * time.Second)
@@ -92,11 +92,11 @@ func TestWaitRestore(t *testing.T) {
 	})
 }
 
-// An instance that returns in the very moment in which the wait ends is used.
+// An instance that returns at the moment when the wait ends is used.
 func TestWaitRestoreToTheLastMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &servers{by: map[string]server{"server1": whole}}
-		r := start(t, Config{Source: newListing(instance(1)).watch, Client: client, WaitRestore: 5*time.Second + justBefore})
+		r := start(t, Config{Source: newListing(instance(1)), Client: client, WaitRestore: 5*time.Second + justBefore})
 		sleep(time.Millisecond)
 		r.ReportDown(1, stream.Failed)
 		wantEnd(t, r, hello(), "", 5*time.Second)
@@ -112,7 +112,7 @@ func TestPreferredInstance(t *testing.T) {
 		client := &servers{by: map[string]server{
 			"server1": whole, "server2": whole, "server3": breaking(stream.Failed, 2), "server4": whole, "server31": whole,
 		}}
-		r := start(t, Config{Source: l.watch, Client: client})
+		r := start(t, Config{Source: l, Client: client})
 		for _, tt := range []struct{ preferred, want string }{
 			{"server2", "server2"},
 			{"2", "server2"},
@@ -146,7 +146,7 @@ func TestUnknownPreferredInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing()
 		client := &servers{by: map[string]server{"server9": whole}}
-		r := start(t, Config{Source: l.watch, Client: client, Wait: time.Second})
+		r := start(t, Config{Source: l, Client: client, Wait: time.Second})
 		req := hello()
 		req.Instance = "server9"
 		wantEnd(t, r, req, noneFound+`(none is called "server9", there is none, after waiting 1s)`, time.Second)
@@ -167,13 +167,13 @@ func TestUnknownPreferredInstance(t *testing.T) {
 	})
 }
 
-// What keeps discovery from being read is what the request fails with, at once.
+// If discovery can't be read, the request fails at once, with that error.
 func TestSourceThatWasNeverRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListing()
 		l.change(nil, errBoom)
 		client := &servers{by: map[string]server{"server1": whole}}
-		r := start(t, Config{Source: l.watch, Client: client, Wait: 10 * time.Second})
+		r := start(t, Config{Source: l, Client: client, Wait: 10 * time.Second})
 		const want = "reading the instances of endpoint dynamo/backend/generate: boom"
 		wantEnd(t, r, hello(), want, 0)
 		sleep(2500 * time.Millisecond)
@@ -189,15 +189,15 @@ func TestSourceThatSaysNothing(t *testing.T) {
 		l := newListing()
 		l.change(nil, nil)
 		client := &servers{by: map[string]server{"server1": whole}}
-		r := start(t, Config{Source: l.watch, Client: client, Wait: 10 * time.Second})
+		r := start(t, Config{Source: l, Client: client, Wait: 10 * time.Second})
 		wantEnd(t, r, hello(), noneFound+"(0 in source, after waiting 10s, discovery can't be read: no answer yet)", 10*time.Second)
 		// Without Wait the first set is still waited for: it comes at once.
-		r = start(t, Config{Source: l.watch, Client: client})
+		r = start(t, Config{Source: l, Client: client})
 		time.AfterFunc(time.Second, func() { l.list(instance(1)) })
 		wantEnd(t, r, hello(), "", time.Second)
 		// An empty set is one to wait with, however stale.
 		l.change(&discovery.Instances{Stale: errBoom}, nil)
-		r = start(t, Config{Source: l.watch, Client: client, Wait: 10 * time.Second})
+		r = start(t, Config{Source: l, Client: client, Wait: 10 * time.Second})
 		wantEnd(t, r, hello(), noneFound+"(0 in source, after waiting 10s, discovery can't be read: boom)", 10*time.Second)
 	})
 }

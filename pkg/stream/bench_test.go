@@ -12,7 +12,7 @@ import (
 // many sends n items of the usual size.
 func many(n int) stream.Handler {
 	item := stream.String("from server: server1, data: h")
-	return func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+	return func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 		for range n {
 			if err := send(stream.Annotated{Data: item}); err != nil {
 				return err
@@ -51,7 +51,7 @@ func BenchmarkItems(b *testing.B) {
 // parser.
 func BenchmarkEscapedItems(b *testing.B) {
 	b.ReportAllocs()
-	addr := serve(b, &stream.Server{Handler: func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	addr := serve(b, &stream.Server{Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		for range b.N {
 			if err := send(stream.Annotated{Data: req.Data}); err != nil {
 				return err
@@ -147,7 +147,7 @@ func BenchmarkConnect(b *testing.B) {
 // item.
 func BenchmarkCancel(b *testing.B) {
 	b.ReportAllocs()
-	addr := serve(b, &stream.Server{Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	addr := serve(b, &stream.Server{Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		if err := send(stream.Annotated{Data: req.Data}); err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ func TestCancelledRequestsAreCounted(t *testing.T) {
 				var running, most, ran atomic.Int64
 				release := make(chan struct{})
 				s := tt.server
-				s.Handler = func(context.Context, stream.Request, func(stream.Annotated) error) error {
+				s.Handler = func(context.Context, *stream.Request, func(stream.Annotated) error) error {
 					ran.Add(1)
 					n := running.Add(1)
 					defer running.Add(-1)

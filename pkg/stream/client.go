@@ -97,8 +97,8 @@ func (c *Client) Stream(ctx context.Context, addr string, req Request) iter.Seq2
 				err = st.receive(ctx, yield)
 			}
 			if errors.Is(err, errStale) && reuse {
-				if req.OnStale != nil {
-					req.OnStale()
+				if req.Hooks != nil && req.Hooks.Stale != nil {
+					req.Hooks.Stale()
 				}
 				continue
 			}

@@ -71,8 +71,8 @@ func after(d time.Duration, dial func(context.Context, string) (net.Conn, error)
 // Every field of a request reaches the handler.
 func TestRequestArrives(t *testing.T) {
 	got := make(chan stream.Request, 1)
-	addr := serve(t, &stream.Server{Resumes: true, Handler: func(_ context.Context, req stream.Request, _ func(stream.Annotated) error) error {
-		got <- req
+	addr := serve(t, &stream.Server{Resumes: true, Handler: func(_ context.Context, req *stream.Request, _ func(stream.Annotated) error) error {
+		got <- *req
 		return nil
 	}})
 	want := stream.Request{

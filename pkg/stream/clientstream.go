@@ -275,8 +275,8 @@ func (st *clientStream) event(a Annotated) (complete bool, err error) {
 			return broken("server starts at item %d, not at %d", n, st.req.From)
 		}
 		st.started = true
-		if st.req.OnStart != nil {
-			st.req.OnStart()
+		if hooks := st.req.Hooks; hooks != nil && hooks.Started != nil {
+			hooks.Started()
 		}
 		return false, nil
 	case eventEnd:
@@ -313,24 +313,25 @@ const (
 	// maxWindow is how many bytes of lines a server may be ahead of a caller who
 	// keeps up: enough for 40 MB/s on a link of 100 ms.
 	maxWindow = 4 << 20
-	// growWithin is how quickly a whole window has to be taken for it to double.
-	// It is longer than the round trip of any usable link: if taking a window
-	// takes longer, the window is not what limits the stream.
-	growWithin = 2 * time.Second
-	// fastEnough is how many bytes a second are enough for one stream, half a
-	// gigabit. If a window allows that, a wider one would only hold more memory.
-	fastEnough = 64 << 20
+	// A window doubles if it is what limits the stream: if taking a whole one
+	// takes about the round trip of a long link. If it takes less than shortRound,
+	// a window of 256 KiB allows 26 MB/s; if it takes more than longRound, the
+	// server is what is slow.
+	shortRound = 10 * time.Millisecond
+	longRound  = 2 * time.Second
 )
 
 // A window is how far a server may be ahead of the stream's caller, and so how
 // much this end may have to hold for a caller who does not read. It belongs to
 // the caller's goroutine.
 type window struct {
-	size   int
-	taken  int // bytes of lines that were read and not yet credited
-	round  int // bytes of lines that were credited since began
-	began  time.Time
-	waited time.Duration // for lines, since began
+	size     int
+	taken    int // bytes of lines that were read and not yet credited
+	round    int // bytes of lines that were read since began
+	began    time.Time
+	waited   time.Duration // for lines, since began
+	narrow   bool          // the window limited the stream in the last round
+	withheld int           // bytes that will not be credited, to make the window smaller
 }
 
 // MaxHeld is how many bytes a [Client] holds at most for a caller who was fast
@@ -340,7 +341,7 @@ type window struct {
 const MaxHeld = maxWindow + 2*MaxLine
 
 // grant lets the server send as much again as the caller has taken, in quarters
-// of the window, and more if the window is too narrow.
+// of the window.
 func (st *clientStream) grant(n int) {
 	st.taken += n
 	if st.taken < st.size/4 {
@@ -348,12 +349,12 @@ func (st *clientStream) grant(n int) {
 	}
 	n, st.taken = st.taken, 0
 	if st.round += n; st.round >= st.size {
-		now := time.Now()
-		if st.size < maxWindow && st.tooNarrow(now.Sub(st.began)) {
-			n += st.size
-			st.size *= 2
-		}
-		st.round, st.waited, st.began = 0, 0, now
+		n += st.resize(time.Now())
+	}
+	paid := min(n, st.withheld)
+	st.withheld -= paid
+	if n -= paid; n == 0 {
+		return
 	}
 	st.mu.Lock()
 	st.held -= n
@@ -361,11 +362,23 @@ func (st *clientStream) grant(n int) {
 	st.conn.send(func(buf []byte) []byte { return appendIndexEvent(buf, st.prefix, eventCredit, n) })
 }
 
-// tooNarrow reports whether the window seems to limit the stream, given how
-// long taking a whole one took: the caller spent most of that time waiting for
-// lines.
-func (w *window) tooNarrow(took time.Duration) bool {
-	return w.waited > took/2 && took < growWithin && took > time.Duration(w.size)*time.Second/fastEnough
+// resize begins a new round, and returns by how much the window has grown. It
+// grows for a caller who has spent most of two rounds waiting for lines, as one
+// such round may be an accident. It shrinks for one who hardly waits: the lines
+// that wait for that caller are held in memory.
+func (w *window) resize(now time.Time) (grown int) {
+	took := now.Sub(w.began)
+	narrow := w.waited > took/2 && shortRound < took && took < longRound
+	switch {
+	case narrow && w.narrow && w.size < maxWindow:
+		grown = w.size
+		w.size *= 2
+	case w.waited < took/8 && w.size > initialCredit:
+		w.size /= 2
+		w.withheld += w.size
+	}
+	w.round, w.waited, w.began, w.narrow = 0, 0, now, narrow
+	return grown
 }
 
 // mayCome returns how many bytes of lines the server may still send.

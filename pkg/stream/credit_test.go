@@ -14,7 +14,7 @@ import (
 // has returned, which may take a while.
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &stream.Server{MaxStreams: 1, Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+		s := &stream.Server{MaxStreams: 1, Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 			if string(req.Data) == `"next"` {
 				return nil
 			}

@@ -23,7 +23,7 @@ var errReset = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("rea
 func recordings(t *testing.T) map[string][]byte {
 	t.Helper()
 	say := func(items ...stream.Annotated) stream.Handler {
-		return func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+		return func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 			for _, item := range items {
 				if err := send(item); err != nil {
 					return err
@@ -36,14 +36,14 @@ func recordings(t *testing.T) map[string][]byte {
 		stream.Annotated{Data: []byte(`{"a":[1,"}\n"],"event":"end","id":"1"}`)}, stream.Annotated{Data: []byte(`null`)},
 		stream.Annotated{Data: []byte(`-1.5e3`)}, stream.Annotated{Data: []byte(`[]`), ID: "i", Event: "e", Comment: []string{"c", "d"}},
 	)
-	waits := func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	waits := func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		if err := stream.Echo("server1", 0)(ctx, req, send); err != nil {
 			return err
 		}
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	fails := func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	fails := func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		if err := stream.Echo("server1", 0)(ctx, req, send); err != nil {
 			return err
 		}

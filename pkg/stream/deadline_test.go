@@ -17,15 +17,15 @@ import (
 func TestRequestTimeout(t *testing.T) {
 	const over = `"event":"error","comment":["the request's time is over"]}`
 	for name, handler := range map[string]stream.Handler{
-		"waits": func(ctx context.Context, _ stream.Request, _ func(stream.Annotated) error) error {
+		"waits": func(ctx context.Context, _ *stream.Request, _ func(stream.Annotated) error) error {
 			<-ctx.Done()
 			return ctx.Err()
 		},
-		"says more": func(ctx context.Context, _ stream.Request, _ func(stream.Annotated) error) error {
+		"says more": func(ctx context.Context, _ *stream.Request, _ func(stream.Annotated) error) error {
 			<-ctx.Done()
 			return fmt.Errorf("asking the model: %w", context.Cause(ctx))
 		},
-		"sends": func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+		"sends": func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 			for {
 				if err := send(stream.Annotated{Data: stream.String("x")}); err != nil {
 					return err
@@ -33,7 +33,7 @@ func TestRequestTimeout(t *testing.T) {
 				time.Sleep(10 * time.Second)
 			}
 		},
-		"is blocked": func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+		"is blocked": func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 			for {
 				if err := send(stream.Annotated{Data: stream.String(wire1Long)}); err != nil {
 					return err
@@ -43,7 +43,7 @@ func TestRequestTimeout(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := pipePeer(t, &stream.Server{MaxStreams: 1, Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+				p := pipePeer(t, &stream.Server{MaxStreams: 1, Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 					if string(req.Data) == `"hi"` {
 						return nil
 					}
@@ -79,7 +79,7 @@ func TestRequestTimeout(t *testing.T) {
 // previous one.
 func TestRequestTimeoutInQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := pipePeer(t, &stream.Server{Handler: func(ctx context.Context, req stream.Request, _ func(stream.Annotated) error) error {
+		p := pipePeer(t, &stream.Server{Handler: func(ctx context.Context, req *stream.Request, _ func(stream.Annotated) error) error {
 			if req.Timeout > 0 {
 				<-ctx.Done()
 				return ctx.Err()
@@ -112,8 +112,8 @@ func TestRequestTimeoutNotReached(t *testing.T) {
 // A handler gets the headers unchanged, and the client's address.
 func TestHandlerSeesTheRequest(t *testing.T) {
 	var got stream.Request
-	addr := serve(t, &stream.Server{Resumes: true, Handler: func(_ context.Context, req stream.Request, _ func(stream.Annotated) error) error {
-		got = req
+	addr := serve(t, &stream.Server{Resumes: true, Handler: func(_ context.Context, req *stream.Request, _ func(stream.Annotated) error) error {
+		got = *req
 		return nil
 	}})
 	p := dialPeer(t, addr)
@@ -122,12 +122,12 @@ func TestHandlerSeesTheRequest(t *testing.T) {
 	p.expect(`{"stream":1,"event":"start","id":"2"}`, `{"stream":1,"event":"end","id":"2"}`)
 	want := stream.Request{
 		ID: "any form", To: chat, Data: []byte(`{"a":1}`), From: 2, Attempt: 3, Timeout: time.Minute,
-		Headers: map[string]string{"traceparent": "00-1-2-01", "x": "é"}, Peer: stream.Peer{Addr: p.LocalAddr()},
+		Headers: map[string]string{"traceparent": "00-1-2-01", "x": "é"}, Peer: &stream.Peer{Addr: p.LocalAddr()},
 	}
 	if fmt.Sprint(got.Peer.Addr) != fmt.Sprint(want.Peer.Addr) {
 		t.Errorf("the client is at %v, want %v", got.Peer.Addr, want.Peer.Addr)
 	}
-	got.Peer, want.Peer = stream.Peer{}, stream.Peer{}
+	got.Peer, want.Peer = nil, nil
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the handler got %+v, want %+v", got, want)
 	}

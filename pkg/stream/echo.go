@@ -21,7 +21,7 @@ const (
 func Echo(name string, delay time.Duration) Handler {
 	begin := appendString(nil, echoName+name+echoData)
 	begin = begin[:len(begin)-1] // without the closing quote
-	return func(ctx context.Context, req Request, send func(Annotated) error) error {
+	return func(ctx context.Context, req *Request, send func(Annotated) error) error {
 		s, err := toEcho(req)
 		if err != nil {
 			return err
@@ -58,7 +58,7 @@ func Echoed(a Annotated) (char string, ok bool) {
 }
 
 // toEcho returns the part of the request's string that is to be sent.
-func toEcho(req Request) (string, error) {
+func toEcho(req *Request) (string, error) {
 	s, ok := req.Text()
 	if !ok {
 		return "", errors.New("data is not a string, which is what this server echoes")

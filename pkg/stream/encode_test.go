@@ -145,7 +145,7 @@ func TestText(t *testing.T) {
 		t.Errorf("invalid UTF-8 became %q", got)
 	}
 	for _, data := range []string{``, `1`, `null`, `{"a":"b"}`, `"a`, `"`, `"\x"`} {
-		if got, ok := (Request{Data: json.RawMessage(data)}).Text(); ok {
+		if got, ok := (&Request{Data: json.RawMessage(data)}).Text(); ok {
 			t.Errorf("Text of %s: %q, want none", data, got)
 		}
 	}

@@ -40,7 +40,7 @@ func Example() {
 
 // A custom handler answers a question word by word.
 func ExampleHandler() {
-	words := func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	words := func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		s, ok := req.Text()
 		if !ok {
 			return errors.New("want a string") // the request's own fault: nobody retries

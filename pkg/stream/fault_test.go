@@ -143,7 +143,7 @@ func TestFaultAfter(t *testing.T) {
 
 // A handler that ignores the error of send cannot complete its answer.
 func TestFaultOfStubbornHandler(t *testing.T) {
-	i := fault.Inject(func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+	i := fault.Inject(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 		for range 5 {
 			_ = send(stream.Annotated{Data: stream.String("x")}) // what is tested
 		}

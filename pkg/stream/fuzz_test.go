@@ -165,7 +165,7 @@ func FuzzRequests(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
 	f.Add([]byte("\n\n{}\nnull\n{\"data\":1,\"from\":-1}\n{\"data\":\"hi\",\"from\":7}\n{\"data\""))
 	f.Fuzz(func(t *testing.T, said []byte) {
-		s := &stream.Server{Resumes: true, Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+		s := &stream.Server{Resumes: true, Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 			if req.From < 0 || !json.Valid(req.Data) {
 				t.Errorf("handler got %+v", req)
 			}

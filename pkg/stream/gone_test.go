@@ -14,7 +14,7 @@ import (
 
 // waits is a handler that waits for its context to end, and reports that.
 func waits(ended chan<- error) stream.Handler {
-	return func(ctx context.Context, _ stream.Request, _ func(stream.Annotated) error) error {
+	return func(ctx context.Context, _ *stream.Request, _ func(stream.Annotated) error) error {
 		<-ctx.Done()
 		ended <- context.Cause(ctx)
 		return ctx.Err()

@@ -37,7 +37,7 @@ func TestBadLineHarmsItsStream(t *testing.T) {
 		t.Run(fmt.Sprintf("%.20q", line), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ended := make(chan error, 1)
-				l := servePipe(t, &stream.Server{Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+				l := servePipe(t, &stream.Server{Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 					if string(req.Data) != `"hi"` {
 						<-ctx.Done()
 						if string(req.Data) == `"b"` {
@@ -107,7 +107,7 @@ func TestEndlessRequest(t *testing.T) {
 // default.
 func TestMaxRequest(t *testing.T) {
 	for _, most := range []int{100, 5 << 20} {
-		s := &stream.Server{MaxRequest: most, Handler: func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+		s := &stream.Server{MaxRequest: most, Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 			return send(stream.Annotated{Data: fmt.Append(nil, len(req.Data))})
 		}}
 		p := dialPeer(t, serve(t, s))

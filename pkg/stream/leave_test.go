@@ -61,7 +61,7 @@ func TestLeavingEarly(t *testing.T) {
 	} {
 		passed := t.Run(name, func(t *testing.T) {
 			told := make(chan error, 1)
-			addr := serve(t, &stream.Server{Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+			addr := serve(t, &stream.Server{Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 				if string(req.Data) == `"neighbour"` {
 					<-ctx.Done()
 					return ctx.Err()

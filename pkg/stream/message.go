@@ -44,16 +44,22 @@ type Request struct {
 	// MaxSize is the longest request line that the server accepts, in bytes,
 	// according to its record. It is not sent. 0 means [MaxLine].
 	MaxSize int
-	// OnStale, if set, is called by [Client.Stream], in its caller's goroutine,
-	// when a kept connection turns out to be dead and a fresh one to the same
-	// server takes its place. It is not sent.
-	OnStale func()
 	// Peer is the client. A [Server] sets it; it is not sent.
-	Peer Peer
-	// OnStart, if set, is called once when the server has accepted the request,
-	// before the first item, in the goroutine that ranges over [Client.Stream]'s
-	// sequence. It is not sent.
-	OnStart func()
+	Peer *Peer
+	// Hooks, if set, is what a [Client] calls while it makes the request. It is
+	// not sent.
+	Hooks *Hooks
+}
+
+// Hooks are functions that a [Client] calls in the goroutine that ranges over
+// [Client.Stream]'s sequence. Any of them may be nil.
+type Hooks struct {
+	// Started is called once when the server has accepted the request, before the
+	// first item.
+	Started func()
+	// Stale is called when a kept connection turns out to be dead and a fresh one
+	// to the same server takes its place.
+	Stale func()
 }
 
 // MaxHeaders is how many bytes the names and values of [Request.Headers] may
@@ -67,7 +73,7 @@ type Peer struct {
 }
 
 // Text returns the string that Data holds, and whether it is a string.
-func (r Request) Text() (string, bool) { return text(r.Data) }
+func (r *Request) Text() (string, bool) { return text(r.Data) }
 
 // Annotated is one line of an answer. The type, its field names and their
 // order are NVIDIA Dynamo's. A field that is absent is zero.

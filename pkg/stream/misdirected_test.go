@@ -35,7 +35,7 @@ func TestMisdirected(t *testing.T) {
 			defer mu.Unlock()
 			refused = append(refused, err)
 		},
-		Handler: func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+		Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 			return send(stream.Annotated{Data: stream.String(req.To)})
 		},
 	}

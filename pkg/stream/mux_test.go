@@ -76,7 +76,7 @@ func TestSlowReader(t *testing.T) {
 		const n = 50_000
 		var sent atomic.Int64 // bytes of lines for the slow one
 		data := stream.String("0123456789")
-		l := servePipe(t, &stream.Server{SendTimeout: 2 * time.Hour, Handler: func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+		l := servePipe(t, &stream.Server{SendTimeout: 2 * time.Hour, Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 			for range n {
 				if err := send(stream.Annotated{Data: data}); err != nil {
 					return err

@@ -70,7 +70,7 @@ func TestPipelined(t *testing.T) {
 
 func TestNumberedAndUnnumberedAtOnce(t *testing.T) {
 	release := make(chan struct{})
-	s := &stream.Server{Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	s := &stream.Server{Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		if err := send(stream.Annotated{Data: req.Data}); err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func TestNumberedAndUnnumberedAtOnce(t *testing.T) {
 }
 
 func TestNumberInUse(t *testing.T) {
-	s := &stream.Server{Handler: func(ctx context.Context, _ stream.Request, _ func(stream.Annotated) error) error {
+	s := &stream.Server{Handler: func(ctx context.Context, _ *stream.Request, _ func(stream.Annotated) error) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}}
@@ -124,7 +124,7 @@ func TestOverLongLine(t *testing.T) {
 // Half a line is not a request, even if it would be one with a newline.
 func TestHalfARequest(t *testing.T) {
 	var asked atomic.Int32
-	s := &stream.Server{Handler: func(context.Context, stream.Request, func(stream.Annotated) error) error {
+	s := &stream.Server{Handler: func(context.Context, *stream.Request, func(stream.Annotated) error) error {
 		asked.Add(1)
 		return nil
 	}}

@@ -85,7 +85,7 @@ func TestHandlerWaitsForReader(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var sent atomic.Int64
 			item := stream.Annotated{Data: stream.String(strings.Repeat("x", 1000))}
-			l := servePipe(t, &stream.Server{Handler: func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+			l := servePipe(t, &stream.Server{Handler: func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 				for {
 					if err := send(item); err != nil {
 						return err

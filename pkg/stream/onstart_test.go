@@ -8,9 +8,9 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// OnStart is called once when the server has taken the request, before the
-// items.
-func TestOnStart(t *testing.T) {
+// The Started hook is called once when the server has taken the request, before
+// the items.
+func TestStartedHook(t *testing.T) {
 	for name, tt := range map[string]struct {
 		script []string
 		want   string
@@ -24,7 +24,7 @@ func TestOnStart(t *testing.T) {
 				c := newClient(t, &stream.Client{Dial: scripted(t, answer(tt.script...))})
 				var got []string
 				req := text("x")
-				req.OnStart = func() { got = append(got, "started") }
+				req.Hooks = &stream.Hooks{Started: func() { got = append(got, "started") }}
 				for _, err := range c.Stream(t.Context(), "peer", req) {
 					if err == nil {
 						got = append(got, "item")

@@ -30,7 +30,7 @@ func misfire(req stream.Request) {
 // one stream, tells the client nothing private, and affects nothing else.
 func TestPanics(t *testing.T) {
 	const ended = `"event":"error","comment":["the handler panicked"]}`
-	handler := func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	handler := func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		return send(stream.Annotated{Data: req.Data})
 	}
 	start := func(prefix string) []string { return []string{prefix + `"event":"start","id":"0"}`} }
@@ -42,8 +42,8 @@ func TestPanics(t *testing.T) {
 		want func(prefix string) []string
 	}{
 		"Handler": {func(s *stream.Server) {
-			s.Handler = func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
-				misfire(req)
+			s.Handler = func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
+				misfire(*req)
 				return handler(ctx, req, send)
 			}
 		}, func(prefix string) []string { return append(start(prefix), prefix+ended) }},
@@ -76,7 +76,7 @@ func TestPanics(t *testing.T) {
 					tt.set(s)
 					release := make(chan struct{})
 					inner := s.Handler
-					s.Handler = func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+					s.Handler = func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 						if string(req.Data) == `"neighbour"` {
 							<-release
 						}

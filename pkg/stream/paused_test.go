@@ -38,7 +38,7 @@ func TestPausedClient(t *testing.T) {
 		<-t.Context().Done() // it is killed
 	}
 	var sent atomic.Int64
-	addr := serve(t, &stream.Server{Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	addr := serve(t, &stream.Server{Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		for tick := time.NewTicker(20 * time.Millisecond); ; {
 			if err := send(stream.Annotated{Data: fmt.Append(nil, sent.Add(1))}); err != nil || string(req.Data) == `"short"` {
 				return err

@@ -52,7 +52,7 @@ func TestPing(t *testing.T) {
 func TestPingAfterItem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		l := servePipe(t, &stream.Server{Handler: func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+		l := servePipe(t, &stream.Server{Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 			time.Sleep(3 * time.Second)
 			err := send(stream.Annotated{Data: req.Data})
 			time.Sleep(12 * time.Second)
@@ -84,7 +84,7 @@ func TestPingAfterItem(t *testing.T) {
 func TestPingsTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		l := servePipe(t, &stream.Server{Handler: func(ctx context.Context, _ stream.Request, _ func(stream.Annotated) error) error {
+		l := servePipe(t, &stream.Server{Handler: func(ctx context.Context, _ *stream.Request, _ func(stream.Annotated) error) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}})

@@ -19,7 +19,7 @@ import (
 func TestDialsRunAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const requests, roundTrip = 2560, 100 * time.Millisecond
-		l := servePipe(t, &stream.Server{Handler: func(ctx context.Context, _ stream.Request, _ func(stream.Annotated) error) error {
+		l := servePipe(t, &stream.Server{Handler: func(ctx context.Context, _ *stream.Request, _ func(stream.Annotated) error) error {
 			select {
 			case <-time.After(10 * time.Second): // all run at once
 				return nil
@@ -189,7 +189,7 @@ func TestInvalidRequest(t *testing.T) {
 
 // echoing answers with the request's data, as one item.
 func echoing() *stream.Server {
-	return &stream.Server{Handler: func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	return &stream.Server{Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		return send(stream.Annotated{Data: req.Data})
 	}}
 }

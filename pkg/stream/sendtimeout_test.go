@@ -15,7 +15,7 @@ import (
 // blocks is a handler that sends until it cannot, and reports why and when.
 func blocks(ended chan<- error) stream.Handler {
 	item := stream.Annotated{Data: stream.String(strings.Repeat("x", 1000))}
-	return func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	return func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		if string(req.Data) != `"much"` {
 			return send(stream.Annotated{Data: req.Data})
 		}

@@ -14,7 +14,8 @@ import (
 )
 
 // A Handler answers one request: it calls send for each item and returns when
-// the answer is complete.
+// the answer is complete. The request is the handler's to read, and is passed
+// by reference so that idle streams hold little stack.
 //
 // It must return soon after ctx ends: the client is gone, or the server is
 // leaving and has handed the stream back. send blocks while the client is slow.
@@ -36,7 +37,7 @@ import (
 // If a handler panics or calls [runtime.Goexit], only its own stream ends, as
 // if with the request's own error; what it panicked with and the stack are
 // logged.
-type Handler func(ctx context.Context, req Request, send func(Annotated) error) error
+type Handler func(ctx context.Context, req *Request, send func(Annotated) error) error
 
 // The defaults of a [Server]'s bounds.
 const (

@@ -31,6 +31,7 @@ var errOver = fmt.Errorf("stream is over, nobody reads it any more: %w", context
 // writes, and one for each stream's handler.
 type serverConn struct {
 	srv      *Server
+	peer     Peer
 	conn     net.Conn
 	host     netip.Addr      // for which the connection counts; invalid for none
 	ctx      context.Context // of all handlers
@@ -59,7 +60,7 @@ type serverConn struct {
 }
 
 func newServerConn(s *Server, conn net.Conn, host netip.Addr) *serverConn {
-	c := &serverConn{srv: s, conn: conn, host: host, streams: make(map[int64]*serverStream), quiet: time.Now()}
+	c := &serverConn{srv: s, conn: conn, peer: Peer{Addr: conn.RemoteAddr()}, host: host, streams: make(map[int64]*serverStream), quiet: time.Now()}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.lines = lineReader{r: (*connReader)(c), max: cmpOr(s.MaxRequest, MaxLine), afford: s.afford}
 	c.w.init(conn)
@@ -104,12 +105,13 @@ func closeWrite(conn net.Conn) error {
 	return errors.ErrUnsupported
 }
 
-// waitRoom waits until the client has read enough to be sent more: a client
-// that asks faster than it reads is not read from. The caller holds w.mu.
+// waitRoom waits until the client has read enough to be sent more lines that need
+// no turn: starts, ends and refusals, a few of which may overfill the buffer. A
+// client that asks faster than it reads is not read from. The caller holds w.mu.
 func (c *serverConn) waitRoom(q *waiter) {
-	for c.w.open() && !c.w.mayAdd(q) {
+	for c.w.open() && c.w.over >= turnBytes {
 		c.startTicks() // they see whether it reads at all
-		c.w.waitRoom(q)
+		c.w.turns.wait(q)
 	}
 }
 
@@ -117,14 +119,14 @@ func (c *serverConn) waitRoom(q *waiter) {
 func (c *serverConn) say(number int64, event, comment string) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	q := waiter{reader: true}
+	var q waiter
 	q.init(&c.w.mu)
 	c.waitRoom(&q)
 	if c.w.open() {
 		buf := appendEvent(c.w.buf, appendPrefix(nil, number), event, comment)
-		c.w.turns.charge(&q, len(buf)-len(c.w.buf), c.w.full())
+		n := len(buf) - len(c.w.buf)
 		c.w.buf = buf
-		c.w.added()
+		c.w.addedBy(&q, n)
 	}
 	c.w.passOn(&q)
 }

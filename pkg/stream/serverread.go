@@ -219,7 +219,7 @@ type queued struct {
 
 // request begins a request, or queues one without a number.
 func (c *serverConn) request(number int64, req Request) error {
-	req.Peer = Peer{Addr: c.conn.RemoteAddr()}
+	req.Peer = &c.peer
 	var came time.Time
 	if req.Timeout > 0 {
 		came = time.Now()
@@ -232,7 +232,9 @@ func (c *serverConn) request(number int64, req Request) error {
 			return errors.New("stream number is in use")
 		}
 		if st := c.begin(number, req, came); st != nil {
-			c.handlers.Go(st.run)
+			st.alone = true
+			c.handlers.Add(1) // not Go, whose frames would be on every stack
+			go st.run()
 		}
 		return nil
 	}

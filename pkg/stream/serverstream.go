@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/stream/internal/misbehave"
@@ -21,6 +22,8 @@ type serverStream struct {
 	req    Request
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	timer  *time.Timer // of the request's deadline; nil without one
+	alone  bool        // it has a goroutine of its own
 
 	// Guarded by c.w.mu.
 	next    int   // index of the next item
@@ -72,9 +75,7 @@ func (c *serverConn) begin(number int64, req Request, came time.Time) *serverStr
 func (c *serverConn) reserve(q *waiter) error {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	q.reader = true
 	c.waitRoom(q)
-	q.reader = false
 	c.w.passOn(q)
 	c.running++ // also if it is refused, until it was told so
 	if limit := cmpOr(c.srv.MaxConnStreams, DefaultMaxConnStreams); c.running > limit {
@@ -97,38 +98,52 @@ func (st *serverStream) refuse(err error) {
 
 // limit ends the stream's context at a deadline, and with it a send that waits.
 func (st *serverStream) limit(deadline time.Time) {
-	ctx, cancel := context.WithDeadline(st.ctx, deadline)
-	unhook := context.AfterFunc(ctx, func() {
-		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return
-		}
+	st.ctx = timedContext{st.ctx, deadline}
+	st.timer = time.AfterFunc(time.Until(deadline), func() {
+		st.cancel(context.DeadlineExceeded)
 		st.c.w.mu.Lock()
 		defer st.c.w.mu.Unlock()
 		st.late = true
 		st.turn.wake.Signal()
 	})
-	inner := st.cancel
-	st.ctx = ctx
-	st.cancel = func(cause error) {
-		unhook()
-		inner(cause)
-		cancel()
+}
+
+// timedContext is a context that its owner cancels at a deadline. It needs one
+// timer and one context, where a context with a deadline below one with a cause
+// would need two of each.
+type timedContext struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c timedContext) Deadline() (time.Time, bool) { return c.deadline, true }
+
+func (c timedContext) Err() error {
+	err := c.Context.Err()
+	if err != nil && errors.Is(context.Cause(c.Context), context.DeadlineExceeded) {
+		return context.DeadlineExceeded
 	}
+	return err
 }
 
 // run calls the handler and ends the stream as it says.
 func (st *serverStream) run() {
-	err := errPanicked
-	returned := false
-	defer func() {
-		if v := recover(); !returned {
-			st.c.srv.survived("Handler", st.req, v)
-		}
-		st.finish(err)
-	}()
+	err := errPanicked // unless the handler returns
+	defer st.returned(&err)
 	st.start()
-	err = st.c.srv.Handler(st.ctx, st.req, func(a Annotated) error { return st.send(&a) })
-	returned = true
+	err = st.c.srv.Handler(st.ctx, &st.req, func(a Annotated) error { return st.send(&a) })
+}
+
+// returned ends the stream of a handler that has returned, with *err, or has
+// panicked.
+func (st *serverStream) returned(err *error) {
+	if st.alone {
+		defer st.c.handlers.Done()
+	}
+	if v := recover(); *err == errPanicked { //nolint:errorlint // this very value
+		st.c.srv.survived("Handler", st.req, v)
+	}
+	st.finish(*err)
 }
 
 // finish ends the stream after its handler has returned, and gives its place
@@ -143,6 +158,7 @@ func (st *serverStream) finish(err error) {
 	if !st.done {
 		st.last(err)
 	}
+	w.passOn(&st.turn)
 	alone := len(st.c.streams) == 1
 	st.free()
 	st.c.over()
@@ -151,6 +167,9 @@ func (st *serverStream) finish(err error) {
 		w.writeNow() // with other streams, the writer takes their lines along
 	}
 	w.mu.Unlock()
+	if st.timer != nil {
+		st.timer.Stop()
+	}
 	st.cancel(nil)
 }
 
@@ -161,24 +180,20 @@ func (st *serverStream) start() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !st.done && w.open() {
-		st.add(appendIndexEvent(w.buf, st.prefix, eventStart, st.req.From))
+		// With room for the first item too: the buffer grows here, where the
+		// stack is low, and not below the handler's frames.
+		st.add(appendIndexEvent(slices.Grow(w.buf, fewBytes), st.prefix, eventStart, st.req.From))
 	}
 }
 
 // send adds an item's line as soon as the client and the connection have room.
 func (st *serverStream) send(a *Annotated) error {
-	if isControl(a.Event) {
-		return fmt.Errorf("sending an item: event %q is not for items", a.Event)
+	if err := checkItem(a); err != nil {
+		return err
 	}
-	data, err := onOneLine(a.Data)
-	if err != nil {
-		return fmt.Errorf("sending an item: %w", err)
-	}
-	a.Data = data
 	w := &st.c.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	st.turn.long = len(data) > turnBytes
 	for {
 		switch {
 		case st.done || w.err != nil || w.closing:
@@ -194,11 +209,12 @@ func (st *serverStream) send(a *Annotated) error {
 			st.unblock()
 		case !w.mayAdd(&st.turn):
 			st.block()
-			w.waitRoom(&st.turn)
+			w.turns.wait(&st.turn)
 			st.unblock()
 		default:
 			buf, err := appendItem(w.buf, st.prefix, a)
 			if err != nil {
+				w.passOn(&st.turn)
 				return err
 			}
 			st.next++
@@ -206,6 +222,20 @@ func (st *serverStream) send(a *Annotated) error {
 			return nil
 		}
 	}
+}
+
+// checkItem returns what keeps a from being sent, and puts its data on one line.
+// It is a function of its own so that a send takes little stack.
+func checkItem(a *Annotated) error {
+	if isControl(a.Event) {
+		return fmt.Errorf("sending an item: event %q is not for items", a.Event)
+	}
+	data, err := onOneLine(a.Data)
+	if err != nil {
+		return fmt.Errorf("sending an item: %w", err)
+	}
+	a.Data = data
+	return nil
 }
 
 // block notes that a send has begun to wait. The caller holds w.mu.
@@ -226,12 +256,8 @@ func (st *serverStream) add(buf []byte) {
 	n := len(buf) - len(w.buf)
 	st.credit -= int32(n)
 	st.blocked = 0
-	w.turns.charge(&st.turn, n, w.full())
 	w.buf = buf
-	if st.turn.promised {
-		w.passOn(&st.turn)
-	}
-	w.added()
+	w.addedBy(&st.turn, n)
 }
 
 // abandon makes sends fail from now on. The caller holds w.mu.
@@ -276,7 +302,9 @@ func (c *serverConn) grant(number int64, n int) {
 	if st := c.streams[number]; st != nil {
 		// A sum beyond any use is the client's mistake, but must not overflow.
 		st.credit = min(st.credit+int32(min(n, 1<<29)), 1<<29)
-		st.turn.wake.Signal()
+		if st.turn.queue == nil { // else it waits for its turn, and keeps its place
+			st.turn.wake.Signal()
+		}
 	}
 }
 

@@ -138,7 +138,7 @@ func TestShutdownOfStuckClient(t *testing.T) {
 func TestCloseCutsOff(t *testing.T) {
 	handler, running := held(nil)
 	told := make(chan error, 1)
-	s := &stream.Server{Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	s := &stream.Server{Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		err := handler(ctx, req, send)
 		told <- context.Cause(ctx)
 		return err
@@ -185,7 +185,7 @@ func TestCloseDuringShutdown(t *testing.T) {
 // Close does not wait for a peer that takes nothing.
 func TestCloseDoesNotWaitForThePeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &stream.Server{Handler: func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+		s := &stream.Server{Handler: func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 			for {
 				if err := send(stream.Annotated{Data: stream.String("x")}); err != nil {
 					return err

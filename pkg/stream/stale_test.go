@@ -9,7 +9,7 @@ import (
 )
 
 // A kept connection that brings no byte for a second after a request is
-// replaced by a fresh one, once, and OnStale is called.
+// replaced by a fresh one, once, and the Stale hook is called.
 func TestForgottenConnectionIsReplaced(t *testing.T) {
 	whole := []string{start, itemA, itemB, end2}
 	kept := func(then ...func(*peer)) func(*peer) {
@@ -52,7 +52,7 @@ func TestForgottenConnectionIsReplaced(t *testing.T) {
 				time.Sleep(30 * time.Second)
 				begin, stale := time.Now(), 0
 				req := text("x")
-				req.OnStale = func() { stale++ }
+				req.Hooks = &stream.Hooks{Stale: func() { stale++ }}
 				got, err := items(t.Context(), c, "", req)
 				if len(got) != tt.items || kindOf(err) != tt.want {
 					t.Errorf("second: %q, %v, want %d items and %q", got, err, tt.items, tt.want)
@@ -73,7 +73,7 @@ func TestFreshConnectionIsNotReplaced(t *testing.T) {
 		for range 2 {
 			go func() {
 				req := text("x")
-				req.OnStale = func() { t.Error("a connection is replaced on which nothing ever came") }
+				req.Hooks = &stream.Hooks{Stale: func() { t.Error("a connection is replaced on which nothing ever came") }}
 				_, err := items(t.Context(), c, "", req)
 				done <- err
 			}()

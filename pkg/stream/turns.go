@@ -6,36 +6,27 @@ const (
 	// turnBytes is how much one stream adds to a connection's buffer while others
 	// wait, before it waits too. It is a quarter of the buffer, so that several
 	// streams share each write, and hundreds of small items, so that these are
-	// not handed over one by one. It is also by how much streams that have added
-	// little lately may overfill a buffer, so that their lines need not wait for
-	// the next one.
+	// not handed over one by one.
 	turnBytes = maxPending / 4
 	// restBytes is how much a stream gets back of its turn for each buffer that
-	// goes out without it. After one such buffer, a stream of tokens counts as
-	// having added little again, while a stream of long items still has a debt.
+	// goes out without it. It is enough for a stream of tokens never to use up its
+	// turn, while a stream of long items still has a debt.
 	restBytes = turnBytes / 128
 )
 
 // waiter is a stream that adds lines to a connection and may have to wait for
-// room. The lineWriter's mu guards all of it.
+// its turn. The lineWriter's mu guards all of it.
 type waiter struct {
 	wake       sync.Cond // the owner may use it too
 	prev, next *waiter
-	// left is how many bytes are left of its turn, less than 0 after a longer
-	// line. swap is the buffer up to which that is reckoned.
-	left int32
-	swap uint32
-	// queued: it waits. fresh: it waits in the fresh queue.
-	queued, fresh bool
-	// much: it has used up a turn and has not rested since. long: its next line
-	// is longer than a turn.
-	much, long bool
-	// reader: it waits on behalf of the connection's reader. That adds only short
-	// lines, and while it waits nobody is heard.
-	reader bool
-	// granted: its turn has come and is not over. promised: nobody else may add
-	// anything before it adds or gives that up.
-	granted, promised bool
+	queue      *waitQueue // where it waits; nil if it does not
+	left       int32      // bytes that are left of its turn, less than 0 after a longer line
+	swap       uint32     // the buffer in which it last had its turn
+	// greedy: it has used up a turn and has not rested since.
+	greedy bool
+	// called: it was woken and has not run yet. first: it was then one of those
+	// that go first. chosen: its turn has come and it has added nothing yet.
+	called, first, chosen bool
 }
 
 func (q *waiter) init(l sync.Locker) {
@@ -47,7 +38,7 @@ func (q *waiter) init(l sync.Locker) {
 type waitQueue struct{ first, last *waiter }
 
 func (l *waitQueue) pushBack(q *waiter) {
-	q.prev, q.next = l.last, nil
+	q.queue, q.prev, q.next = l, l.last, nil
 	if l.last != nil {
 		l.last.next = q
 	} else {
@@ -57,7 +48,7 @@ func (l *waitQueue) pushBack(q *waiter) {
 }
 
 func (l *waitQueue) pushFront(q *waiter) {
-	q.prev, q.next = nil, l.first
+	q.queue, q.prev, q.next = l, nil, l.first
 	if l.first != nil {
 		l.first.prev = q
 	} else {
@@ -77,129 +68,124 @@ func (l *waitQueue) remove(q *waiter) {
 	} else {
 		l.last = q.prev
 	}
-	q.queued, q.prev, q.next = false, nil, nil
+	q.queue, q.prev, q.next = nil, nil, nil
 }
 
-// turns lets streams take turns at one buffer. Those that have added little
+// turns lets streams take turns at one buffer. Those that have not used up a turn
 // lately go first, so that a short answer does not wait behind long ones; the
 // others share the rest evenly, counted in bytes. This is deficit round robin
 // with a list of new flows, as in FQ-CoDel (RFC 8290).
+//
+// While any stream waits, a buffer goes out soon or a waiter has been called. A
+// called waiter adds a line, which makes the next buffer go out, or calls
+// another one.
 type turns struct {
 	fresh, rest waitQueue
+	called      int    // waiters that were woken and have not run yet
+	calledFirst int    // those of them that go first
+	owed        int    // bytes for which the rest is called after those
 	swap        uint32 // counts the buffers that went out
-	over        int    // bytes by which the current one is overfilled
-	promised    bool   // a fresh waiter was promised to go first
-}
-
-// queueOf returns the queue for q.
-func (t *turns) queueOf(q *waiter) *waitQueue {
-	if q.fresh {
-		return &t.fresh
-	}
-	return &t.rest
 }
 
 // waits reports whether anybody waits.
-func (t *turns) waits() bool { return t.fresh.first != nil || t.rest.first != nil }
-
-// next notes that a buffer goes out and another one begins.
-func (t *turns) next() {
-	t.swap++
-	t.over = 0
-	t.grant()
+func (t *turns) waits() bool {
+	return t.called > 0 || t.fresh.first != nil || t.rest.first != nil
 }
 
-// isFresh reports whether q has added little lately and adds little now, and so
-// goes first.
-func (t *turns) isFresh(q *waiter) bool {
-	if missed := int(t.swap-q.swap) - 1; missed > 0 {
-		q.left = min(q.left+int32(min(missed, 1<<16))*restBytes, turnBytes)
-		q.swap = t.swap - 1
-		q.much = q.left <= 0
-	}
-	return !q.much && !q.long
-}
-
-// mayAdd reports whether q may add a line to the buffer.
-func (t *turns) mayAdd(q *waiter, full bool) bool {
-	switch {
-	case q.reader && full:
-		return t.over < 2*turnBytes
-	case q.reader:
-		return true
-	case q.promised:
-		return !full
-	case t.promised:
+// mayAdd reports whether q may add a line to the buffer, which is not full.
+func (t *turns) mayAdd(q *waiter) bool {
+	if q.greedy && (t.calledFirst > 0 || t.fresh.first != nil) {
 		return false
-	case full:
-		return t.fresh.first == nil && t.over < turnBytes && t.isFresh(q)
 	}
-	return q.granted || !t.waits() || t.fresh.first == nil && t.isFresh(q)
+	return q.left > 0 || q.chosen || !t.waits()
 }
 
-// charge counts n added bytes against q's turn.
-func (t *turns) charge(q *waiter, n int, full bool) {
-	t.isFresh(q) // updates left
-	q.swap = t.swap
-	q.left -= int32(n) // a line is 1 MiB at most
-	if full {
-		t.over += n
+// added charges n bytes that q has added against its turn.
+func (t *turns) added(q *waiter, n int) {
+	q.chosen, q.swap = false, t.swap
+	waits := t.waits()
+	if !waits {
+		q.left = min(q.left+turnBytes, turnBytes)
 	}
-	if q.left > 0 {
-		return
-	}
-	q.granted, q.much = false, true
-	if !t.waits() {
+	q.left -= int32(n)
+	if !waits {
 		q.left = max(q.left, -int32(n)) // its earlier lines kept nobody waiting
 	}
+	q.greedy = q.left <= 0 || q.greedy && waits
 }
 
 // wait queues q until its turn comes or something else wakes it. The caller
 // checks everything again afterwards.
 func (t *turns) wait(q *waiter) {
-	q.queued, q.fresh = true, t.isFresh(q)
-	if queue := t.queueOf(q); q.granted {
-		queue.pushFront(q)
-	} else {
-		queue.pushBack(q)
+	if missed := t.swap - q.swap; missed > 1 { // whole buffers went out without it
+		q.left = min(q.left+int32(min(missed-1, 1<<16))*restBytes, turnBytes)
+		q.greedy = q.left <= 0
+		q.swap = t.swap - 1
+	}
+	switch {
+	case q.left <= 0 && !q.chosen:
+		t.rest.pushBack(q)
+	case q.greedy:
+		t.rest.pushFront(q) // its turn goes on
+	case q.chosen:
+		t.fresh.pushFront(q)
+	default:
+		t.fresh.pushBack(q)
 	}
 	q.wake.Wait()
-	if q.queued {
-		t.queueOf(q).remove(q)
-	}
-}
-
-// settle takes back the promise that q goes first.
-func (t *turns) settle(q *waiter) {
-	if q.promised {
-		q.promised, t.promised = false, false
-	}
-}
-
-// grant wakes the waiter whose turn is next, if there is one.
-func (t *turns) grant() {
-	if t.promised {
-		return // the promised one calls passOn
-	}
-	q := t.fresh.first
-	if q != nil {
-		q.promised, t.promised = true, true
-	}
-	for q == nil && t.rest.first != nil {
-		q = t.rest.first
-		if q.granted {
-			break
+	if q.called {
+		t.called--
+		if q.first {
+			t.calledFirst--
 		}
-		if q.left += turnBytes; q.left <= 0 { // it pays its debt first
+		q.called, q.first = false, false
+	}
+	if q.queue != nil {
+		q.queue.remove(q)
+	}
+}
+
+// call wakes the waiters whose turn is next, as many as fill n bytes. The rest is
+// called only when those that go first have run.
+func (t *turns) call(n int) {
+	t.owed = 0
+	for n > 0 && t.fresh.first != nil {
+		q := t.fresh.first
+		q.first = true
+		t.calledFirst++
+		t.wake(q)
+		n -= turnBytes
+	}
+	if t.calledFirst > 0 {
+		t.owed = n
+		return
+	}
+	for n > 0 && t.rest.first != nil {
+		q := t.rest.first
+		if q.left <= 0 {
+			q.left += turnBytes
+		}
+		if q.left > 0 {
+			t.wake(q)
+			n -= turnBytes
+		} else { // it pays its debt first
 			t.rest.remove(q)
 			t.rest.pushBack(q)
-			q.queued, q = true, nil
 		}
 	}
-	if q != nil {
-		t.queueOf(q).remove(q)
-		q.granted, q.swap = true, t.swap
-		q.wake.Signal()
+}
+
+func (t *turns) wake(q *waiter) {
+	q.queue.remove(q)
+	q.called, q.chosen, q.swap = true, true, t.swap
+	t.called++
+	q.wake.Signal()
+}
+
+// callRest wakes those that had to let others go first, once these have run.
+func (t *turns) callRest() {
+	if t.owed > 0 && t.calledFirst == 0 {
+		t.call(t.owed)
 	}
 }
 
@@ -207,9 +193,7 @@ func (t *turns) grant() {
 func (t *turns) wakeAll() {
 	for _, queue := range []*waitQueue{&t.fresh, &t.rest} {
 		for queue.first != nil {
-			q := queue.first
-			queue.remove(q)
-			q.wake.Signal()
+			t.wake(queue.first)
 		}
 	}
 }

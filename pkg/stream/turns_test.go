@@ -14,7 +14,7 @@ import (
 
 // sizes is a handler that sends items of the size that its request says, for
 // ever.
-func sizes(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+func sizes(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 	var n int
 	if err := json.Unmarshal(req.Data, &n); err != nil {
 		return err
@@ -31,7 +31,7 @@ func sizes(_ context.Context, req stream.Request, send func(stream.Annotated) er
 // credit than they can use, and reads until all have started.
 func hogs(t *testing.T, n int, size ...int) *peer {
 	t.Helper()
-	p := pipePeer(t, &stream.Server{Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	p := pipePeer(t, &stream.Server{Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		if string(req.Data) == `"tiny"` {
 			return send(stream.Annotated{Data: req.Data})
 		}
@@ -150,4 +150,42 @@ func TestNoCreditHoldsNobody(t *testing.T) {
 		}
 		p.Close()
 	})
+}
+
+// A hundred streams on one connection, all with more to send than fits, and each
+// is sent to its end: nobody waits for a turn that does not come.
+func TestManyStreamsEnd(t *testing.T) {
+	const streams, each = 100, 3000
+	addr := serve(t, &stream.Server{Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
+		for range each {
+			if err := send(stream.Annotated{Data: req.Data}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+	for range 20 {
+		c := newClient(t, &stream.Client{MaxStreams: streams})
+		ended := make(chan error, streams)
+		for i := range streams {
+			go func() {
+				n := 0
+				var failed error
+				for _, err := range c.Stream(t.Context(), addr, text(strings.Repeat("x", 10+i))) {
+					if failed = err; err == nil {
+						n++
+					}
+				}
+				if failed == nil && n != each {
+					failed = fmt.Errorf("%d items, want %d", n, each)
+				}
+				ended <- failed
+			}()
+		}
+		for range streams {
+			if err := await(t, ended, "the end of a stream beside others"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }

@@ -136,7 +136,7 @@ func exchanges() []exchange {
 			return s
 		}, busy: true, caller: ask(hello)},
 		{name: "refused-close", server: injected(fault.Refuse), caller: ask(hello)},
-		{name: "error-line", server: handler(func(_ context.Context, req stream.Request, send func(stream.Annotated) error) error {
+		{name: "error-line", server: handler(func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 			if err := send(stream.Annotated{Data: req.Data, ID: "i", Event: "note", Comment: []string{"c", "d"}}); err != nil {
 				return err
 			}
@@ -168,7 +168,7 @@ func exchanges() []exchange {
 			synctest.Wait()
 			return []string{left, outcome(ctx, c, text("hi"), 0)}
 		}},
-		{name: "credit", server: handler(func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+		{name: "credit", server: handler(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 			for range 20 {
 				if err := send(stream.Annotated{Data: stream.String(wire1Long)}); err != nil {
 					return err

@@ -46,6 +46,7 @@ type lineWriter struct {
 	muted   bool   // write what is there, then fall silent: an injected fault
 	data    sync.Cond
 	turns   turns     // of the goroutines that wait for room
+	over    int       // bytes of buf that were added when it was full already
 	writing bool      // a write is under way
 	sharers int       // how many goroutines add lines, if known
 	wrote   time.Time // when the last write began
@@ -109,7 +110,9 @@ func (w *lineWriter) write() {
 	w.begun += int64(len(out))
 	w.unanswered += len(out)
 	w.writing = true
-	w.turns.next()
+	w.over = 0
+	w.turns.swap++
+	w.turns.call(maxPending)
 	w.mu.Unlock()
 	var err error
 	rest := out
@@ -181,23 +184,29 @@ func (w *lineWriter) answered() {
 
 // mayAdd reports whether there is room for a line and it is q's turn. The
 // caller holds mu.
-func (w *lineWriter) mayAdd(q *waiter) bool { return w.turns.mayAdd(q, w.full()) }
+func (w *lineWriter) mayAdd(q *waiter) bool { return !w.full() && w.turns.mayAdd(q) }
 
-// waitRoom waits until q may add a line, or nobody can add one any more. The
-// caller holds mu, and checks its own state again afterwards.
-func (w *lineWriter) waitRoom(q *waiter) {
-	w.turns.wait(q)
-	if !q.promised {
-		w.passOn(q) // the next one need not wait for this one
+// passOn notes that q adds nothing. If it was q's turn, it goes to the next
+// waiter. The caller holds mu.
+func (w *lineWriter) passOn(q *waiter) {
+	if q.chosen {
+		q.chosen = false
+		if !w.full() {
+			w.turns.call(max(w.turns.owed, 1))
+		}
 	}
 }
 
-// passOn gives q's turn to the next waiter. The caller holds mu.
-func (w *lineWriter) passOn(q *waiter) {
-	w.turns.settle(q)
-	if !w.full() {
-		w.turns.grant()
+// addedBy notes that q has added n bytes to buf. The caller holds mu.
+func (w *lineWriter) addedBy(q *waiter, n int) {
+	if len(w.buf)-n >= maxPending {
+		w.over += n
 	}
+	w.turns.added(q, n)
+	if !w.full() {
+		w.turns.callRest()
+	}
+	w.added()
 }
 
 // open reports whether a line may still be added. The caller holds mu.

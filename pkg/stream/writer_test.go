@@ -27,15 +27,14 @@ func (g *gate) Write(p []byte) (int, error) {
 
 func (g *gate) SetWriteDeadline(time.Time) error { return nil }
 
-// add adds a line like a stream that has added much: it waits for room first.
+// add adds a line like a stream: it waits for its turn first.
 func (w *lineWriter) add(line string) {
 	var q waiter
 	q.init(&w.mu)
-	q.much = true
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.open() && !w.mayAdd(&q) {
-		w.waitRoom(&q)
+		w.turns.wait(&q)
 	}
 	if w.open() {
 		w.buf = append(append(w.buf, line...), '\n')

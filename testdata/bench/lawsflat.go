@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/request-migration/migrate/pkg/router"
 )
 
 // flatLaws are those of what does not grow.
@@ -16,7 +14,7 @@ func flatLaws() []lawFamily {
 
 func picks() lawFamily {
 	f := lawFamily{name: "pick", sizes: []int{10, 100, 1000, 10_000, 100_000}}
-	for _, name := range router.PickerNames() {
+	for _, name := range pickerNames() {
 		f.laws = append(f.laws, law{what: "choosing an instance of N, " + name, metric: name, unit: "ns", growth: flat()})
 	}
 	f.start = func(ctx context.Context, b *bench) (*subject, error) {
@@ -27,11 +25,8 @@ func picks() lawFamily {
 			}
 			defer r.Close()
 			took := make(figures)
-			for _, name := range router.PickerNames() {
-				picker, err := router.NewPicker(name)
-				if err != nil {
-					return nil, err
-				}
+			for _, name := range pickerNames() {
+				picker := newPicker(name)
 				choices := b.count(1_000_000, 1000)
 				choose(picker, r, choices/10) // so that all is warm
 				took[name], _ = choose(picker, r, choices)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"net"
 	"runtime"
 	"sync"
@@ -218,9 +217,7 @@ func (m *member) watch(ctx context.Context, n int) error {
 		}
 		m.routers = append(m.routers, router.New(router.Config{
 			Endpoint: m.endpoint,
-			Source: func(ctx context.Context) iter.Seq2[discovery.Instances, error] {
-				return registry.Watch(ctx, m.endpoint)
-			},
+			Source:   registry,
 			Reports:  registry,
 			Client:   &m.client,
 			Cooldown: reportTime, // so that reports are heeded to their end
@@ -230,7 +227,7 @@ func (m *member) watch(ctx context.Context, n int) error {
 }
 
 func instancesIn(t *router.Tiers) int { return len(t.Source) }
-func reportsIn(t *router.Tiers) int   { return len(t.Reported) }
+func reportsIn(t *router.Tiers) int   { return len(t.ByOthers) }
 
 // see waits until every client has n of what in counts.
 func (m *member) see(ctx context.Context, n int, in func(*router.Tiers) int) error {

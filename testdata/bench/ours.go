@@ -21,7 +21,7 @@ func newOursServer(b *backend, l net.Listener) *oursServer {
 	made := stream.String(text(b.name))
 	s := &oursServer{l: l}
 	s.Resumes = true
-	s.Handler = func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	s.Handler = func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		a, err := oursAsk(req)
 		if err != nil {
 			return err
@@ -32,7 +32,7 @@ func newOursServer(b *backend, l net.Listener) *oursServer {
 }
 
 // oursAsk is apart from the handler, which then needs little stack.
-func oursAsk(req stream.Request) (ask, error) {
+func oursAsk(req *stream.Request) (ask, error) {
 	question, _ := req.Text()
 	a, err := parseAsk(question)
 	a.from = req.From
@@ -90,15 +90,11 @@ func newRouterCaller(addrs []string) *routerCaller {
 			Endpoint: endpoint, Transport: discovery.NDJSON, Address: addr,
 		}
 	}
-	picker, err := router.NewPicker(router.RoundRobin)
-	if err != nil {
-		panic(err) // the name is the router's own
-	}
 	c.router = router.New(router.Config{
 		Endpoint: endpoint,
 		Source:   discovery.Static(instances...),
 		Client:   &c.client,
-		Picker:   picker,
+		Picker:   router.RoundRobin(),
 		// So that the next trial finds both servers again.
 		Cooldown: time.Millisecond,
 		Wait:     time.Second,

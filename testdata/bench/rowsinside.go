@@ -69,11 +69,27 @@ func mallocs() uint64 {
 // sizes is how many instances there are to choose from.
 func sizes() []int { return []int{10, 1000, 100_000} }
 
+// leastLoaded is the picker that looks at two instances.
+const leastLoaded = "least-loaded"
+
+func pickerNames() []string { return []string{"random", "round-robin", leastLoaded} }
+
+// newPicker returns the picker of one of these names.
+func newPicker(name string) router.Picker {
+	switch name {
+	case "round-robin":
+		return router.RoundRobin()
+	case leastLoaded:
+		return router.LeastLoaded()
+	}
+	return router.Random()
+}
+
 func choosing() family {
 	f := family{name: "choosing", sides: []string{ours}, warmups: 1, start: startChoosing}
-	for _, name := range router.PickerNames() {
+	for _, name := range pickerNames() {
 		within := atMost(30, 15)
-		if name == router.LeastLoaded {
+		if name == leastLoaded {
 			within = atMost(60, 30)
 		}
 		for _, n := range sizes() {
@@ -116,11 +132,8 @@ func startChoosing(ctx context.Context, b *bench, _ string) (*runner, error) {
 	}
 	run := func() (figures, error) {
 		f := make(figures)
-		for _, name := range router.PickerNames() {
-			picker, err := router.NewPicker(name)
-			if err != nil {
-				return nil, err
-			}
+		for _, name := range pickerNames() {
+			picker := newPicker(name)
 			for n, r := range routers {
 				took, allocated := choose(picker, r, b.count(1_000_000, 1000))
 				f[metricOf(name, n)] = took

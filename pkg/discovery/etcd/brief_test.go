@@ -11,8 +11,8 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
 )
 
-// TestLeftIsOneRequest asks how long a record stands that a watch knows.
-func TestLeftIsOneRequest(t *testing.T) {
+// TestExpiryIsOneRequest asks for the expiry of a record that a watch knows.
+func TestExpiryIsOneRequest(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
 	gateway := etcdtest.StartGateway(t, server)
@@ -22,9 +22,9 @@ func TestLeftIsOneRequest(t *testing.T) {
 	put(t, openStore(t, at(server)), one, "1", time.Hour)
 	watch.untilFresh(one)
 	before := gateway.Counts()
-	left, err := s.Left(t.Context(), one)
-	if err != nil || left < 59*time.Minute || left > time.Hour+time.Second {
-		t.Errorf("%v left, %v, want an hour", left, err)
+	expiry, err := s.Expiry(t.Context(), one)
+	if err != nil || expiry < 59*time.Minute || expiry > time.Hour+time.Second {
+		t.Errorf("Expiry: %v, %v, want an hour", expiry, err)
 	}
 	after := gateway.Counts()
 	for method, want := range map[string]int{
@@ -37,8 +37,8 @@ func TestLeftIsOneRequest(t *testing.T) {
 	}
 }
 
-// TestNoLeaseWithoutRecord checks that a Put that fails, or whose caller does not
-// wait for it, leaves no lease behind.
+// TestNoLeaseWithoutRecord checks that a Put that fails, or whose context ends, leaves
+// no lease behind.
 func TestNoLeaseWithoutRecord(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
@@ -82,7 +82,7 @@ func TestNoLeaseWithoutRecord(t *testing.T) {
 	}
 }
 
-// TestRenewalIsOneRequest checks that an owner at rest does nothing but renew.
+// TestRenewalIsOneRequest checks that an idle owner does nothing but renew.
 func TestRenewalIsOneRequest(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})

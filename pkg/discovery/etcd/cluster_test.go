@@ -33,7 +33,7 @@ func TestLeaderKilled(t *testing.T) {
 
 	leader(t, servers).Kill()
 	began := time.Now()
-	// Waits until another member leads, as it can't be seen before that.
+	// Another member leads only after a while.
 	put(t, tr.owner, two, "2", 0)
 	tr.watch.untilFresh(one, two)
 	healed(t, "a new record is seen", began)
@@ -43,7 +43,7 @@ func TestLeaderKilled(t *testing.T) {
 	stays(t, tr.watch, cfg.LeaseTTL*5/4)
 }
 
-// TestLeaderFrozen is the worse case: its connections stay open.
+// TestLeaderFrozen is worse than a leader that is killed: the connections stay open.
 func TestLeaderFrozen(t *testing.T) {
 	t.Parallel()
 	servers := etcdtest.StartCluster(t, 3)
@@ -65,8 +65,8 @@ func TestLeaderFrozen(t *testing.T) {
 	healed(t, "a changed record is seen", began)
 }
 
-// stays checks that no current set is without a record for a while: the lease
-// outlived the election.
+// stays checks that the record is in every current set for a while: the lease outlived
+// the election.
 func stays(t *testing.T, watch *observer, d time.Duration) {
 	t.Helper()
 	end := time.AfterFunc(d, watch.cancel)
@@ -82,8 +82,8 @@ func stays(t *testing.T, watch *observer, d time.Duration) {
 	}
 }
 
-// TestQuorumLost opens a new store when most members are gone: the one that is
-// left tells what it knows, and that this may be out of date.
+// TestQuorumLost opens a new store when most members are gone. The remaining one tells
+// what it knows, and the set is stale.
 func TestQuorumLost(t *testing.T) {
 	t.Parallel()
 	servers := etcdtest.StartCluster(t, 3)
@@ -98,7 +98,7 @@ func TestQuorumLost(t *testing.T) {
 	watch.untilFresh(one)
 }
 
-// TestTwoClusters gives the members of two clusters as those of one.
+// TestTwoClusters configures the members of two clusters as those of one.
 func TestTwoClusters(t *testing.T) {
 	t.Parallel()
 	a, b := etcdtest.Start(t, etcdtest.Config{}), etcdtest.Start(t, etcdtest.Config{})
@@ -106,7 +106,7 @@ func TestTwoClusters(t *testing.T) {
 	cfg.DialTimeout = patient // a busy machine may take its time to compare
 	refuses(t, cfg, patient, a.Endpoint(), b.Endpoint(), "different clusters")
 
-	// One that is away as the store is opened is found out when the lease seems
+	// A member that is away while the store is opened is checked when the lease seems
 	// to be lost.
 	b.Kill()
 	logs, log := capture()

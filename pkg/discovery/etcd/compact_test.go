@@ -36,8 +36,8 @@ func TestCompactedUnderWatch(t *testing.T) {
 	}
 }
 
-// TestFollowFromCompacted asks for changes that etcd has forgotten, as a watch
-// does that was held up between its list and its stream.
+// TestFollowFromCompacted asks for changes that etcd has forgotten, like a watch that was
+// delayed between its list and its stream.
 func TestFollowFromCompacted(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
@@ -55,7 +55,7 @@ func TestFollowFromCompacted(t *testing.T) {
 		t.Errorf("following from a compacted revision ended with %v, want %v", err, rpctypes.ErrCompacted)
 	}
 
-	// The whole follower lists again, and never says that it is stale.
+	// The whole follower lists again, and its set never becomes stale.
 	f = &follower{store: s, prefix: prefix, view: newView()}
 	done := make(chan error, 1)
 	go func() { done <- f.run(ctx) }()

@@ -1,22 +1,22 @@
-// Package etcd is the [discovery.Store] that many machines share: records are
-// keys of an etcd cluster, just as they are named, and live under its leases.
+// Package etcd is the [discovery.Store] that many machines share: records are keys
+// of an etcd cluster, under the same names, and live under its leases.
 //
-// Everything a [Store] keeps stands under one lease a store, renewed every
-// third of its time. When etcd has lost that lease (in an outage longer than
-// the lease, with its data, or by an operator's hand) the store takes a new one
-// by itself and writes its records again under the same keys; so too a single
-// record that was deleted, damaged, or written again without a lease. A record
-// that another owner has put since is theirs: the newest stands. It is put again
-// when its key is free.
+// A [Store] keeps all its records under one lease, which it renews every third of
+// the lease's time, and every 3 s at least. When etcd has lost the lease (in an
+// outage longer than the lease, with its data, or because an operator revoked it),
+// the store takes a new one and writes its records again under the same keys. It
+// also writes single records again that were deleted, damaged, or written without a
+// lease. Of two owners of a key the newest stands; the other puts its record again
+// once the key is free.
 //
-// A watch lists everything at one revision and follows the changes from there.
-// If its stream breaks, is cancelled (as after a compaction) or misses changes,
-// it lists again. While that fails it yields what it last knew, marked stale. A
-// stream that is silent is asked how far it is, and where a proxy keeps that from
-// etcd the watch reads whether it has missed anything.
+// A watch lists all records at one revision and follows the changes from there. If
+// its stream breaks, is cancelled (as after a compaction) or misses changes, it
+// lists again. While that fails it yields the last known set, marked stale. A watch
+// whose stream is silent asks etcd for the stream's progress. If a proxy drops these
+// questions, the watch reads from etcd whether it has missed anything.
 //
 // Certificates are read again for each connection.
 //
-// Nothing here waits for etcd without a bound, and nothing but the first
-// connection, a first list and a Put fails because etcd is away.
+// No call waits for etcd without a bound. While etcd is away only Open, Put, the
+// first list of a watch, Expiry, Release and Close fail.
 package etcd

@@ -18,12 +18,12 @@ import (
 // errLeaseLost says that etcd no longer knows the lease of the kept records.
 var errLeaseLost = errors.New("lease lost")
 
-// noAnswer is the cause of a request's end by its own timeout.
+// noAnswer is the cause with which a request ends after its own timeout.
 type noAnswer time.Duration
 
 func (e noAnswer) Error() string { return fmt.Sprintf("no answer within %v", time.Duration(e)) }
 
-// A plainError reads as a person wants it and unwraps to the error it is about.
+// A plainError has a text for people and unwraps to the original error.
 type plainError struct {
 	text string
 	err  error
@@ -32,8 +32,8 @@ type plainError struct {
 func (e *plainError) Error() string { return e.text }
 func (e *plainError) Unwrap() error { return e.err }
 
-// explain returns the cause of err, which ended a request under ctx: why ctx
-// was ended, if it was, and otherwise what gRPC wraps, without the wrapping.
+// explain returns the cause of err, which ended a request under ctx: the cause of
+// ctx's end if it has ended, and otherwise err without what gRPC wraps around it.
 func explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -56,9 +56,8 @@ func explain(ctx context.Context, err error) error {
 	return &plainError{text: text, err: err}
 }
 
-// silent reports whether a connection failed because the other end took it and
-// said nothing until this one closed it. It goes by the text, which is all that
-// gRPC passes on.
+// silent reports whether a connection failed because the server accepted it and then
+// sent nothing. It goes by the text, which is all that gRPC passes on.
 func silent(text string) bool {
 	for begin, end := range map[string]string{
 		"error reading server preface: ":    net.ErrClosed.Error(),
@@ -87,15 +86,15 @@ func unquote(text string) string {
 	return strings.TrimPrefix(inner, "Error while dialing: ")
 }
 
-// transient reports whether a request that failed with err may do better if it
-// is repeated: nobody answered, or etcd refused it in passing.
+// transient reports whether a request that failed with err may succeed if it is
+// repeated: nobody answered, or etcd refused it for a passing reason.
 func transient(err error) bool {
 	return unanswered(err) || errors.Is(err, errLeaseLost) || unavailable(err) || refusedInPassing(err)
 }
 
-// refusedInPassing reports whether etcd itself has refused a request for what
-// passes: no leader or another one, too much to do, a member that is still
-// catching up, a revision that it has moved on from.
+// refusedInPassing reports whether etcd itself refused a request for a passing
+// reason: no leader or a new one, overload, a member that is still catching up, or a
+// revision that was compacted.
 func refusedInPassing(err error) bool {
 	served, ok := errors.AsType[rpctypes.EtcdError](err)
 	if !ok {
@@ -109,8 +108,8 @@ func refusedInPassing(err error) bool {
 	return served.Code() == codes.Unavailable
 }
 
-// unanswered reports whether a request ended by its own timeout. That the
-// other end or gRPC may notice a moment before the context here does.
+// unanswered reports whether a request ended by its own timeout. The server or gRPC
+// may notice that a moment before the context here ends.
 func unanswered(err error) bool {
 	if _, ok := errors.AsType[noAnswer](err); ok {
 		return true
@@ -119,17 +118,17 @@ func unanswered(err error) bool {
 	return ok && status.Code(plain.err) == codes.DeadlineExceeded
 }
 
-// unavailable reports whether there was no connection to send a request on.
+// unavailable reports whether a request failed for want of a connection.
 func unavailable(err error) bool {
 	plain, ok := errors.AsType[*plainError](err)
 	return ok && status.Code(plain.err) == codes.Unavailable
 }
 
-// causes are those of one outage that have been told of. The zero causes has
-// none.
+// causes has the kinds of causes of one outage that have been reported. The zero
+// causes is empty.
 type causes map[string]struct{}
 
-// add reports whether err is a cause of another kind than those before it.
+// add adds the kind of err, and reports whether it is new.
 func (c *causes) add(err error) bool {
 	kind := kindOf(err)
 	if _, told := (*c)[kind]; told {
@@ -142,8 +141,9 @@ func (c *causes) add(err error) bool {
 	return true
 }
 
-// kindOf is one for all that etcd's absence may look like, which changes from
-// try to try, and else the text without its numbers, such as times and ports.
+// kindOf returns one kind for everything that an absent etcd may look like, which
+// differs from try to try, and otherwise the text without numbers such as times and
+// ports.
 func kindOf(err error) string {
 	text := err.Error()
 	refused := strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ")

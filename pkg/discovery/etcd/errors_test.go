@@ -7,8 +7,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A deadline that etcd or gRPC notices before the context does is one that the
-// next try may meet.
+// A request is worth another try if etcd or gRPC notices the deadline before the context.
 func TestDeadlineNoticedElsewhereIsTransient(t *testing.T) {
 	for code, want := range map[codes.Code]bool{
 		codes.DeadlineExceeded: true, codes.Unavailable: true, codes.PermissionDenied: false,

@@ -10,13 +10,13 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
 )
 
-// unwritten is how long a test leaves an etcd without a write: several times
-// what a watch waits for a sign of life.
+// unwritten is how long a test leaves etcd without a write: several times as long as a
+// watch is silent before it asks for its progress.
 const unwritten = 20 * time.Second
 
-// TestIdle leaves an etcd unwritten: no set of a watch becomes stale, nothing is
-// listed again, and the traffic is next to none, however many records there are.
-// A record that is put afterwards is seen.
+// TestIdle checks watches while nobody writes: no set becomes stale, nothing is listed
+// again, and there is hardly any traffic, however many records there are. They see a
+// record that is put afterwards.
 func TestIdle(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
@@ -61,7 +61,7 @@ func TestIdle(t *testing.T) {
 	})
 }
 
-// idleWatch is a watch of what does not change.
+// An idleWatch is a watch of records that don't change.
 type idleWatch struct {
 	t      *testing.T
 	cancel context.CancelFunc
@@ -107,8 +107,8 @@ func watchIdle(t *testing.T, s *Store, prefix string, records int) *idleWatch {
 	return w
 }
 
-// rest lets the time pass in which nothing may happen; a watch that ends sooner
-// ends it.
+// rest lets the time pass in which nothing may happen. It returns sooner if the watch
+// ends.
 func (w *idleWatch) rest() {
 	select {
 	case sets := <-w.ended:
@@ -117,9 +117,8 @@ func (w *idleWatch) rest() {
 	}
 }
 
-// TestMissedChanges has a proxy that tells nothing of progress and from then on
-// nothing of changes either: the watch finds out, and lists again, without ever
-// saying that it can't read.
+// TestMissedChanges has a proxy that drops questions about progress, and then changes too.
+// The watch notices that, and lists again, without ever becoming stale.
 func TestMissedChanges(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	crowd = 20_000 // instances that stand
-	joins = 200    // more of them a second
+	crowd = 20_000 // instances
+	joins = 200    // new instances a second
 
 	// joinerEnv has the endpoint for a test binary that is to be the joiner.
 	joinerEnv = "ETCD_TEST_JOINER"
@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// join registers instances until it is killed, in a process of its own so that
-// what it costs is not taken for its readers'.
+// join registers instances until it is killed. It has a process of its own, so that its
+// costs don't count as its readers'.
 func join(endpoint string) error {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: patient})
 	if err != nil {
@@ -54,8 +54,8 @@ func join(endpoint string) error {
 	}
 }
 
-// BenchmarkJoins20k is what it costs one client that others join: in each of its
-// loops it watches for a second.
+// BenchmarkJoins20k measures what joining instances cost one client. Each loop watches
+// for a second.
 func BenchmarkJoins20k(b *testing.B) {
 	server := etcdtest.Start(b, etcdtest.Config{})
 	fill(b, server)
@@ -72,7 +72,7 @@ func BenchmarkJoins20k(b *testing.B) {
 	if err := joiner.Start(); err != nil {
 		b.Fatal(err)
 	}
-	defer func() { cancel(); _ = joiner.Wait() }() // it is killed
+	defer func() { cancel(); _ = joiner.Wait() }() // it was killed
 	joined, ended := make(chan struct{}), make(chan int)
 	go func() {
 		sets := 0
@@ -122,7 +122,7 @@ func fill(b *testing.B, server *etcdtest.Server) {
 	}
 }
 
-// usage is what this process has used.
+// A usage is what this process has used.
 type usage struct {
 	cpu       time.Duration
 	allocated uint64

@@ -4,55 +4,42 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/request-migration/migrate/pkg/discovery"
-	"github.com/request-migration/migrate/pkg/discovery/internal/owner"
+	"github.com/request-migration/migrate/pkg/internal/signal"
 )
 
-// keeper holds the one lease of a store's kept records, and knows what etcd
-// must have under it.
+// A keeper renews the one lease of a store's kept records, and knows which records
+// etcd must have under it.
 type keeper struct {
 	store    *Store
 	grants   etcdserverpb.LeaseClient
 	ttl      int64 // seconds
 	interval time.Duration
 	start    sync.Once
-	kick     chan struct{} // asks for a renewal at once
-	granting chan struct{} // has a token while a lease is being asked for
+	kick     chan struct{} // has a token when a renewal is due at once
+	granting chan struct{} // has a token while somebody asks for a lease
 
-	renewals  renewals         // the loop's alone
-	prolonged clientv3.LeaseID // likewise: the lease it saw last
-	unlooked  int              // likewise: renewals since it looked what stands
+	// run alone uses these three.
+	renewals  renewals
+	prolonged clientv3.LeaseID // the last lease that was renewed
+	unlooked  int              // renewals since the last check of all records
 
 	mu      sync.Mutex // guards what follows
 	lease   clientv3.LeaseID
-	granted bool // etcd knows the lease, as far as anyone here has heard
-	doubt   bool // what stands under it may not be what should
+	granted bool // etcd has the lease, as far as this store knows
+	doubt   bool // etcd may not have the right records under it
 	kept    map[string]*keptRecord
 	putting map[string]*puts
-	writing chan struct{} // closed when the rewriting under way has ended; nil if none is
-}
-
-// keptRecord is a kept record and its [discovery.Lease].
-type keptRecord struct {
-	keeper   *keeper
-	key      string
-	value    []byte
-	replaced bool // the key is another owner's for now; guarded by keeper.mu
-}
-
-// puts are the Puts of one key that are under way at the same time.
-type puts struct {
-	n   int
-	rev int64 // of the latest of them that has ended
+	writing chan struct{} // closed at the end of the rewriting that is under way; nil if none is
 }
 
 func newKeeper(s *Store) *keeper {
@@ -61,8 +48,8 @@ func newKeeper(s *Store) *keeper {
 		store:  s,
 		grants: etcdserverpb.NewLeaseClient(s.client.ActiveConnection()),
 		ttl:    ttl,
-		// Two renewals may fail before the lease is over. Three seconds at the
-		// most, so that a lease lost in whatever way is noticed within five.
+		// The lease survives two failed renewals. 3 s at most, so that a lost lease
+		// is noticed within 5 s.
 		interval: min(time.Duration(ttl)*time.Second/3, 3*time.Second),
 		kick:     make(chan struct{}, 1),
 		granting: make(chan struct{}, 1),
@@ -74,161 +61,142 @@ func newKeeper(s *Store) *keeper {
 
 func wholeSeconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
-// newLeaseID chooses a lease's id here, so that a grant whose answer was lost
-// can be asked for again and is still the one lease.
+// newLeaseID returns a random id. The client chooses it, so that a grant whose answer
+// was lost can be repeated without making a second lease.
 func newLeaseID() clientv3.LeaseID { return clientv3.LeaseID(1 + rand.Int64N(1<<62)) }
 
-// put publishes a record and keeps it.
-func (k *keeper) put(ctx context.Context, key string, value []byte, _ time.Duration) (discovery.Lease, error) {
-	r := &keptRecord{keeper: k, key: key, value: append([]byte(nil), value...)}
-	k.begin(key)
-	var rev int64
-	err := k.store.insist(ctx, func(ctx context.Context) error {
-		id, err := k.grant(ctx)
-		if err != nil {
+// run renews the lease and checks the records under it until Close.
+func (k *keeper) run() {
+	ctx := k.store.ctx
+	defer k.renewals.drop()
+	out := outage{log: k.store.log}
+	for {
+		pause := k.interval - rand.N(k.interval/10) // spreads the renewals of a fleet that was started at once
+		if err := k.renew(ctx, &out); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			k.doubts()
+			pause = out.failed(err)
+		} else {
+			out.ended(k.stand())
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-k.kick:
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// renewSoon asks for a renewal at once. It never blocks.
+func (k *keeper) renewSoon() { signal.Send(k.kick) }
+
+// lookEvery is how many renewals there are to one check of all records, so that a
+// record that was deleted or replaced is noticed within about one and a half lease
+// times. If the store has reason to doubt its records, it checks them with the next
+// renewal.
+const lookEvery = 5
+
+// renew renews the lease, or takes a new one, and corrects the records under it.
+func (k *keeper) renew(ctx context.Context, out *outage) error {
+	// A lost lease is replaced at once, three times at most.
+	for range 3 {
+		id, err := k.prolong(ctx, out)
+		if err == nil {
+			err = k.look(ctx, id)
+		}
+		if !errors.Is(err, errLeaseLost) {
 			return err
 		}
-		resp, err := k.store.client.Put(ctx, key, string(value), clientv3.WithLease(id))
-		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			k.lost(id)
-			k.renewSoon()
-			return errLeaseLost
+		if err := k.store.leaseLost(ctx); !errors.Is(err, errLeaseLost) {
+			return err
 		}
-		if err == nil {
-			rev = resp.Header.Revision
+		k.lost(id)
+	}
+	return errLeaseLost
+}
+
+// look checks the records under the lease: all of them every lookEvery renewals or
+// when in doubt, and those that another owner has replaced each time, because their
+// keys may be free again.
+func (k *keeper) look(ctx context.Context, id clientv3.LeaseID) error {
+	k.unlooked++
+	k.mu.Lock()
+	all := k.doubt || k.unlooked >= lookEvery
+	var replaced []*keptRecord
+	for _, r := range k.kept {
+		if r.replaced {
+			replaced = append(replaced, r)
 		}
-		return err
-	})
-	k.end(key, rev, r, err)
-	if errors.Is(err, errLeaseLost) {
-		err = k.store.leaseLost(ctx)
 	}
-	if err != nil {
-		return nil, err
+	if !all && len(replaced) > 0 {
+		defer k.beginWriting()()
 	}
-	k.start.Do(func() { k.store.wg.Go(k.run) })
-	return r, nil
-}
-
-// begin and end stand round every write of a key. The latest write in etcd's
-// order decides what is kept, even if its answer comes first.
-func (k *keeper) begin(key string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.putting[key] == nil {
-		k.putting[key] = &puts{}
-	}
-	k.putting[key].n++
-}
-
-// end takes the revision of the write and what is to be kept since: nil for a
-// record that is not.
-func (k *keeper) end(key string, rev int64, r *keptRecord, err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	p := k.putting[key]
-	if p.n--; p.n == 0 {
-		delete(k.putting, key)
-	}
-	if err != nil {
-		k.doubt = true // etcd may have it all the same
-		return
-	}
-	if rev < p.rev {
-		return
-	}
-	p.rev = rev
-	if r != nil {
-		k.kept[key] = r
-	} else {
-		delete(k.kept, key)
-	}
-}
-
-// Release implements [discovery.Lease]. It takes 2 seconds at most. If it fails,
-// the record goes with the next renewal of the lease that succeeds, or with the
-// lease.
-func (r *keptRecord) Release(ctx context.Context) error {
-	k := r.keeper
-	k.mu.Lock()
-	if k.kept[r.key] != r {
-		k.mu.Unlock()
-		return nil // put again, or released
-	}
-	delete(k.kept, r.key)
-	writing := k.writing
+	k.doubt = k.doubt && !all
 	k.mu.Unlock()
-
-	ctx, leave, err := k.store.enter(ctx)
-	if err != nil {
-		return nil // closed, and so released
+	if !all {
+		return k.rewrite(ctx, id, replaced)
 	}
-	defer leave()
-	err = k.store.call(ctx, func(ctx context.Context) error {
-		if writing != nil {
-			// It may write this record once more.
-			select {
-			case <-writing:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return k.remove(ctx, r)
-	})
-	if errors.Is(err, discovery.ErrClosed) {
-		return nil
-	}
-	if err != nil {
+	if err := k.restore(ctx, id); err != nil {
 		k.doubts()
-		return fmt.Errorf("releasing %s (it expires within %ds): %w", r.key, k.ttl, err)
+		return err
 	}
-	k.store.log.Debug("released", "key", r.key)
+	k.unlooked = 0
 	return nil
 }
 
-// doubts makes the next renewal look at what stands under the lease.
+// stand reports whether any kept record stands, as far as this store knows.
+func (k *keeper) stand() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range k.kept {
+		if !r.replaced {
+			return true
+		}
+	}
+	return false
+}
+
+// doubts makes the next renewal check all records.
 func (k *keeper) doubts() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.doubt = true
 }
 
-// remove deletes a record unless somebody else has put its key since.
-func (k *keeper) remove(ctx context.Context, r *keptRecord) error {
-	k.mu.Lock()
-	lease := k.lease
-	k.mu.Unlock()
-	removed, err := k.store.client.Txn(ctx).
-		If(clientv3.Compare(clientv3.LeaseValue(r.key), "=", lease)).
-		Then(clientv3.OpDelete(r.key)).
-		Else(clientv3.OpGet(r.key)).
-		Commit()
-	if err != nil || removed.Succeeded {
+// prolong takes a lease if there is none, and renews it.
+func (k *keeper) prolong(ctx context.Context, out *outage) (clientv3.LeaseID, error) {
+	var id clientv3.LeaseID
+	err := k.store.call(ctx, func(ctx context.Context) (err error) {
+		id, err = k.grant(ctx)
 		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("taking a lease: %w", err)
 	}
-	for _, found := range removed.Responses[0].GetResponseRange().Kvs {
-		if r.owns(found) {
-			_, err = k.store.client.Txn(ctx).
-				If(clientv3.Compare(clientv3.ModRevision(r.key), "=", found.ModRevision)).
-				Then(clientv3.OpDelete(r.key)).
-				Commit()
-		}
+	if k.prolonged != 0 && k.prolonged != id {
+		out.lost() // this loop or a Put has noticed it
 	}
-	return err
+	k.prolonged = id
+	seconds, err := k.renewals.renew(ctx, k, id)
+	if err != nil {
+		return 0, fmt.Errorf("renewing the lease: %w", err)
+	}
+	if seconds <= 0 {
+		return id, errLeaseLost
+	}
+	return id, nil
 }
 
-// owns reports whether what was found under the record's key, and not under its
-// lease, is the record all the same: somebody has written it again or damaged it,
-// without a lease, so that it would stay for ever. What has a lease has an owner
-// or an end.
-func (r *keptRecord) owns(found *mvccpb.KeyValue) bool {
-	return found.Lease == 0 && (owner.Same(r.value, found.Value) || owner.Damaged(r.value, found.Value))
-}
-
-// grant makes sure, as far as can be known, that etcd has the lease.
+// grant asks etcd for the lease unless etcd is known to have it.
 func (k *keeper) grant(ctx context.Context) (clientv3.LeaseID, error) {
 	select {
-	case k.granting <- struct{}{}: // the others then find it granted
+	case k.granting <- struct{}{}: // one asks, the others then find it granted
 		defer func() { <-k.granting }()
 	case <-ctx.Done():
 		return 0, ctx.Err()
@@ -249,8 +217,8 @@ func (k *keeper) grant(ctx context.Context) (clientv3.LeaseID, error) {
 	return id, nil
 }
 
-// lost takes note that etcd has not got the lease. The next one has another id:
-// etcd may still be about to revoke the old one a second time.
+// lost notes that etcd has lost the lease. The next one has another id, because etcd
+// may be about to revoke the old id once more.
 func (k *keeper) lost(id clientv3.LeaseID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -259,7 +227,18 @@ func (k *keeper) lost(id clientv3.LeaseID) {
 	}
 }
 
-// close ends the lease and every record under it, in bounded time.
+// leaseLost returns why a lease was not found: errLeaseLost, or an error that says
+// that the endpoints belong to different clusters.
+func (s *Store) leaseLost(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if err := oneCluster(ctx, s.client, s.cfg.Endpoints); err != nil {
+		return err
+	}
+	return errLeaseLost
+}
+
+// close revokes the lease, and with it every record, within closeTimeout.
 func (k *keeper) close() error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTimeout, noAnswer(closeTimeout))
 	defer cancel()
@@ -278,7 +257,7 @@ func (k *keeper) close() error {
 		_, err = k.store.client.Revoke(ctx, id)
 	}
 	if empty || errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return nil // nothing is left behind
+		return nil // there are no records
 	}
 	if err = explain(ctx, err); err != nil {
 		return fmt.Errorf("releasing the records in etcd (they expire within %ds): %w", k.ttl, err)
@@ -286,18 +265,105 @@ func (k *keeper) close() error {
 	return nil
 }
 
-// removeStrays removes the kept records that are in etcd, but not under the lease.
-func (k *keeper) removeStrays(ctx context.Context, id clientv3.LeaseID) error {
-	attached, err := k.store.client.TimeToLive(ctx, id, clientv3.WithAttachedKeys())
+// renewals is the stream that renews a lease. It stays open, because etcd checks the
+// password for each new stream, which is expensive. The zero renewals has no stream
+// yet.
+type renewals struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	stream etcdserverpb.Lease_LeaseKeepAliveClient
+}
+
+// renew renews the lease and returns how many seconds it has now: 0 if there is no
+// such lease.
+func (r *renewals) renew(ctx context.Context, k *keeper, id clientv3.LeaseID) (seconds int64, err error) {
+	if r.cancel == nil {
+		// A member without a leader then ends the stream, and another is tried.
+		r.ctx, r.cancel = context.WithCancelCause(clientv3.WithRequireLeader(ctx))
+	}
+	// The shorter the lease, the sooner a second try is needed.
+	timeout := max(k.interval, 500*time.Millisecond)
+	timer := time.AfterFunc(timeout, func() { r.cancel(noAnswer(timeout)) })
+	resp, err := r.exchange(k.grants, id)
+	timer.Stop()
 	if err != nil {
-		return err
+		err = explain(r.ctx, err)
+		r.drop()
+		return 0, diagnose(ctx, k.store.cfg, err)
 	}
-	missing, _, done := k.compare(attached.Keys)
-	defer done()
-	for _, r := range missing {
-		if err := k.remove(ctx, r); err != nil {
-			return err
+	return resp.TTL, nil
+}
+
+func (r *renewals) exchange(client etcdserverpb.LeaseClient, id clientv3.LeaseID) (*etcdserverpb.LeaseKeepAliveResponse, error) {
+	if r.stream == nil {
+		stream, err := client.LeaseKeepAlive(r.ctx)
+		if err != nil {
+			return nil, err
 		}
+		r.stream = stream
 	}
-	return nil
+	err := r.stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(id)})
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return r.stream.Recv() // also says why the stream has ended
+}
+
+// drop closes the stream. The next renewal opens another, perhaps to another member.
+func (r *renewals) drop() {
+	if r.cancel != nil {
+		r.cancel(nil)
+	}
+	*r = renewals{}
+}
+
+// An outage logs failed renewals: one warning for each kind of cause, and one line
+// when it has ended.
+type outage struct {
+	log    *slog.Logger
+	since  time.Time // zero while all is well
+	tries  int
+	warned bool
+	told   causes
+	pause  backoff
+}
+
+// failed notes that a renewal failed and returns the pause before the next.
+func (o *outage) failed(err error) time.Duration {
+	if o.tries++; o.since.IsZero() {
+		o.since = time.Now()
+	}
+	switch {
+	case o.tries == 1:
+		// A single failure may be an election, or one member that is away.
+		o.log.Debug("renewal failed, trying again", "error", err)
+	case o.told.add(err):
+		o.warned = true
+		o.log.Warn("can't keep the registration in etcd, trying until it is back", "error", err)
+	default:
+		o.log.Debug("renewal failed again", "error", err, "tries", o.tries)
+	}
+	return o.pause.next()
+}
+
+// lost notes that etcd has dropped the records.
+func (o *outage) lost() {
+	if o.since.IsZero() {
+		o.since = time.Now()
+	}
+	if o.warned {
+		o.log.Debug("lease lost, registering again")
+		return
+	}
+	o.warned = true
+	o.told.add(errLeaseLost)
+	o.log.Warn("etcd has lost the lease, registering again")
+}
+
+// ended notes that a renewal succeeded, and whether a record stands.
+func (o *outage) ended(stands bool) {
+	if o.warned && stands {
+		o.log.Info("registered in etcd again", "after", time.Since(o.since).Round(time.Millisecond))
+	}
+	*o = outage{log: o.log}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
 )
 
-// leaseOf returns the lease that a key stands under, 0 if it doesn't.
+// leaseOf returns the lease of a key, or 0 if it has none.
 func leaseOf(tb testing.TB, client *clientv3.Client, key string) clientv3.LeaseID {
 	tb.Helper()
 	resp, err := client.Get(tb.Context(), key)
@@ -58,7 +58,7 @@ func TestLeaseRevoked(t *testing.T) {
 	server := etcdtest.Start(t, etcdtest.Config{})
 	behind := etcdtest.Client(t, server)
 	cfg := at(server)
-	cfg.LeaseTTL = time.Minute // is renewed often enough all the same
+	cfg.LeaseTTL = time.Minute // it is renewed every 3 s nevertheless
 	tr := trouble(t, cfg, at(server))
 	put(t, tr.owner, two, "2", 0)
 	tr.watch.untilFresh(one, two)
@@ -77,8 +77,8 @@ func TestLeaseRevoked(t *testing.T) {
 	}
 }
 
-// TestPutFindsLeaseLost puts a record right after the lease was lost: the Put
-// succeeds, and brings the other records back at once.
+// TestPutFindsLeaseLost puts a record right after the lease was lost. The Put succeeds,
+// and the other records return at once.
 func TestPutFindsLeaseLost(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
@@ -110,8 +110,8 @@ func TestDeletedKeyIsWrittenAgain(t *testing.T) {
 	}
 }
 
-// TestReleasedWhileAway checks that a record whose release failed does not live
-// on under a lease that is renewed for others.
+// TestReleasedWhileAway checks that a record whose release failed does not live on because
+// the lease is renewed for others.
 func TestReleasedWhileAway(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
@@ -136,7 +136,7 @@ func TestReleasedWhileAway(t *testing.T) {
 	watch.untilFresh(two)
 }
 
-// TestLargeRecordsRestored loses more than one transaction takes at once.
+// TestLargeRecordsRestored loses more records than fit into one transaction.
 func TestLargeRecordsRestored(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})

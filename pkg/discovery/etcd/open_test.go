@@ -77,7 +77,7 @@ func TestOpenNoAnswer(t *testing.T) {
 
 func TestOpenCancelled(t *testing.T) {
 	t.Parallel()
-	// It takes connections and never says a word.
+	// It accepts connections and never answers.
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestOpenAuth(t *testing.T) {
 	put(t, s, one, "1", 0)
 	watch.untilFresh(one)
 
-	// Tokens are kept in etcd's memory: after a restart it knows none.
+	// etcd keeps tokens in memory, and has none after a restart.
 	server.Kill()
 	watch.untilStale(one)
 	server.Restart()
@@ -151,7 +151,7 @@ func TestOpenTLS(t *testing.T) {
 	other.CertFile, other.KeyFile = strangersCert, strangersKey
 	refuses(t, other, atOnce, server.Endpoint(), "tls: unknown certificate authority")
 
-	// With a password to check first, the cause is the same.
+	// The cause is the same if etcd has to check a password first.
 	other.Username, other.Password = "root", "secret"
 	refuses(t, other, atOnce, server.Endpoint(), "tls: unknown certificate authority")
 
@@ -171,7 +171,7 @@ func TestOpenPlainServer(t *testing.T) {
 	refuses(t, Config{Endpoints: []string{https}}, atOnce, https, "without TLS")
 }
 
-// TestOpenSilent is of an endpoint that takes connections and says nothing.
+// TestOpenSilent opens a store at an endpoint that accepts connections and never answers.
 func TestOpenSilent(t *testing.T) {
 	t.Parallel()
 	silent, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -189,9 +189,9 @@ func TestOpenSilent(t *testing.T) {
 	}
 }
 
-// TestRotatedCertificates lets the client's certificate expire, and then replaces
-// it, the server's and the CA's. The store says what is wrong in between, though
-// it has warned of the outage before, and goes on with the new ones.
+// TestRotatedCertificates lets the client's certificate expire, and then replaces it, the
+// server's and the CA's. In between the store warns of the new cause although it has
+// warned of the outage before. It goes on with the new certificates.
 func TestRotatedCertificates(t *testing.T) {
 	t.Parallel()
 	ca := etcdtest.NewCA(t)

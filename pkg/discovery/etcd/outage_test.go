@@ -8,7 +8,7 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
 )
 
-// troubled is an owner and a reader of one record, each with its own store.
+// A troubled test has an owner and a reader of one record, each with its own store.
 type troubled struct {
 	owner *Store
 	logs  *logs
@@ -67,8 +67,8 @@ func TestRestartedWithoutItsData(t *testing.T) {
 	tr.logs.warnedOnce(t)
 }
 
-// TestFrozenForLongerThanTheLease is the outage in which etcd's clock runs on:
-// the lease is over when it is back.
+// TestFrozenForLongerThanTheLease freezes etcd, whose clock runs on: the lease has expired
+// when it returns.
 func TestFrozenForLongerThanTheLease(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
@@ -76,7 +76,7 @@ func TestFrozenForLongerThanTheLease(t *testing.T) {
 
 	server.Freeze()
 	began := time.Now()
-	tr.watch.untilStale(one) // takes longer than the lease lasts
+	tr.watch.untilStale(one) // which takes longer than the lease
 	t.Logf("stale %v after the freeze", time.Since(began).Round(time.Millisecond))
 	tr.logs.wait(t, lineWarned, 1)
 
@@ -84,7 +84,7 @@ func TestFrozenForLongerThanTheLease(t *testing.T) {
 	began = time.Now()
 	tr.logs.wait(t, lineHealed, 1)
 	healed(t, "the owner is registered", began)
-	tr.logs.wait(t, lineAgain, 1) // it was not just renewed
+	tr.logs.wait(t, lineAgain, 1) // not just renewed
 	tr.watch.untilFresh(one)
 	healed(t, "the watch is current", began)
 	tr.logs.warnedOnce(t)
@@ -98,7 +98,7 @@ func TestPartitionedOwner(t *testing.T) {
 	tr := trouble(t, Config{Endpoints: []string{proxy.Endpoint()}}, at(server))
 
 	proxy.Cut()
-	tr.watch.untilFresh() // its lease is over, as the reader sees
+	tr.watch.untilFresh() // the reader sees that the lease has expired
 	tr.logs.wait(t, lineWarned, 1)
 	proxy.Heal()
 	began := time.Now()
@@ -133,7 +133,7 @@ func TestPartitionedReader(t *testing.T) {
 	}
 }
 
-// TestShortOutages checks that each outage is warned of, and each once.
+// TestShortOutages checks that there is one warning for each outage.
 func TestShortOutages(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
@@ -149,7 +149,7 @@ func TestShortOutages(t *testing.T) {
 	}
 }
 
-// TestPutWhileAway checks that a Put ends, with the cause.
+// TestPutWhileAway checks that a Put fails with the cause.
 func TestPutWhileAway(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
@@ -170,8 +170,8 @@ func TestPutWhileAway(t *testing.T) {
 	}
 }
 
-// TestLeavingWhileAway checks that neither a release nor Close waits for an etcd
-// that hangs, and that each says in one line what it leaves behind.
+// TestLeavingWhileAway checks that neither Release nor Close waits for an etcd that hangs,
+// and that their errors say in one line what they leave behind.
 func TestLeavingWhileAway(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})

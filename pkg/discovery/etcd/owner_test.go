@@ -10,7 +10,7 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
 )
 
-// Two servers' records under one id.
+// The records of two servers with the same id.
 const (
 	ours   = `{"type":"Endpoint","incarnation":"a","name":"server1"}`
 	theirs = `{"type":"Endpoint","incarnation":"b","name":"server2"}`
@@ -39,8 +39,8 @@ func awaitKey(t *testing.T, client *clientv3.Client, what string, right func(val
 	}
 }
 
-// TestPutBehindOwnersBack has somebody else write the record of a live owner,
-// without a lease, as a mirror or a script does: the owner takes it over.
+// TestPutBehindOwnersBack has somebody else write the record of a live owner without a
+// lease, like a mirror or a script. The owner takes it over.
 func TestPutBehindOwnersBack(t *testing.T) {
 	t.Parallel()
 	for what, value := range map[string]string{
@@ -110,8 +110,8 @@ func TestLeftBehindOwnersBack(t *testing.T) {
 	awaitKey(t, behind, "another's record, left alone", func(value string, _ int64) bool { return value == theirs })
 }
 
-// TestReplacedOwnerReturns has two servers under one id: the newest stands, and
-// the first comes back when that one is gone, in whatever way.
+// TestReplacedOwnerReturns has two servers under one id. The newest stands, and the first
+// returns once the newest is gone, in whatever way.
 func TestReplacedOwnerReturns(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"released", "closed", "killed"} {

@@ -22,8 +22,8 @@ func firstSet(t *testing.T, s *Store) error {
 	return nil
 }
 
-// TestRefusedListSaysWhy is of a user who may read nothing. What comes first, the
-// refusal or the end of the watch, is a matter of chance: hence many times.
+// TestRefusedListSaysWhy has a user who may read nothing. It tries many times, because
+// either the refusal or the end of the watch may come first.
 func TestRefusedListSaysWhy(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
@@ -42,8 +42,8 @@ func TestRefusedListSaysWhy(t *testing.T) {
 	}
 }
 
-// TestPassingRefusals checks that what etcd refuses in passing is asked for
-// again: by Open, by a first list and by a Put, each several times.
+// TestPassingRefusals checks that Open, a first list and a Put repeat requests that etcd
+// refuses for a passing reason, several times each.
 func TestPassingRefusals(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})
@@ -77,8 +77,8 @@ func TestPassingRefusals(t *testing.T) {
 	}
 }
 
-// TestLastingRefusal checks that a refusal which does not pass is told as etcd
-// says it, by Open too, and that waiting for it has an end.
+// TestLastingRefusal checks that a refusal that does not pass is returned in etcd's words,
+// by Open too, and within bounded time.
 func TestLastingRefusal(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})

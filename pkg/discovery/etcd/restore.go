@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	// batchRecords is how many records are written in one transaction; etcd
-	// allows 128 operations.
+	// batchRecords is how many records go into one transaction. etcd allows 128
+	// operations.
 	batchRecords = 100
-	// batchBytes bounds their values together; etcd allows 1.5 MiB, and one
-	// record has 1 MiB at the most.
+	// batchBytes bounds the records of one transaction together, unless it has only
+	// one. etcd allows 1.5 MiB, and a record has 1 MiB at most.
 	batchBytes = 512 << 10
 )
 
-// restore compares what stands under the lease with what should: it writes what
-// is missing, and removes what was released, or put in vain, while etcd could
-// not be reached.
+// restore compares the records under the lease with the kept ones. It writes those
+// that are missing, and removes those whose Release, or failed Put, did not reach
+// etcd.
 func (k *keeper) restore(ctx context.Context, id clientv3.LeaseID) error {
 	var attached *clientv3.LeaseTimeToLiveResponse
 	err := k.store.call(ctx, func(ctx context.Context) (err error) {
@@ -48,7 +48,7 @@ func (k *keeper) restore(ctx context.Context, id clientv3.LeaseID) error {
 		err := k.store.call(ctx, func(ctx context.Context) error {
 			_, err := k.store.client.Txn(ctx).If(
 				clientv3.Compare(clientv3.LeaseValue(key), "=", id),
-				// A Put of the same key may be on its way; it has a later revision.
+				// Not what a Put has written since: that has a later revision.
 				clientv3.Compare(clientv3.ModRevision(key), "<", attached.Revision+1),
 			).Then(clientv3.OpDelete(key)).Commit()
 			return err
@@ -61,8 +61,8 @@ func (k *keeper) restore(ctx context.Context, id clientv3.LeaseID) error {
 	return nil
 }
 
-// compare returns the kept records that are not attached, and the attached keys
-// that nobody keeps. Until done is called, Release waits.
+// compare returns the kept records that are not attached to the lease, and the
+// attached keys that are not kept. Release waits until done is called.
 func (k *keeper) compare(attached [][]byte) (missing []*keptRecord, surplus []string, done func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -101,8 +101,8 @@ func batch(records []*keptRecord) int {
 	return len(records)
 }
 
-// rewrite puts the records whose keys are free, or only have copies without a
-// lease. Where a key is another owner's, that is the newest, and stands.
+// rewrite puts the records whose keys are free or have copies without a lease. It
+// leaves a key that another owner has put since.
 func (k *keeper) rewrite(ctx context.Context, id clientv3.LeaseID, records []*keptRecord) error {
 	for len(records) > 0 {
 		n := batch(records)
@@ -137,8 +137,8 @@ func (k *keeper) rewrite(ctx context.Context, id clientv3.LeaseID, records []*ke
 	return nil
 }
 
-// putIf puts the records whose condition holds, in one transaction, and returns
-// what stands in place of the others.
+// putIf puts the records whose condition holds, in one transaction, and returns what
+// it found under the keys of the others.
 func (k *keeper) putIf(ctx context.Context, id clientv3.LeaseID, records []*keptRecord, condition func(*keptRecord) clientv3.Cmp) (map[*keptRecord]*mvccpb.KeyValue, error) {
 	if len(records) == 0 {
 		return nil, nil
@@ -176,7 +176,7 @@ func (k *keeper) putIf(ctx context.Context, id clientv3.LeaseID, records []*kept
 	return found, nil
 }
 
-// registered takes note that a record was put again.
+// registered notes that a record was put again.
 func (k *keeper) registered(r *keptRecord) {
 	k.mu.Lock()
 	returned := r.replaced
@@ -184,12 +184,12 @@ func (k *keeper) registered(r *keptRecord) {
 	k.mu.Unlock()
 	level := slog.LevelDebug
 	if returned {
-		level = slog.LevelInfo // what a warning began
+		level = slog.LevelInfo // it ends what a warning began
 	}
 	k.store.log.Log(context.Background(), level, "registered again", "key", r.key)
 }
 
-// superseded takes note of what stands in a record's place.
+// superseded notes what was found in place of a record.
 func (k *keeper) superseded(r *keptRecord, found *mvccpb.KeyValue) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -202,4 +202,20 @@ func (k *keeper) superseded(r *keptRecord, found *mvccpb.KeyValue) {
 		return
 	}
 	k.store.log.Warn("replaced by another owner, registering again when the key is free", "key", r.key)
+}
+
+// removeStrays removes the kept records that are in etcd without the lease.
+func (k *keeper) removeStrays(ctx context.Context, id clientv3.LeaseID) error {
+	attached, err := k.store.client.TimeToLive(ctx, id, clientv3.WithAttachedKeys())
+	if err != nil {
+		return err
+	}
+	missing, _, done := k.compare(attached.Keys)
+	defer done()
+	for _, r := range missing {
+		if err := k.remove(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
 }

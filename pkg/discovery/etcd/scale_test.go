@@ -17,7 +17,7 @@ const (
 	owners = 4
 )
 
-// register puts the fleet's records from a few stores, and returns these.
+// register puts the fleet's records through a few stores, which it returns.
 func register(tb testing.TB, server *etcdtest.Server) []*Store {
 	tb.Helper()
 	cfg := at(server)
@@ -27,8 +27,7 @@ func register(tb testing.TB, server *etcdtest.Server) []*Store {
 	for i := range stores {
 		s := openStore(tb, cfg)
 		stores[i] = s
-		// A process registers one after the other; a few side by side are what
-		// a process with many instances does.
+		// A process with many instances registers a few at the same time.
 		const side = 8
 		for j := range side {
 			wg.Go(func() {
@@ -55,7 +54,7 @@ func fleetValue(n int) []byte {
 		`"instance_id":%d,"transport":{"ndjson":"10.0.%d.%d:41001"},"name":"server%d"}`, 1<<40+n*7919, n/256%256, n%256, n)
 }
 
-// isFleet reports whether a set is current and whole.
+// isFleet reports whether a set is current and complete.
 func isFleet(snap discovery.Snapshot) bool { return snap.Stale == nil && len(snap.Records) == fleet }
 
 // TestFleet registers 10,000 records under a running watch, and loses them.
@@ -107,8 +106,8 @@ func BenchmarkList10k(b *testing.B) {
 	}
 }
 
-// BenchmarkFollow10k times a change, after a while without any, until a running
-// watch has told of it, and the registration of all before that.
+// BenchmarkFollow10k times a change after a pause until a running watch yields it, and the
+// registration of all records before that.
 func BenchmarkFollow10k(b *testing.B) {
 	server := etcdtest.Start(b, etcdtest.Config{})
 	began := time.Now()

@@ -14,20 +14,19 @@ import (
 )
 
 const (
-	// requestTimeout bounds one request. A request to a member that lost its
-	// leader is lost with it, and the next is answered after the election, which
-	// takes a second or so. Two of them fit into the 5 s within which the end of
-	// an outage must have been dealt with.
+	// requestTimeout bounds one request. A member without a leader drops requests;
+	// the next one is answered after the election, which takes about a second. Two
+	// requests fit into the 5 s in which a store must recover from an outage.
 	requestTimeout = 2 * time.Second
 	// defaultPatience is how long Put and the first list of a watch repeat a
-	// request that failed in passing.
+	// request that failed for a passing reason.
 	defaultPatience = 5 * time.Second
-	// closeTimeout bounds what Close does with an etcd that is away. What it
-	// leaves behind expires with its lease.
+	// closeTimeout bounds how long Close waits for an etcd that is away. Records
+	// that it can't remove expire with their lease.
 	closeTimeout = time.Second
 )
 
-// Store is a [discovery.Store] in an etcd cluster. Make one with [Open].
+// A Store is a [discovery.Store] in an etcd cluster. Make one with [Open].
 //
 // A Store is safe for concurrent use.
 type Store struct {
@@ -36,20 +35,23 @@ type Store struct {
 	client *clientv3.Client
 	keeper *keeper
 
-	patience time.Duration // defaultPatience but in tests
+	patience time.Duration // defaultPatience; tests set it
 
 	ctx          context.Context // ended by Close, with ErrClosed
 	cancel       context.CancelCauseFunc
 	clientCancel context.CancelFunc
 	closing      sync.Once
 
-	mu        sync.Mutex // guards what follows, and wg against being waited for too early
+	mu        sync.Mutex // guards what follows; wg is added to only while closed is false
 	closed    bool
 	followers map[*follower]struct{} // of the watches that run
 	wg        sync.WaitGroup         // calls under way, and goroutines
 }
 
-var _ discovery.Store = (*Store)(nil)
+var _ interface {
+	discovery.Store
+	discovery.Expirer
+} = (*Store)(nil)
 
 func newStore(cfg Config, client *clientv3.Client, clientCancel context.CancelFunc) *Store {
 	s := &Store{
@@ -61,12 +63,12 @@ func newStore(cfg Config, client *clientv3.Client, clientCancel context.CancelFu
 	return s
 }
 
-// Put implements [discovery.Store]. A ttl is rounded up to whole seconds, and
-// to the shortest lease that the cluster grants. A failure that may pass, such
-// as an election, is waited out for up to 5 seconds.
+// Put implements [discovery.Store]. A ttl is rounded up to whole seconds, and to the
+// shortest lease that the cluster grants. If a request fails for a passing reason,
+// such as an election, Put repeats it for up to 5 seconds.
 //
-// If etcd may have taken the record although Put failed, the record goes with
-// the next renewal of the lease; one with a ttl, after its ttl.
+// etcd may have the record although Put failed. The next renewal of the lease then
+// removes it; a record with a ttl expires.
 func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Duration) (discovery.Lease, error) {
 	if err := discovery.CheckRecord(key, value, ttl); err != nil {
 		return nil, err
@@ -88,9 +90,44 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Dura
 	return lease, nil
 }
 
-// Close implements [discovery.Store]. It takes two seconds at most, even if
-// etcd is away: then the error says which records it leaves there, until their
-// lease ends.
+// Expiry implements [discovery.Expirer], to half a second: it is 0 for a record
+// without a lease. It takes one request for a record that a watch of this store
+// has, and two for any other. A request is bounded by 2 s.
+func (s *Store) Expiry(ctx context.Context, key string) (time.Duration, error) {
+	ctx, leave, err := s.enter(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	var expiry time.Duration
+	err = s.call(ctx, func(ctx context.Context) error {
+		id, known := s.leaseOf(key)
+		if !known {
+			record, err := s.client.Get(ctx, key) // keys alone would come without leases
+			if err != nil || len(record.Kvs) == 0 {
+				return err
+			}
+			id = clientv3.LeaseID(record.Kvs[0].Lease)
+		}
+		if id == 0 {
+			return nil
+		}
+		lease, err := s.client.TimeToLive(ctx, id)
+		if err != nil {
+			return err
+		}
+		// etcd rounds down, and returns -1 for a lease that has expired meanwhile.
+		expiry = time.Duration(lease.TTL)*time.Second + time.Second/2
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("asking how long %s stands: %w", key, err)
+	}
+	return max(expiry, 0), nil
+}
+
+// Close implements [discovery.Store]. It takes 2 seconds at most. If etcd is away,
+// the error says when the records that it leaves there expire.
 func (s *Store) Close() error {
 	var err error
 	s.closing.Do(func() {
@@ -109,9 +146,9 @@ func (s *Store) Close() error {
 	return err
 }
 
-// enter begins a call or a goroutine that Close ends and waits for. The context
-// it returns ends with the given one, or with [discovery.ErrClosed] as cause;
-// leave must be called at the end.
+// enter begins a call or a goroutine that Close ends and waits for. The context that
+// it returns ends with ctx, or with [discovery.ErrClosed] as its cause. The caller
+// must call leave at the end.
 func (s *Store) enter(ctx context.Context) (_ context.Context, leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,14 +165,15 @@ func (s *Store) enter(ctx context.Context) (_ context.Context, leave func(), err
 	}, nil
 }
 
-// call makes one request, bounded in time.
+// call makes one request within requestTimeout.
 func (s *Store) call(ctx context.Context, request func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, noAnswer(requestTimeout))
 	defer cancel()
 	return diagnose(ctx, s.cfg, explain(ctx, request(ctx)))
 }
 
-// insist makes a request and repeats it while it fails in passing.
+// insist makes a request and repeats it while it fails for a passing reason, for
+// s.patience at most.
 func (s *Store) insist(ctx context.Context, request func(context.Context) error) error {
 	end := time.Now().Add(s.patience)
 	var pause backoff
@@ -147,18 +185,18 @@ func (s *Store) insist(ctx context.Context, request func(context.Context) error)
 	}
 }
 
-// backoff paces the tries of one outage: from 100 ms, doubled each time, to 1 s
-// at most, so that etcd's return is soon seen. The zero backoff is a first try.
+// A backoff paces the tries during one outage: 100 ms, doubled each time, up to 1 s,
+// so that etcd's return is noticed soon. The zero backoff is before the first try.
 type backoff struct{ last time.Duration }
 
-// next returns how long to pause. Half of it is random, so that a fleet which
-// lost etcd at one moment doesn't come back at one.
+// next returns the next pause. Half of it is random, so that a fleet which lost etcd
+// at the same moment doesn't come back at the same moment.
 func (b *backoff) next() time.Duration {
 	b.last = min(max(2*b.last, 100*time.Millisecond), time.Second)
 	return b.last/2 + rand.N(b.last/2)
 }
 
-// wait pauses, and reports false if ctx ended.
+// wait pauses, and returns false if ctx ended.
 func (b *backoff) wait(ctx context.Context) bool {
 	timer := time.NewTimer(b.next())
 	defer timer.Stop()

@@ -11,7 +11,7 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/storetest"
 )
 
-// TestStore runs by itself: the suite counts goroutines.
+// TestStore is not parallel, because the suite counts goroutines.
 func TestStore(t *testing.T) {
 	server := etcdtest.Start(t, etcdtest.Config{})
 	behind := etcdtest.Client(t, server)
@@ -48,7 +48,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// kill ends a store's work as the end of its process would.
+// kill ends a store's work like a crash of its process.
 func kill(s *Store) {
 	s.cancel(discovery.ErrClosed)
 	s.wg.Wait()

@@ -23,7 +23,7 @@ const (
 
 	// patient is how long a test waits for what it expects, on a busy machine.
 	patient = 30 * time.Second
-	// healTime is how long a store may take to put itself right.
+	// healTime is how long a store may take to recover.
 	healTime = 5 * time.Second
 )
 
@@ -38,7 +38,7 @@ func openStore(tb testing.TB, cfg Config) *Store {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		// A test that leaves etcd down gets an error here, rightly.
+		// If the test has left etcd down, an error is right.
 		if err := s.Close(); err != nil {
 			tb.Logf("Close: %v", err)
 		}
@@ -127,7 +127,7 @@ func values(snap discovery.Snapshot) map[string]string {
 	return m
 }
 
-// healed checks and notes the time from the end of an outage.
+// healed checks and logs the time since the end of an outage.
 func healed(tb testing.TB, what string, since time.Time) {
 	tb.Helper()
 	took := time.Since(since)
@@ -137,7 +137,7 @@ func healed(tb testing.TB, what string, since time.Time) {
 	}
 }
 
-// logs is a [slog.Handler] that keeps what was logged.
+// logs is a [slog.Handler] that keeps the lines.
 type logs struct {
 	mu    sync.Mutex
 	lines []line
@@ -234,7 +234,7 @@ func (l *logs) all() []line {
 	return slices.Clone(l.lines)
 }
 
-// warnings returns what was logged at warn level or above.
+// warnings returns the lines that were logged at warn level or above.
 func (l *logs) warnings() []string {
 	var texts []string
 	for _, line := range l.all() {
@@ -245,7 +245,7 @@ func (l *logs) warnings() []string {
 	return texts
 }
 
-// warnedOnce checks that one outage has made one warning.
+// warnedOnce checks that there was one warning for one outage.
 func (l *logs) warnedOnce(tb testing.TB) {
 	tb.Helper()
 	if w := l.warnings(); len(w) != 1 {

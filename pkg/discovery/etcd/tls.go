@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// tls returns what the files say now, nil when the endpoints do without.
+// tls reads the certificates from their files. It returns nil for http endpoints.
 func (cfg Config) tls() (*tls.Config, error) {
 	if !strings.HasPrefix(cfg.Endpoints[0], "https:") {
 		return nil, nil
@@ -43,10 +43,10 @@ func (cfg Config) tls() (*tls.Config, error) {
 	return conf, nil
 }
 
-// rotating are credentials that are read again for each connection, so that
-// certificates may be replaced on disk while a store is in use.
+// rotating reads the certificates again for each connection, so that they can be
+// replaced on disk while a store is in use.
 type rotating struct {
-	credentials.TransportCredentials // of the files as they were first
+	credentials.TransportCredentials // from the first reading of the files
 	cfg                              Config
 }
 
@@ -64,12 +64,12 @@ func (r rotating) Clone() credentials.TransportCredentials {
 	return rotating{r.TransportCredentials.Clone(), r.cfg}
 }
 
-// alertTimeout is how long a server that refuses a certificate may take to say
-// so once the handshake is done.
+// alertTimeout is how long a server may take to refuse this client's certificate
+// after the handshake.
 const alertTimeout = time.Second
 
-// diagnose returns what a TLS server has against this client, if it closed the
-// connection without gRPC's learning why, and otherwise err.
+// diagnose returns why a TLS server refuses this client, if it closed the connection
+// and gRPC does not know why. Otherwise it returns err.
 func diagnose(ctx context.Context, cfg Config, err error) error {
 	if !unavailable(err) {
 		return err
@@ -89,7 +89,7 @@ func diagnose(ctx context.Context, cfg Config, err error) error {
 	return err
 }
 
-// hint adds what a first connection that the server closed is most likely about.
+// hint adds the most likely reason why a server closed the first connection.
 func hint(cfg Config, err error) error {
 	switch {
 	case !unavailable(err) || !closedByPeer(err):
@@ -110,10 +110,10 @@ func closedByPeer(err error) bool {
 	return false
 }
 
-// handshake returns what a TLS server has against this client, or nil if that
-// can't be found out. TLS 1.3 checks a client's certificate after the client
-// thinks that all is well; gRPC, which has begun to send, then often sees a
-// broken connection in place of the reason.
+// handshake returns why a TLS server refuses this client, or nil if that can't be
+// found out. In TLS 1.3 the server checks the client's certificate after the client
+// has finished its handshake. gRPC has begun to send by then, and often sees a broken
+// connection in place of the reason.
 func handshake(ctx context.Context, endpoint string, conf *tls.Config) error {
 	u, err := url.Parse(endpoint)
 	if err != nil {
@@ -125,7 +125,7 @@ func handshake(ctx context.Context, endpoint string, conf *tls.Config) error {
 	conf.NextProtos = []string{"h2"}
 	conn, err := (&tls.Dialer{Config: conf}).DialContext(ctx, "tcp", u.Host)
 	if err != nil {
-		return nil // gRPC has seen this too
+		return nil // gRPC gets this error too
 	}
 	defer func() { _ = conn.Close() }()
 	if end, ok := ctx.Deadline(); ok {

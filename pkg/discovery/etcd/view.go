@@ -11,25 +11,26 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/internal/signal"
 )
 
-// view is what one watch knows. A follower changes it, a reader takes it, each
-// in its own time: changes gather until the reader takes them, and cost one pass
-// over the set together.
+// A view is the set of one watch. A follower changes it and a reader takes it, each at
+// its own pace. The changes collect until the reader takes the set, and then cost one
+// pass over it together.
 type view struct {
-	changed chan struct{} // has one token when there is something to take
+	changed chan struct{} // has a token when there is a new set to take
 
 	mu      sync.Mutex         // guards what follows
-	records []discovery.Record // sorted; handed out, and so never changed
+	records []discovery.Record // sorted; readers share it, so it never changes
 	leases  []int64            // of the records
-	pending map[string]change  // since the records were made
-	rev     int64              // of etcd; older events are in the records
+	pending map[string]change  // changes that are not in the records yet
+	rev     int64              // etcd's; events up to it are in the records
 	known   bool               // a first set has been listed
 	stale   error
-	told    causes // why the set was stale, since it was last current
+	told    causes // the reasons for being stale since the set was last current
 }
 
-// change is a key's value and lease; the value is nil if the key is gone.
+// A change is the new value and lease of a key. The value is nil if the key is gone.
 type change struct {
 	value []byte
 	lease int64
@@ -47,7 +48,7 @@ func (v *view) take() discovery.Snapshot {
 	return discovery.Snapshot{Records: v.records, Stale: v.stale}
 }
 
-// position returns which revision the view is of, and its number of records.
+// position returns the view's revision and its number of records.
 func (v *view) position() (rev int64, records int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -55,7 +56,7 @@ func (v *view) position() (rev int64, records int) {
 	return v.rev, len(v.records)
 }
 
-// merge makes the records anew with what is pending. v.mu is held.
+// merge makes new records with the pending changes. v.mu is held.
 func (v *view) merge() {
 	if len(v.pending) == 0 {
 		return
@@ -80,8 +81,8 @@ func (v *view) merge() {
 	clear(v.pending)
 }
 
-// find returns where in the records, not before from, the key is or belongs.
-// v.mu is held.
+// find searches the records from the index from for a key, and returns where it is or
+// belongs. v.mu is held.
 func (v *view) find(from int, key string) (at int, found bool) {
 	at, found = slices.BinarySearchFunc(v.records[from:], key, func(r discovery.Record, key string) int {
 		return cmp.Compare(r.Key, key)
@@ -89,7 +90,8 @@ func (v *view) find(from int, key string) (at int, found bool) {
 	return from + at, found
 }
 
-// get returns what the view has of a key: no value if it is not there. v.mu is held.
+// get returns a key's value and lease; the value is nil if the view does not have the
+// key. v.mu is held.
 func (v *view) get(key string) change {
 	if c, ok := v.pending[key]; ok {
 		return c
@@ -100,7 +102,7 @@ func (v *view) get(key string) change {
 	return change{}
 }
 
-// lease returns the lease of a key that the view has.
+// lease returns the lease of a key, and whether the view has the key.
 func (v *view) lease(key string) (lease clientv3.LeaseID, found bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -108,15 +110,15 @@ func (v *view) lease(key string) (lease clientv3.LeaseID, found bool) {
 	return clientv3.LeaseID(c.lease), c.value != nil
 }
 
-// A listing is a set as etcd had it at one revision, sorted.
+// A listing is the set at one revision, sorted.
 type listing struct {
 	records []discovery.Record
 	leases  []int64
 	rev     int64
 }
 
-// reset replaces the set by one that was just listed. It is stale for the
-// reason of err, if there is one.
+// reset replaces the set by one that was just listed. The set is stale if err is not
+// nil.
 func (v *view) reset(l listing, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -134,8 +136,8 @@ func (v *view) reset(l listing, err error) {
 	v.wake()
 }
 
-// apply makes changes to the set, in etcd's order, and returns how many there
-// are that it did not have yet.
+// apply applies events to the set, in etcd's order, and returns how many of them
+// changed it.
 func (v *view) apply(events []*mvccpb.Event) (changes int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -147,7 +149,7 @@ func (v *view) apply(events []*mvccpb.Event) (changes int) {
 		if e.Type == mvccpb.Event_PUT {
 			next = change{e.Kv.Value, e.Kv.Lease}
 			if next.value == nil {
-				next.value = []byte{} // an empty one is there all the same
+				next.value = []byte{} // nil would mean that the key is gone
 			}
 		}
 		last := v.get(key)
@@ -162,15 +164,15 @@ func (v *view) apply(events []*mvccpb.Event) (changes int) {
 	return changes
 }
 
-// advance takes note that the set is what etcd has at the revision.
+// advance notes that the set is also current at the revision rev.
 func (v *view) advance(rev int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.rev = max(v.rev, rev)
 }
 
-// fail marks the set as the last known one. Of each kind of reason the first
-// counts: what follows is the same outage.
+// fail marks the set stale. Of each kind of reason only the first counts, because the
+// next ones are the same outage.
 func (v *view) fail(err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -180,10 +182,5 @@ func (v *view) fail(err error) {
 	}
 }
 
-// wake tells the reader that there is something to take. v.mu is held.
-func (v *view) wake() {
-	select {
-	case v.changed <- struct{}{}:
-	default: // not taken yet
-	}
-}
+// wake tells the reader that there is a new set to take. v.mu is held.
+func (v *view) wake() { signal.Send(v.changed) }

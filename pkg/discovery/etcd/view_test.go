@@ -22,7 +22,7 @@ func deleteEvent(key string) *mvccpb.Event {
 	return &mvccpb.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: 2}}
 }
 
-// listed is what a list has found, at revision 1.
+// listed returns a listing of the records at revision 1.
 func listed(records ...discovery.Record) listing {
 	return listing{records: records, leases: make([]int64, len(records)), rev: 1}
 }
@@ -101,8 +101,8 @@ func TestView(t *testing.T) {
 	}
 }
 
-// TestWatchIsPaced changes a large set many times: its reader gets what changes
-// together, a set at a time with a pause after it, and the last one whole.
+// TestWatchIsPaced changes a large set many times. Its reader gets the changes together, in
+// sets with a pause between them, and finally all of them.
 func TestWatchIsPaced(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t, etcdtest.Config{})

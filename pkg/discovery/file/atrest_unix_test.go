@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Environment of a process that BenchmarkAtRest starts: what it is, and where.
+// The environment of a process that BenchmarkAtRest starts: its role and its store.
 const (
 	roleVariable = "FILE_TEST_ROLE"
 	dirVariable  = "FILE_TEST_DIR"
@@ -33,9 +33,9 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// BenchmarkAtRest is what servers and clients cost that do nothing, each a
-// process of its own with the true timing: CPU time a second of all of either
-// kind, and the fewest records that a client has seen. An operation is a minute.
+// BenchmarkAtRest measures what idle servers and clients cost, each a process of its
+// own with the standard timing: the CPU time a second of all of either kind, and the
+// fewest records that a client has seen. An operation is a minute.
 func BenchmarkAtRest(b *testing.B) {
 	const minute = time.Minute
 	for _, size := range []struct{ servers, watchers int }{{100, 0}, {1000, 0}, {1000, 20}} {
@@ -53,7 +53,7 @@ func BenchmarkAtRest(b *testing.B) {
 				serving += cpu
 				cpu, seen := ask(b, watchers)
 				watching += cpu
-				if size.watchers == 0 { // then somebody looks at last
+				if size.watchers == 0 { // then somebody has to look at the end
 					seen = len(strings.Fields(keysThere(b, dir)))
 				}
 				fewest = min(fewest, seen)
@@ -77,7 +77,7 @@ func keysThere(b *testing.B, dir string) string {
 	return ""
 }
 
-// resting is a process that puts a record or watches, and does nothing else.
+// A resting process puts a record or watches, and does nothing else.
 type resting struct {
 	in  io.WriteCloser
 	out *bufio.Reader
@@ -114,8 +114,8 @@ func startAll(b *testing.B, n int, role, dir string) []resting {
 	return all
 }
 
-// ask asks all at once for the CPU time since the last asking, in all, and for
-// the fewest records that one of them has seen.
+// ask asks all processes at once for their CPU time since the last ask, which it adds
+// up, and for the fewest records that one of them has seen.
 func ask(b *testing.B, all []resting) (cpu time.Duration, fewest int) {
 	b.Helper()
 	fewest = 1 << 30
@@ -138,8 +138,8 @@ func (r resting) ask(b *testing.B) (cpu time.Duration, fewest int) {
 	return cpu, fewest
 }
 
-// rest is such a process: to each line of in it answers with its CPU time since
-// the last one, in nanoseconds, and the fewest records that it has seen since.
+// rest is the main function of a resting process. It answers each line of in with its
+// CPU time since the last one, in nanoseconds, and the fewest records seen since.
 func rest(role, dir string, in io.Reader, out io.Writer) error {
 	s, err := Open(Config{Dir: dir})
 	if err != nil {

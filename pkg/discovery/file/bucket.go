@@ -1,39 +1,42 @@
 package file
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
-	"path/filepath"
-	"runtime"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/discovery/internal/latest"
+	"github.com/request-migration/migrate/pkg/internal/signal"
 )
 
-// A bucket is one directory of records, such as v1/instances, that is watched,
-// with a goroutine that scans it. There is one as long as there are watches.
+// A bucket is one directory of records, such as v1/instances, that is watched. It
+// has a goroutine that scans the directory for as long as there are watches.
 type bucket struct {
 	store *Store
 	name  string // slash-separated, below the store's directory
 	path  string // absolute, in the system's form
 
 	watches int           // running now; guarded by store.mu
-	done    chan struct{} // closed with the last
-	poked   chan struct{} // something has changed: scan
-	retimed chan struct{} // something expires sooner than the loop knows
+	done    chan struct{} // closed when the last watch ends
+	poked   chan struct{} // has a token when something has changed: scan
+	retimed chan struct{} // has a token when expires has changed: set the timer anew
 	set     *latest.Value[discovery.Snapshot]
 	changes changes
 
 	scanMu  sync.Mutex       // guards what follows: one scan at a time
 	seen    map[string]entry // what the last scan found, by file name
-	expires time.Time        // when the next record does; zero if none will
+	expires time.Time        // when the first of the records expires; zero if there is none
 }
 
-// watched returns the bucket of that name for one watch, which leaves it again.
+// watched returns the bucket of that name for one watch, which must call leave.
 func (s *Store) watched(name string) (*bucket, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +90,7 @@ func (b *bucket) loop() {
 		case <-timer.C:
 		}
 		began := time.Now()
-		err := b.scan(false) // the watches tell of it
+		err := b.scan(false) // the watches get the error as a stale set
 		if !b.rest(time.Since(began)) {
 			return
 		}
@@ -99,11 +102,11 @@ func (b *bucket) loop() {
 	}
 }
 
-// rest waits after a scan, so that a burst of changes in a large directory does
-// not turn into scans without end: they take a tenth of the time, but what comes
-// is never unseen for more than a scan's turn. It returns false at the end.
+// rest pauses after a scan that took that long, but never longer than the time
+// between two scans of a directory at rest. It returns false if the bucket ended
+// meanwhile.
 func (b *bucket) rest(scan time.Duration) bool {
-	timer := time.NewTimer(min(max(5*time.Millisecond, 9*scan), b.store.timing.scan))
+	timer := time.NewTimer(latest.Pause(scan, b.store.timing.scan))
 	defer timer.Stop()
 	select {
 	case <-b.done:
@@ -115,7 +118,7 @@ func (b *bucket) rest(scan time.Duration) bool {
 	}
 }
 
-// wait returns how long there is nothing to do.
+// wait returns the time until the next scan, unless something changes before.
 func (b *bucket) wait() time.Duration {
 	d := b.store.timing.scan
 	b.scanMu.Lock()
@@ -126,179 +129,200 @@ func (b *bucket) wait() time.Duration {
 	return max(d, time.Millisecond)
 }
 
-func (b *bucket) poke()   { signal(b.poked) }
-func (b *bucket) retime() { signal(b.retimed) }
+func (b *bucket) poke() { signal.Send(b.poked) }
 
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // one is under way already
-	}
+func (b *bucket) retime() { signal.Send(b.retimed) }
+
+// An entry is what a scan found under one name.
+type entry struct {
+	info    fs.FileInfo
+	read    time.Time // when record was read, by the file system's clock
+	record  discovery.Record
+	ttl     time.Duration // 0 for a record that is kept alive
+	problem string        // why there is no record
 }
 
-// changes is what the system has told of a directory since the last scan.
-type changes struct {
-	mu    sync.Mutex  // guards what follows
-	path  string      // that notices are asked of: the bucket's, or one above; empty if none are
-	info  fs.FileInfo // of what path was; nil if it is gone
-	names map[string]bool
-	all   bool // more than names
-}
-
-// maxNames bounds what is remembered between two scans.
-const maxNames = 10_000
-
-// heed takes a notice, of whichever directory.
-func (b *bucket) heed(n notice) {
-	c := &b.changes
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case n.lost:
-		c.names, c.all = nil, true
-	case n.dir != c.path:
-		return
-	case n.name == "":
-		c.info = nil
-	case c.path != b.path:
-		if !leadsTo(c.path, n.name, b.path) {
-			return
+// scan lists the bucket, removes dead records and hands the set to the watches. If
+// it fails they get the last set, marked stale. An exact scan looks at every file;
+// any other relies on the system's notices, which may come a moment late.
+func (b *bucket) scan(exact bool) error {
+	b.scanMu.Lock()
+	defer b.scanMu.Unlock()
+	last, _ := b.set.Get()
+	next := discovery.Snapshot{Records: last.Records}
+	records, clockErr, err := b.list(exact)
+	if err != nil {
+		b.changes.addAll() // the notices since the last scan are used up
+		err = fmt.Errorf("scanning %s: %w", b.path, err)
+		next.Stale = err
+	} else {
+		next.Records = records
+		if clockErr != nil {
+			next.Stale = fmt.Errorf("scanning %s, whose records may be too old: %w", b.path, clockErr)
 		}
-	case len(c.names) >= maxNames:
-		c.names, c.all = nil, true
-	default:
-		if c.names == nil {
-			c.names = make(map[string]bool)
-		}
-		c.names[n.name] = true
 	}
-	b.poke()
-}
-
-func (c *changes) addAll() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.names, c.all = nil, true
-}
-
-// dirtyNames says which files may not be what the last scan saw.
-type dirtyNames struct {
-	names map[string]bool
-	all   bool
-}
-
-// untold reports whether there was no notice of a change of name.
-func (d dirtyNames) untold(name string) bool { return !d.all && !d.names[name] }
-
-// unchanged reports whether the file under name has the content that was read
-// when it was old. Files are not rewritten but replaced, which gives the name
-// another file: one with another number, or later on with the number of one that
-// was there before. Only notice of the change tells then, or the time of change,
-// which tells too much, as touching sets it.
-func (d dirtyNames) unchanged(name string, old entry, file fs.FileInfo) bool {
-	if d.names[name] || !os.SameFile(old.info, file) || old.info.Size() != file.Size() {
-		return false
+	if !next.Equal(last) {
+		b.set.Set(next)
 	}
-	if d.untold(name) {
-		return true
-	}
-	// A file that was read right after it was changed may have been replaced
-	// since within one tick of a coarse clock.
-	return old.info.ModTime().Equal(file.ModTime()) && old.read.Sub(file.ModTime()) > tick
+	return err
 }
 
-// tick is the coarsest clock by which file systems stamp files, FAT's.
-const tick = 2 * time.Second
-
-// open opens the bucket's directory, nil if it isn't there. It makes sure that
-// the store hears of what changes from now on, and returns what has changed
-// since it was called last.
-func (b *bucket) open() (*os.Root, dirtyNames, error) {
-	c := &b.changes
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// What isn't there may come while nobody listens yet: look again then. No
-	// path is that deep.
-	for range 10 {
-		dir, err := b.store.dir.bucket(b.name)
-		if err != nil {
-			return nil, dirtyNames{}, err
-		}
-		heard := b.hear(dir)
-		if dir == nil && !heard && c.path != "" {
+// list returns the records that stand now, sorted. If the file system's clock can't
+// be read, because the disk is full or read-only, it judges by this machine's
+// clock, removes nothing and returns clockErr besides. b.scanMu is held.
+func (b *bucket) list(exact bool) (records []discovery.Record, clockErr, err error) {
+	// Take the notices first, so that those of changes during the scan remain.
+	dir, dirty, err := b.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	b.expires = time.Time{}
+	if dir == nil {
+		b.seen = nil
+		return nil, nil, nil
+	}
+	defer shut(dir)
+	dirty.all = dirty.all || exact
+	began := time.Now()
+	now, clockErr := b.store.clock.now()
+	names, err := readNames(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if clockErr == nil {
+		b.store.dir.sweepStrays(dir, names, now, b.store.timing.stray)
+	}
+	seen, problems := make(map[string]entry, len(names)), make(told)
+	records = make([]discovery.Record, 0, len(names))
+	for _, name := range names {
+		if _, twice := seen[name]; twice || isTemp(name) {
 			continue
 		}
-		if !heard || runtime.GOOS != "linux" { // the others don't tell of every replacement
-			c.all = true
+		e, ok := b.inspect(dir, name, now, dirty)
+		if !ok {
+			continue
 		}
-		taken := dirtyNames{names: c.names, all: c.all}
-		c.names, c.all = nil, false
-		return dir, taken, nil
+		var err error
+		if e.info != nil && b.isDead(name, e, now) {
+			if clockErr == nil {
+				err = removeDead(dir, name, e.info)
+			}
+			if err == nil {
+				b.store.log.Debug("left out a dead record", "dir", b.path, "file", name, "age", now.since(e.info.ModTime()))
+				continue
+			}
+			e = entry{problem: "it is dead and can't be removed: " + err.Error()}
+		}
+		seen[name] = e
+		if e.problem != "" {
+			problems[name] = e.problem
+			continue
+		}
+		records = append(records, e.record)
+		b.expire(began.Add(b.store.timing.life(e.ttl) - now.since(e.info.ModTime())))
 	}
-	return nil, dirtyNames{}, nil
+	b.seen = seen
+	b.tell(problems)
+	slices.SortFunc(records, func(a, b discovery.Record) int { return cmp.Compare(a.Key, b.Key) })
+	return records, clockErr, nil
 }
 
-// hear reports whether there have been notices all the while of what may change
-// in the bucket; if not, there are from now on, if they can be had. They are of
-// dir, or if that isn't there of the nearest directory above it that is.
-// b.changes.mu is held.
-func (b *bucket) hear(dir *os.Root) bool {
-	c := &b.changes
-	path, info, err := b.target(dir)
-	if err == nil && path == c.path && c.info != nil && os.SameFile(c.info, info) {
-		return true
-	}
-	b.stopHearing()
-	n, openErr := b.store.hear()
-	if err = errors.Join(err, openErr); err == nil && n != nil && path != "" {
-		if err = n.add(path); err == nil {
-			c.path, c.info = path, info
-		}
-	}
-	if err != nil && b.store.ended(context.Background()) == nil {
-		b.store.deaf.Do(func() {
-			b.store.log.Warn("no notice of changes in the file store, scanning it instead", "dir", b.store.dir.path, "err", err)
-		})
-	}
-	return false
+// isDead reports whether a file's owner is taken for dead. This process never is,
+// even when it could not renew its records.
+func (b *bucket) isDead(name string, e entry, now moment) bool {
+	return b.store.timing.isDead(now.since(e.info.ModTime()), e.ttl) && !b.store.keeper.keeps(b.name, name)
 }
 
-// target returns what notices are to be asked of.
-func (b *bucket) target(dir *os.Root) (path string, info fs.FileInfo, err error) {
-	if dir != nil {
-		info, err = dir.Stat(".")
-		return b.path, info, err
+// expire notes that a record dies at t unless it is touched.
+func (b *bucket) expire(t time.Time) {
+	if b.expires.IsZero() || t.Before(b.expires) {
+		b.expires = t
 	}
-	if runtime.GOOS != "linux" {
-		return "", nil, nil // the others open each file that lies there
-	}
-	above := filepath.Dir(b.store.dir.path)
-	for path = filepath.Dir(b.path); len(path) >= len(above); path = filepath.Dir(path) {
-		if info, err = os.Stat(path); err == nil && info.IsDir() {
-			return path, info, nil
-		}
-		if path == filepath.Dir(path) {
-			break
-		}
-	}
-	return "", nil, nil // scanning will find it
 }
 
-// stopHearing ends the notices. b.changes.mu is held.
-func (b *bucket) stopHearing() {
-	c := &b.changes
-	if c.path == "" {
-		return
+// told has the reasons why files are no records, by file name.
+type told map[string]string
+
+// tell logs the problems that the last scan did not have.
+func (b *bucket) tell(problems told) {
+	b.store.mu.Lock()
+	before := b.store.told[b.name]
+	b.store.told[b.name] = problems
+	b.store.mu.Unlock()
+	for name, problem := range problems {
+		if problem == before[name] {
+			continue
+		}
+		level := slog.LevelWarn
+		if foreign(name) {
+			level = slog.LevelDebug
+		}
+		b.store.log.Log(context.Background(), level, "skipping a file that is no record", "dir", b.path, "file", name, "problem", problem)
 	}
-	if n, err := b.store.hear(); err == nil && n != nil {
-		n.remove(c.path)
-	}
-	c.path, c.info = "", nil
 }
 
-// unhear ends the notices as the loop ends.
-func (b *bucket) unhear() {
-	b.changes.mu.Lock()
-	defer b.changes.mu.Unlock()
-	b.stopHearing()
+// inspect returns what is under name, or false if nothing is. The entry of a regular
+// file with a record's name has its info even if there is a problem, so that the
+// file can be removed when it is dead.
+func (b *bucket) inspect(dir *os.Root, name string, now moment, dirty dirtyNames) (e entry, ok bool) {
+	if _, ok := keyOf(b.name, name); !ok && !hashed(name) {
+		return entry{problem: "its name is not that of a record"}, true
+	}
+	old := b.seen[name]
+	if old.record.Key != "" && dirty.untold(name) && b.lives(old, now) {
+		return old, true // looking at each of 10,000 files takes long
+	}
+	// The file may be replaced between the look at it and reading it.
+	for range 3 {
+		info, err := dir.Lstat(name)
+		switch {
+		case gone(err):
+			return entry{}, false
+		case err != nil:
+			return entry{problem: err.Error()}, true
+		case !info.Mode().IsRegular():
+			return entry{problem: "it is not a regular file"}, true
+		case old.record.Key != "" && dirty.unchanged(name, old, info):
+			old.info = info
+			return old, true
+		}
+		e, err := b.read(dir, name, info)
+		switch {
+		case errors.Is(err, errReplaced):
+			continue
+		case gone(err):
+			return entry{}, false
+		case err != nil:
+			e.problem = err.Error()
+		}
+		e.info, e.read = info, now.time
+		return e, true
+	}
+	return old, old.info != nil // for now: there will be notices of the replacements
+}
+
+// lives reports whether a record that was seen can't be dead yet. One that is kept
+// alive is looked at again after half of its lease time.
+func (b *bucket) lives(e entry, now moment) bool {
+	age := now.since(e.info.ModTime())
+	if e.ttl == 0 && age >= b.store.timing.dead/2 {
+		return false
+	}
+	return !b.store.timing.isDead(age, e.ttl)
+}
+
+// read reads the record from the file with that info.
+func (b *bucket) read(dir *os.Root, name string, info fs.FileInfo) (entry, error) {
+	switch {
+	case info.Size() > maxFile:
+		return entry{}, fmt.Errorf("it has more than %d bytes", discovery.MaxValue)
+	case info.Size() == 0:
+		return entry{}, errors.New("it is empty")
+	}
+	content, err := readFile(dir, name, info)
+	if err != nil {
+		return entry{}, err
+	}
+	record, ttl, err := recordIn(b.name, name, content)
+	return entry{record: record, ttl: ttl}, err
 }

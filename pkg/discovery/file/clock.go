@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// A clock is that of the file system that a store is in. The files' times of
-// change come from it, which over a network is another machine's.
+// A clock is that of a store's file system, which sets the files' modification
+// times. Over a network it is another machine's.
 //
-// It is read by writing to a file of its own, the probe. That lies in the store's
-// directory, which nobody lists and where no notice is asked for once there are
-// records, and has no name as long as the system allows that.
+// To read it, the clock writes to a file of its own, the probe, in the store's own
+// directory: nobody lists that, and once there are records nobody asks for notices
+// of it. The probe has no name where the system allows an open file without one.
 type clock struct {
 	dir    *directory
 	timing timing
@@ -22,31 +22,31 @@ type clock struct {
 
 	mu     sync.Mutex  // guards what follows
 	probe  *os.File    // nil until it is needed
-	named  bool        // the system keeps the name of an open file
+	named  bool        // the probe has a name, because the system won't remove that of an open file
 	in     fs.FileInfo // the directory that probe was made in
 	last   reading     // zero before the first
-	jump   jump        // the latest
+	jump   jump        // the latest; zero if there was none lately
 	closed bool
 }
 
-// A reading is what the clock said at a moment of this machine's.
+// A reading is one moment by the clock and by this machine's.
 type reading struct{ clock, machine time.Time }
 
-// A jump is time that the clock has skipped, or shown twice: it was set, or the
-// machine was suspended. Nobody could touch a file in it.
+// A jump is time that the clock skipped or showed twice: somebody set it, or the
+// machine was suspended. Nobody could renew a record in that time.
 type jump struct {
-	at time.Time // what the clock showed before it, or would have without it
+	at time.Time // what the clock would have shown without the jump
 	by time.Duration
 }
 
-// A moment is a time by which files are judged.
+// A moment is a reading of the clock that files' ages are counted from.
 type moment struct {
 	time time.Time
 	jump jump // zero if there was none lately
 }
 
-// since returns how long ago the clock showed t, as far as files could be
-// touched since: less than 0 if it is still to come.
+// since returns the time from t until m, without a jump between the two: below 0 if
+// t is still to come.
 func (m moment) since(t time.Time) time.Duration {
 	age := m.time.Sub(t)
 	before := m.jump.by > 0 && !t.After(m.jump.at) || m.jump.by < 0 && t.After(m.time)
@@ -56,16 +56,15 @@ func (m moment) since(t time.Time) time.Duration {
 	return age
 }
 
-// now reads the clock. If it can't, it returns this machine's time beside the
-// error.
+// now reads the clock. With an error it returns this machine's time.
 func (c *clock) now() (moment, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t, err := c.read()
 	if err != nil {
-		c.last, c.jump = reading{}, jump{} // of a clock that this one has nothing to do with
-		// Without the probe's name, which is another each time: the same trouble
-		// is to read the same.
+		c.last, c.jump = reading{}, jump{} // the next reading may be another file system's
+		// Leave out the probe's name, which is random: the same trouble must read
+		// the same.
 		if e, ok := errors.AsType[*fs.PathError](err); ok {
 			err = e.Err
 		}
@@ -74,25 +73,26 @@ func (c *clock) now() (moment, error) {
 	return c.observe(reading{clock: t, machine: time.Now()}), nil
 }
 
-// observe compares a reading with the last one. Its machine's time is monotonic.
+// observe compares a reading with the last one by the machine's monotonic time.
 func (c *clock) observe(r reading) moment {
 	last := c.last
 	c.last = r
 	if !last.clock.IsZero() {
 		expected := last.clock.Add(r.machine.Sub(last.machine))
-		// Owners have a margin of more than half the time until they are dead.
+		// A smaller jump kills nobody: a live owner's record is 3 s old at most, and
+		// dead at 10 s.
 		if by := r.clock.Sub(expected); by.Abs() > c.timing.dead/2 {
 			c.jump = jump{at: expected, by: by}
 		}
 	}
-	// By then who lives has touched what is theirs.
+	// By then every live owner has renewed its records since the jump.
 	if r.clock.Sub(c.jump.at.Add(c.jump.by)) > c.timing.dead {
 		c.jump = jump{}
 	}
 	return moment{time: r.clock, jump: c.jump}
 }
 
-// read returns the time of change of the probe, which it writes to.
+// read writes to the probe and returns its modification time.
 func (c *clock) read() (time.Time, error) {
 	if c.closed {
 		return time.Time{}, os.ErrClosed
@@ -120,7 +120,7 @@ func (c *clock) read() (time.Time, error) {
 	return info.ModTime(), nil
 }
 
-// open makes the probe, and removes what others that were killed have left.
+// open makes the probe, and removes those that killed processes left behind.
 func (c *clock) open() error {
 	root, err := c.dir.open()
 	if err != nil {
@@ -132,7 +132,7 @@ func (c *clock) open() error {
 	if err != nil {
 		return err
 	}
-	c.named = root.Remove(name) != nil // Windows would refuse
+	c.named = root.Remove(name) != nil // Windows refuses
 	c.probe = f
 	names, err := readNames(root)
 	if err == nil {
@@ -143,7 +143,7 @@ func (c *clock) open() error {
 	return nil
 }
 
-// close ends the use of the clock.
+// close drops the probe. Later readings fail.
 func (c *clock) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -158,20 +158,7 @@ func (c *clock) drop() {
 	}
 	shut(c.probe)
 	if c.named {
-		_ = os.Remove(c.probe.Name()) // or others sweep it
+		_ = os.Remove(c.probe.Name()) // if that fails, a sweep removes it
 	}
 	c.probe = nil
-}
-
-// createFile makes a file that its user alone may use.
-func createFile(dir *os.Root, name string) (*os.File, error) {
-	return dir.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-}
-
-func writeFirst(f *os.File, first byte) error {
-	n, err := f.WriteAt([]byte{first}, 0)
-	if err == nil && n != 1 {
-		return errors.New("nothing was written")
-	}
-	return err
 }

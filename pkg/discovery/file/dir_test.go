@@ -55,8 +55,8 @@ func TestOpenUnusable(t *testing.T) {
 	}
 }
 
-// TestReadingMakesNothing: who only looks leaves no directory behind, which
-// might be another user's, and finds records as they come all the same.
+// TestReadingMakesNothing checks that a reader makes no directory, which its user would
+// then own, and nevertheless finds records as they come.
 func TestReadingMakesNothing(t *testing.T) {
 	t.Parallel()
 	for _, there := range []string{".", "store", filepath.Join("store", "v1")} {
@@ -67,12 +67,12 @@ func TestReadingMakesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			never := quick()
-			never.scan = time.Hour // so that notice alone can tell
+			never.scan = time.Hour // so that only notices show the records
 			s := openWith(t, Config{Dir: filepath.Join(base, "store"), timing: never})
 			next := watch(t, s)
 			until(t, next, is(""))
-			if left, err := s.Left(t.Context(), ep+"1"); left != 0 || err != nil {
-				t.Errorf("Left: %v, %v", left, err)
+			if expiry, err := s.Expiry(t.Context(), ep+"1"); expiry != 0 || err != nil {
+				t.Errorf("Expiry: %v, %v", expiry, err)
 			}
 			var made []string
 			if err := filepath.WalkDir(base, func(path string, _ os.DirEntry, err error) error {
@@ -85,7 +85,7 @@ func TestReadingMakesNothing(t *testing.T) {
 				t.Errorf("there are %q", made)
 			}
 			if runtime.GOOS != "linux" {
-				return // the others need a scan's turn
+				return // other systems find the directory with the next scan
 			}
 			put(t, open(t, s.dir.path), ep+"1", "x")
 			until(t, next, is("1"))
@@ -93,8 +93,8 @@ func TestReadingMakesNothing(t *testing.T) {
 	}
 }
 
-// TestDefaultDirectory: where anybody may have made the directory first, only
-// one that nobody else can write to is used.
+// TestDefaultDirectory checks that the default directory, which anybody may have made
+// first, is used only if nobody else can write to it.
 func TestDefaultDirectory(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
@@ -122,7 +122,7 @@ func TestDefaultDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := tryOpen(Config{})
-		if refused := err != nil && strings.Contains(err.Error(), "others than its owner can write there"); refused != test.refused {
+		if refused := err != nil && strings.Contains(err.Error(), "other users can write there"); refused != test.refused {
 			t.Errorf("Open with mode %v: %v, want refused: %v", test.mode, err, test.refused)
 		}
 		for _, err := range s.Watch(t.Context(), bucketName+"/") {
@@ -143,7 +143,7 @@ func TestDefaultDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Whose it is: another's is none of ours, but root may look into it.
+	// Another user's directory is refused, unless this user is root.
 	info, err := os.Stat(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestDefaultDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	if uid == 0 {
-		uid = 12345 // links of root are fine
+		uid = 12345 // root's links are trusted
 		if err := os.Lchown(link, uid, uid); err != nil {
 			t.Fatal(err)
 		}
@@ -174,11 +174,11 @@ func TestDefaultDirectory(t *testing.T) {
 	}
 }
 
-// TestRootLeavesStoreToItsOwner: what root makes in another user's store can be
-// used by that user.
+// TestRootLeavesStoreToItsOwner checks that what root makes in another user's store
+// belongs to that user.
 func TestRootLeavesStoreToItsOwner(t *testing.T) {
 	dir, wantUID, wantGID := t.TempDir(), os.Geteuid(), os.Getegid()
-	if wantUID == 0 { // others can't have a directory of another's
+	if wantUID == 0 { // only root can give the directory to another user
 		wantUID, wantGID = 12345, 54321
 		if err := os.Chown(dir, wantUID, wantGID); err != nil {
 			t.Fatal(err)
@@ -197,8 +197,8 @@ func TestRootLeavesStoreToItsOwner(t *testing.T) {
 	}
 }
 
-// TestLongKey: a name that file systems would not take is hashed, and its record
-// has its key all the same.
+// TestLongKey checks that a name that is too long for file systems is hashed, and that
+// readers find the key nevertheless.
 func TestLongKey(t *testing.T) {
 	s := open(t, t.TempDir())
 	long := ep + strings.Repeat("ż", 300)
@@ -210,8 +210,8 @@ func TestLongKey(t *testing.T) {
 	if string(snap.Records[1].Value) != "x" {
 		t.Errorf("its value is %q", snap.Records[1].Value)
 	}
-	if left, err := reader.Left(t.Context(), long); err != nil || left <= 0 {
-		t.Errorf("Left: %v, %v", left, err)
+	if expiry, err := reader.Expiry(t.Context(), long); err != nil || expiry <= 0 {
+		t.Errorf("Expiry: %v, %v", expiry, err)
 	}
 	if err := lease.Release(t.Context()); err != nil {
 		t.Fatal(err)
@@ -223,7 +223,7 @@ func TestLongKey(t *testing.T) {
 	}
 }
 
-// TestSymlinkedBucket: not even the store's own directories are followed.
+// TestSymlinkedBucket checks that symlinks in place of buckets are not followed.
 func TestSymlinkedBucket(t *testing.T) {
 	for _, link := range []string{"v1", filepath.Join("v1", "instances")} {
 		t.Run(link, func(t *testing.T) {
@@ -259,8 +259,8 @@ func TestSymlinkedBucket(t *testing.T) {
 	}
 }
 
-// TestDirectoryReplaced: a store that can't be read leaves the last set stale,
-// and heals.
+// TestDirectoryReplaced checks that a watch yields the last set as stale while the store
+// can't be read, and recovers.
 func TestDirectoryReplaced(t *testing.T) {
 	dir := t.TempDir()
 	s, owner := open(t, dir), open(t, dir)
@@ -271,7 +271,7 @@ func TestDirectoryReplaced(t *testing.T) {
 	if err := os.Rename(bucket, away); err != nil {
 		t.Fatal(err)
 	}
-	// A file in the way, unless the directory was made again in this moment.
+	// A file in its place, unless the directory was made again just now.
 	for {
 		f, err := os.OpenFile(bucket, os.O_CREATE|os.O_EXCL, 0o600)
 		if err == nil {

@@ -1,35 +1,37 @@
-// Package file keeps discovery's records as files of a directory, for processes
+// Package file keeps discovery's records as files in a directory, for the processes
 // of one machine.
 //
 // The layout is that of NVIDIA Dynamo's file store, so that each can read the
 // other's directory: the record v1/instances/a/b is the file a%2Fb in the
-// directory v1/instances, published whole by way of a temporary file. Its owner
-// touches it every 3 s; one that was not touched for 10 s is dead, and so is one
-// that was touched more than 10 s in the future. It is left out of listings from
-// then on, and whoever sees it removes it.
+// directory v1/instances. It is written to a temporary file and then moved into
+// place. Its owner renews it every 3 s by setting the modification time. A record
+// whose modification time is 10 s in the past, or more than 10 s in the future, is
+// dead: listings leave it out, and whoever sees it removes it.
 //
-// Two kinds of records, which Dynamo doesn't have, begin with a header, one line:
+// Records of two kinds, which Dynamo doesn't have, begin with a header of one line:
 //
 //	#migrate {"key":"v1/instances/…","ttl_ms":5000}
 //
-// Those with a ttl, which nobody touches, stand for ttl_ms after the file's time
-// of change. Those whose names would be longer than 255 bytes are named sha256-
-// and the hash of what the name would have encoded, in hexadecimal; key has it.
+// A record with a ttl stands until ttl_ms after the file's modification time, and
+// nobody renews it. A record whose file name would be longer than 255 bytes is named
+// sha256- and the hexadecimal SHA-256 hash of the key's rest; key has the whole key.
 //
-// Other than the original, the package judges age by the file system's own clock
-// and not by this machine's; does not count time in which nobody could touch a
-// file, as that clock was set or the machine asleep; writes a record again that
-// was swept, deleted, cut or edited; scans the directory besides watching it;
-// keeps what it makes to its own user, or where root makes it to the directory's
-// owner; and never follows or removes anything outside its directory, symlinks
-// included. The directory itself may be given by way of one.
+// Unlike the original, the package
+//   - judges age by the file system's clock, not by this machine's, and does not
+//     count time in which that clock was set or the machine was asleep;
+//   - writes a record again that was swept, deleted, cut or edited;
+//   - scans the directory in addition to watching it;
+//   - makes files and directories that only its own user can use, or the
+//     directory's owner if root makes them;
+//   - never follows or removes anything outside the directory, symlinks included.
+//     The directory itself may be a symlink.
 //
-// A record is its owner's as long as it has the owner's incarnation or is what
-// is left of it after damage. Of two owners of a key the newest stands; the
-// other's record comes back when that one has gone.
+// A file belongs to a record's owner if it has the owner's incarnation, or is the
+// damaged rest of a record. Of two owners of a key the newest stands; the other
+// puts its record again once the key is free.
 //
-// Needed are a local file system or one whose clock, inode numbers and renames
-// behave like a local one's. All processes must run as the directory's user, or
-// as root. For reading nothing is made or written but for a look at the clock,
-// which can be done without: see [Store.Watch].
+// The file system must be local, or its clock, inode numbers and renames must behave
+// like a local one's. All processes must run as the directory's owner or as root.
+// Reading makes and writes nothing but the probe that reads the clock, and can do
+// without that: see [Store.Watch].
 package file

@@ -17,8 +17,8 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// TestSlowScan: a scan that hangs, or after which scanning rests, keeps no record
-// of the same store from being touched.
+// TestSlowScan checks that a scan that hangs, and the pause after it, don't delay the
+// renewals of the same store.
 func TestSlowScan(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
@@ -33,7 +33,7 @@ func TestSlowScan(t *testing.T) {
 	defer b.leave()
 	b.scanMu.Lock()
 	ended := make(chan struct{})
-	go func() { // in the manner of a disk that is slow once
+	go func() { // like a disk that is slow once
 		defer close(ended)
 		<-time.After(2 * quick().dead)
 		b.scanMu.Unlock()
@@ -49,8 +49,8 @@ func TestSlowScan(t *testing.T) {
 	}
 }
 
-// TestOwnerOnlyTouches: whoever doesn't watch takes no notice from the system,
-// which grants few to a user, and never lists a directory again and again.
+// TestOwnerOnlyTouches checks that an owner that doesn't watch has no notifier, of which
+// the system grants few to a user, and does not keep listing a directory.
 func TestOwnerOnlyTouches(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
@@ -72,11 +72,11 @@ func TestOwnerOnlyTouches(t *testing.T) {
 	until(t, next, is("1"))
 }
 
-// TestScanLeavesNoTrace: what a watch does wakes no other.
+// TestScanLeavesNoTrace checks that a scan by one watch wakes no other.
 func TestScanLeavesNoTrace(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
-	if _, err := s.Put(t.Context(), ep+"1", []byte("x"), time.Minute); err != nil { // so that nothing is touched
+	if _, err := s.Put(t.Context(), ep+"1", []byte("x"), time.Minute); err != nil { // so that nobody renews it
 		t.Fatal(err)
 	}
 	ear, err := fsnotify.NewWatcher()
@@ -97,8 +97,8 @@ func TestScanLeavesNoTrace(t *testing.T) {
 	}
 }
 
-// TestSlowFileSystem: calls end with their contexts, whatever the file system is
-// at, and leave nothing behind once it is done.
+// TestSlowFileSystem checks that calls end with their contexts although the file system
+// hangs, and leave nothing behind once it goes on.
 func TestSlowFileSystem(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
@@ -106,7 +106,7 @@ func TestSlowFileSystem(t *testing.T) {
 	release := make(chan struct{})
 	hang := func() {
 		begun := make(chan struct{})
-		go func() { // as the task that hangs would be
+		go func() { // a task that hangs
 			_ = s.keeper.do(context.Background(), func() { close(begun); <-release })
 		}()
 		<-begun
@@ -122,21 +122,21 @@ func TestSlowFileSystem(t *testing.T) {
 	}
 	close(release)
 	next := watch(t, s)
-	until(t, next, is("")) // what was released is
+	until(t, next, is("")) // the release was done
 	if _, err := s.Put(t.Context(), ep+"3", []byte("x"), 0); err != nil {
 		t.Error(err)
 	}
 	until(t, next, is("3"))
 }
 
-// TestPutTooLate: a record that was put after its call had ended is removed.
+// TestPutTooLate checks that a record is removed that was put after Put had returned.
 func TestPutTooLate(t *testing.T) {
 	s := open(t, t.TempDir())
 	l, err := s.keeper.newLease(ep+"1", []byte("x"), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.state.Store(abandoned) // as the call does whose context ends meanwhile
+	l.state.Store(abandoned) // as Put does when its context ends meanwhile
 	if err := s.keeper.put(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestPutTooLate(t *testing.T) {
 	}
 }
 
-// TestJitter: those who try again at one time drift apart.
+// TestJitter checks that processes that failed together retry at different times.
 func TestJitter(t *testing.T) {
 	least, most := time.Hour, time.Duration(0)
 	for range 1000 {
@@ -157,8 +157,8 @@ func TestJitter(t *testing.T) {
 	}
 }
 
-// TestManyRecords: a round of touching looks at each record once, whatever the
-// directory holds beside them.
+// TestManyRecords checks that a round looks at each of the store's records once, and at
+// no others.
 func TestManyRecords(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
@@ -176,8 +176,8 @@ func TestManyRecords(t *testing.T) {
 	}
 }
 
-// TestManyOwners: the work of an owner does not grow with the number of others,
-// so that many who touch three times as often as need be find the time to.
+// TestManyOwners checks that an owner's work does not grow with the number of others, so
+// that many owners renew in time.
 func TestManyOwners(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -197,8 +197,8 @@ func TestManyOwners(t *testing.T) {
 	}
 }
 
-// TestDeadAreSwept: what short-lived processes leave behind goes by itself while
-// any owner lives, though nobody watches.
+// TestDeadAreSwept checks that any living owner removes what short-lived processes leave
+// behind, although nobody watches.
 func TestDeadAreSwept(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -230,8 +230,8 @@ func TestDeadAreSwept(t *testing.T) {
 	}
 }
 
-// TestFromTheFuture: a record that some clock has stamped an hour ahead is dead,
-// unless its owner lives and touches it.
+// TestFromTheFuture checks that a record stamped an hour ahead is dead, unless its owner
+// lives and renews it.
 func TestFromTheFuture(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
@@ -253,14 +253,14 @@ func TestFromTheFuture(t *testing.T) {
 	}
 }
 
-// TestClockJumps: time that nobody could touch a file in makes nobody dead.
+// TestClockJumps checks that no record dies of time in which nobody could renew it.
 func TestClockJumps(t *testing.T) {
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, test := range []struct {
 		name     string
 		by       time.Duration // how far the clock jumps
-		touched  time.Duration // since begin, when it was still right
-		at, want time.Duration // since begin, by this machine's; the age then
+		touched  time.Duration // when the file was touched, before the jump
+		at, want time.Duration // a time by this machine's clock, and the age then
 	}{
 		{"forward", time.Hour, -2 * time.Second, time.Second, 3 * time.Second},
 		{"forward, and not touched since", time.Hour, -2 * time.Second, 9 * time.Second, 11 * time.Second},
@@ -286,12 +286,12 @@ func TestClockJumps(t *testing.T) {
 	}
 }
 
-// TestUnwritable: where the clock's probe can't be written, what can be read is
-// listed, as stale and with the reason, and nothing is removed.
+// TestUnwritable checks that a watch lists what can be read if the clock's probe can't be
+// written: as stale, with the reason, and without removing anything.
 func TestUnwritable(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	if _, err := s.Put(t.Context(), ep+"1", []byte("x"), time.Hour); err != nil { // so that its store sweeps nothing
+	if _, err := s.Put(t.Context(), ep+"1", []byte("x"), time.Hour); err != nil { // with a ttl, so that its store sweeps nothing
 		t.Fatal(err)
 	}
 	dead := write(t, recordPath(s, "2"), "x")
@@ -324,8 +324,8 @@ func TestUnwritable(t *testing.T) {
 	if !exists(t, dead) {
 		t.Error("a record was removed by this machine's clock")
 	}
-	if left, err := reader.Left(t.Context(), ep+"1"); err != nil || left <= 0 {
-		t.Errorf("Left: %v, %v", left, err)
+	if expiry, err := reader.Expiry(t.Context(), ep+"1"); err != nil || expiry <= 0 {
+		t.Errorf("Expiry: %v, %v", expiry, err)
 	}
 	reader.clock.mu.Lock()
 	full = false

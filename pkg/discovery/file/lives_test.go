@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestAge has the true numbers. They are this file system's and this machine's
-// clock at once, which a test on one machine can't tell apart.
+// TestAge checks ages with the standard timing. The file system's clock is this
+// machine's here; a test on one machine can't tell them apart.
 func TestAge(t *testing.T) {
 	s := openWith(t, Config{Dir: t.TempDir()})
 	bucket := filepath.Join(s.dir.path, "v1", "instances")
@@ -41,7 +41,7 @@ func TestAge(t *testing.T) {
 	}
 }
 
-// TestDeathIsTimely: a watch needs no scan's turn to tell of one.
+// TestDeathIsTimely checks that a watch yields a death before the next periodic scan.
 func TestDeathIsTimely(t *testing.T) {
 	t.Parallel()
 	never := timing{dead: 10 * time.Second, touch: time.Hour, scan: time.Hour, stray: time.Hour, sweep: time.Hour}
@@ -61,7 +61,7 @@ func TestDeathIsTimely(t *testing.T) {
 	}
 }
 
-// TestTTLIsInTheFile, so that every reader knows of it.
+// TestTTLIsInTheFile checks that every reader knows a record's ttl.
 func TestTTLIsInTheFile(t *testing.T) {
 	s, reader := openWith(t, Config{Dir: t.TempDir()}), (*Store)(nil)
 	for id, ttl := range map[string]time.Duration{"1": 5 * time.Second, "2": time.Minute} {
@@ -69,8 +69,8 @@ func TestTTLIsInTheFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		reader = openWith(t, Config{Dir: s.dir.path})
-		if left, err := reader.Left(t.Context(), ep+id); err != nil || left > ttl || left < ttl-time.Second {
-			t.Errorf("a record with a ttl of %v ends in %v, %v", ttl, left, err)
+		if expiry, err := reader.Expiry(t.Context(), ep+id); err != nil || expiry > ttl || expiry < ttl-time.Second {
+			t.Errorf("a record with a ttl of %v ends in %v, %v", ttl, expiry, err)
 		}
 	}
 	if got := keys(t, reader); got != "1 2" {
@@ -83,7 +83,7 @@ func TestTTLIsInTheFile(t *testing.T) {
 	}
 }
 
-// TestClock: the time is what a file written now is stamped with.
+// TestClock checks that the clock shows the time with which a file is stamped now.
 func TestClock(t *testing.T) {
 	s := open(t, t.TempDir())
 	var last time.Time
@@ -107,7 +107,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// TestTouchWakesNobody: what every owner does all the time is no news.
+// TestTouchWakesNobody checks that renewals wake no watch.
 func TestTouchWakesNobody(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -129,7 +129,7 @@ func TestTouchWakesNobody(t *testing.T) {
 	}
 }
 
-// removeAll has to be quicker than those who make the directory again.
+// removeAll tries until it is quicker than the owners, who make the directory again.
 func removeAll(dir string) (err error) {
 	for range 100 {
 		if err = os.RemoveAll(dir); err == nil {
@@ -139,8 +139,8 @@ func removeAll(dir string) (err error) {
 	return err
 }
 
-// TestLostRecordReturns: an owner writes again what was swept or deleted, and
-// warns once.
+// TestLostRecordReturns checks that an owner writes its record again after it was swept
+// or deleted, and warns once.
 func TestLostRecordReturns(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -168,7 +168,7 @@ func TestLostRecordReturns(t *testing.T) {
 			if err := test.remove(owner); err != nil {
 				t.Fatal(err)
 			}
-			// The watch may not have seen it go.
+			// The watch may have missed that it was gone.
 			eventually(t, "the record has returned", func() bool {
 				after, err := os.Stat(recordPath(s, "1"))
 				return err == nil && after.ModTime().After(before.ModTime())

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asks is what is asked for. Package fsnotify would ask for modifications too.
+// asks are the events that are asked for. Package fsnotify would ask for
+// modifications too.
 const asks = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO |
 	unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
 
@@ -24,7 +25,7 @@ type notifier struct {
 	paths   map[uint32]string // by watch descriptor
 }
 
-// asked is what was asked of a directory.
+// asked is one directory that is being watched.
 type asked struct {
 	descriptor uint32
 	uses       int
@@ -42,8 +43,8 @@ func openNotifier() (*notifier, error) {
 	}, nil
 }
 
-// inotifyError names the limit that an error stands for, which else reads like a
-// full disk, or like too many files.
+// inotifyError names the limit that err stands for. The error itself reads like a
+// full disk, or like too many open files.
 func inotifyError(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOSPC):
@@ -54,7 +55,7 @@ func inotifyError(err error) error {
 	return err
 }
 
-// add asks for notices of the directory that path is now. Each needs a remove.
+// add asks for notices of the directory now at path. Each add needs one remove.
 func (n *notifier) add(path string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -67,7 +68,7 @@ func (n *notifier) add(path string) error {
 		w = &asked{descriptor: descriptor}
 		n.watches[path] = w
 	} else if w.descriptor != descriptor {
-		n.drop(w.descriptor) // a directory that was there before
+		n.drop(w.descriptor) // of an earlier directory at path
 		w.descriptor = descriptor
 	}
 	w.uses++
@@ -85,7 +86,7 @@ func (n *notifier) ask(path string) (descriptor uint32, err error) {
 	return uint32(added), errors.Join(controlErr, err)
 }
 
-// remove ends the use of one add.
+// remove undoes one add.
 func (n *notifier) remove(path string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -101,7 +102,7 @@ func (n *notifier) remove(path string) {
 
 func (n *notifier) drop(descriptor uint32) {
 	if _, ok := n.paths[descriptor]; !ok {
-		return // with its directory
+		return // the system has dropped it with its directory
 	}
 	delete(n.paths, descriptor)
 	if conn, err := n.file.SyscallConn(); err == nil {
@@ -109,13 +110,13 @@ func (n *notifier) drop(descriptor uint32) {
 	}
 }
 
-// run passes notices on until the notifier is closed.
+// run passes notices to heed until the notifier is closed.
 func (n *notifier) run(heed func(notice)) {
 	buffer := make([]byte, 64<<10)
 	for {
 		size, err := n.file.Read(buffer)
 		if err != nil {
-			return // closed: reading fails for no other reason
+			return // closed: a read fails for no other reason
 		}
 		for rest := buffer[:size]; len(rest) >= unix.SizeofInotifyEvent; {
 			descriptor, mask := binary.NativeEndian.Uint32(rest), binary.NativeEndian.Uint32(rest[4:])

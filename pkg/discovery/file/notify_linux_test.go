@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestInotifyLimits: what the system says of its limits reads like a full disk.
+// TestInotifyLimits checks that errors name the limit. The system's own text reads like
+// a full disk.
 func TestInotifyLimits(t *testing.T) {
 	for err, want := range map[error]string{
 		unix.ENOSPC: "fs.inotify.max_user_watches",

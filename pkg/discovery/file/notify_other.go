@@ -9,7 +9,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// A notifier is what the system has in place of inotify.
+// A notifier is the system's counterpart of inotify.
 type notifier struct {
 	watcher *fsnotify.Watcher
 
@@ -25,11 +25,11 @@ func openNotifier() (*notifier, error) {
 	return &notifier{watcher: watcher, uses: make(map[string]int)}, nil
 }
 
-// add asks for notices of the directory that path is now. Each needs a remove.
+// add asks for notices of the directory now at path. Each add needs one remove.
 func (n *notifier) add(path string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	_ = n.watcher.Remove(path) // of a directory that was there before
+	_ = n.watcher.Remove(path) // of an earlier directory at path
 	if err := n.watcher.Add(path); err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (n *notifier) add(path string) error {
 	return nil
 }
 
-// remove ends the use of one add.
+// remove undoes one add.
 func (n *notifier) remove(path string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -47,7 +47,7 @@ func (n *notifier) remove(path string) {
 	}
 }
 
-// run passes notices on until the notifier is closed.
+// run passes notices to heed until the notifier is closed.
 func (n *notifier) run(heed func(notice)) {
 	for {
 		select {
@@ -58,7 +58,7 @@ func (n *notifier) run(heed func(notice)) {
 			if event.Has(fsnotify.Create) || event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
 				dir, name := filepath.Split(event.Name)
 				heed(notice{dir: filepath.Clean(dir), name: name})
-				heed(notice{dir: event.Name}) // should it be a directory itself
+				heed(notice{dir: event.Name}) // it may be a watched directory itself
 			}
 		case _, ok := <-n.watcher.Errors:
 			if !ok {

@@ -4,5 +4,5 @@ package file
 
 import "io/fs"
 
-// ownerOf returns false where files have no owner by number.
+// ownerOf returns false: files of this system have no numbered owners.
 func ownerOf(fs.FileInfo) (uid, gid int, ok bool) { return 0, 0, false }

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// ownerOf returns whose the file is.
+// ownerOf returns the user and the group that own the file.
 func ownerOf(info fs.FileInfo) (uid, gid int, ok bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

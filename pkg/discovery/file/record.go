@@ -7,10 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"math"
-	"os"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,28 +17,29 @@ import (
 )
 
 const (
-	// maxName is the longest name in bytes that file systems take, by and large.
+	// maxName is the longest name, in bytes, that common file systems take.
 	maxName = 255
-	// tempPrefix begins the names of files that are no records, as in Dynamo.
+	// tempPrefix begins the names of temporary files, as in Dynamo.
 	tempPrefix = ".tmp_"
-	// hashPrefix begins the names of records whose own names would be too long.
+	// hashPrefix begins the names of records whose encoded names would be too long.
 	// No encoded name has a hyphen.
 	hashPrefix = "sha256-"
 	// magic begins the content of a file that has a header.
 	magic = "#migrate "
-	// maxKey bounds a header. It is far beyond what a key is made of.
+	// maxKey is the longest key in bytes, which bounds a header. Keys in use have
+	// about 100.
 	maxKey = 16 << 10
-	// maxFile is the size of the largest file that can be a record: JSON may
-	// write a byte of the key as six.
+	// maxFile is the size in bytes of the largest file that can be a record: JSON
+	// writes a byte of the key as six at most.
 	maxFile = discovery.MaxValue + 6*maxKey + 256
 )
 
 const upperHex = "0123456789ABCDEF"
 
-// fileName returns the name of the file for what follows the bucket in a key:
-// every byte that is no ASCII letter or digit is percent-encoded, as Dynamo has
-// it. So it has no separator and no dot, whatever the key. A name that file
-// systems would not take is hashed; the key is then in the file's header.
+// fileName returns the name of the file for the rest of a key after the bucket. As
+// in Dynamo, every byte that is not an ASCII letter or digit is percent-encoded, so
+// that a name never has a separator or a dot. A name that would be too long for
+// file systems is a hash; the file's header has the key then.
 func fileName(rest string) string {
 	var name strings.Builder
 	for i := range len(rest) {
@@ -58,14 +58,14 @@ func fileName(rest string) string {
 	return name.String()
 }
 
-// hashed reports whether name is that of a record whose key only its header has.
+// hashed reports whether name is a hash, so that only the header has the key.
 func hashed(name string) bool {
 	digits, ok := strings.CutPrefix(name, hashPrefix)
 	return ok && len(digits) == 2*sha256.Size && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
-// keyOf returns the key whose file has that name in the bucket. It has none if
-// the name is not the very one that fileName gives: such a file isn't ours.
+// keyOf returns the key whose file has that name in the bucket. It returns false if
+// fileName would not give that very name: the file is not a store's.
 func keyOf(bucket, name string) (key string, ok bool) {
 	rest := make([]byte, 0, len(name))
 	for i := 0; i < len(name); i++ {
@@ -86,7 +86,7 @@ func keyOf(bucket, name string) (key string, ok bool) {
 		rest = append(rest, c)
 	}
 	key = bucket + "/" + string(rest)
-	// The value does not matter here.
+	// The value does not matter here, but an empty one is an error.
 	if len(name) > maxName || discovery.CheckRecord(key, []byte{0}, 0) != nil {
 		return "", false
 	}
@@ -97,31 +97,46 @@ func alphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// bucketOf splits a key or prefix after its second segment, which is where a
-// directory's name ends and a file's begins.
+// bucketOf splits a key or prefix after its second segment, where the directory's
+// name ends and the file's begins.
 func bucketOf(key string) (bucket, rest string) {
 	first, rest, _ := strings.Cut(key, "/")
 	second, rest, _ := strings.Cut(rest, "/")
 	return first + "/" + second, rest
 }
 
-// A header is the first line of a file whose name and time of change don't say
+// tempName returns a new random name for a temporary file.
+func tempName() string { return tempPrefix + strconv.FormatUint(rand.Uint64(), 16) }
+
+func isTemp(name string) bool { return strings.HasPrefix(name, tempPrefix) }
+
+// foreign reports whether name is one that systems and programs leave in any
+// directory, which is not worth a warning.
+func foreign(name string) bool {
+	switch name {
+	case "lost+found", "Thumbs.db", "desktop.ini":
+		return true
+	}
+	return strings.HasPrefix(name, ".") // .nfs…, .DS_Store, ._…, .snapshot
+}
+
+// A header is the first line of a file whose name and modification time don't say
 // everything about its record. Dynamo's records have none.
 type header struct {
 	Key   string `json:"key,omitempty"` // of a record with a hashed name
 	TTLMS int64  `json:"ttl_ms,omitempty"`
 }
 
-// ttl returns how long the record stands after it was put: 0 for one that is
-// kept alive.
+// ttl returns how long the record stands after it was put: 0 if its owner keeps it
+// alive.
 func (h header) ttl() time.Duration {
 	return time.Duration(min(h.TTLMS, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
 }
 
-// encode returns the content of the file with that name: the value, after a
-// header where one is needed.
+// encode returns the content of the file with that name: the value, after a header
+// if one is needed.
 func encode(name, key string, value []byte, ttl time.Duration) ([]byte, error) {
-	// Rounded up, so that it stands as long as was asked for.
+	// Round up, so that the record stands no shorter than was asked for.
 	h := header{TTLMS: int64((ttl + time.Millisecond - 1) / time.Millisecond)}
 	if hashed(name) {
 		h.Key = key
@@ -136,7 +151,7 @@ func encode(name, key string, value []byte, ttl time.Duration) ([]byte, error) {
 	return fmt.Appendf(nil, "%s%s\n%s", magic, line, value), nil
 }
 
-// decode reads what encode has written. The value is part of content.
+// decode reads what encode writes. The value is a part of content.
 func decode(content []byte) (h header, value []byte, err error) {
 	line, ok := bytes.CutPrefix(content, []byte(magic))
 	if !ok {
@@ -152,8 +167,8 @@ func decode(content []byte) (h header, value []byte, err error) {
 	return h, value, nil
 }
 
-// recordIn returns the record that the file with that name in the bucket has
-// as its content, and how long it stands after it was put.
+// recordIn returns the record in the file with that name and content in the bucket,
+// and how long it stands after it was put.
 func recordIn(bucket, name string, content []byte) (discovery.Record, time.Duration, error) {
 	h, value, err := decode(content)
 	if err != nil {
@@ -171,28 +186,4 @@ func recordIn(bucket, name string, content []byte) (discovery.Record, time.Durat
 		return discovery.Record{}, h.ttl(), err
 	}
 	return discovery.Record{Key: key, Value: value}, h.ttl(), nil
-}
-
-// errReplaced says that a name has been given to another file.
-var errReplaced = errors.New("the file was replaced")
-
-// readFile returns the content of the file under name that has that info. If
-// there is another by now, a symlink's target for one, the error is errReplaced.
-// What is longer than a record can be is cut.
-func readFile(dir *os.Root, name string, info fs.FileInfo) ([]byte, error) {
-	f, err := dir.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer shut(f)
-	opened, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !os.SameFile(opened, info) {
-		return nil, errReplaced
-	}
-	content := bytes.NewBuffer(make([]byte, 0, min(info.Size(), maxFile)+bytes.MinRead))
-	_, err = content.ReadFrom(io.LimitReader(f, maxFile+1))
-	return content.Bytes(), err
 }

@@ -13,38 +13,56 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// Config says where a [Store] is. The zero value is the default.
+// DefaultDir returns the directory of a store whose [Config] names none: Dynamo's,
+// which is dynamo_store_kv in [os.TempDir].
+func DefaultDir() string { return filepath.Join(os.TempDir(), "dynamo_store_kv") }
+
+// A Config says where a [Store] is. The zero value is the default.
 type Config struct {
-	// Dir is made once there is something to put. One that is named is used as
-	// it is. The default is dynamo_store_kv in [os.TempDir], which is Dynamo's;
-	// there any user may have made it first, so that it is refused unless it
-	// belongs to this user, or this user is root, and only its owner can write
-	// to it.
+	// Dir is the directory, which the first Put makes if it does not exist. A
+	// directory that is named here is used as it is, with a warning if anybody can
+	// write to it. The default is [DefaultDir], which any user of the machine may
+	// have made first: it is refused if another user owns it, unless this user is
+	// root, or if anybody but its owner can write to it.
 	Dir string
-	// Logger gets warnings about what doesn't belong in Dir and about records
-	// that were lost. The default discards.
+	// Logger gets a warning for each file in Dir that is no record, and for records
+	// that were lost. Details are at debug level. The default discards.
 	Logger *slog.Logger
 
-	timing timing // zero but in tests
+	timing timing // standardTiming if zero; tests set it
 }
 
 // timing is how often things are done.
 type timing struct {
 	dead  time.Duration // age at which a record's owner is taken for dead
-	touch time.Duration // between two touches of an owner
-	scan  time.Duration // between two scans for watches, when nothing tells of a change
-	stray time.Duration // age at which a temporary file has been left behind
-	sweep time.Duration // between two looks of an owner for what others have left
+	touch time.Duration // from one renewal of a record to the next
+	scan  time.Duration // from one scan of a bucket to the next, without notice of a change
+	stray time.Duration // age at which a temporary file's maker is taken for dead
+	sweep time.Duration // from one sweep of all buckets to the next, on average
 }
 
 func standardTiming() timing {
 	return timing{
-		dead:  10 * time.Second, // Dynamo's, as is etcd's lease there
-		touch: 3 * time.Second,  // two may fail before the record dies
-		scan:  2 * time.Second,  // a lost event costs no more than this
-		stray: time.Minute,      // writing one takes milliseconds
-		sweep: time.Minute,      // the dead do no harm, but add up
+		dead:  10 * time.Second, // Dynamo's, like its lease in etcd
+		touch: 3 * time.Second,  // a record survives two failed renewals
+		scan:  2 * time.Second,  // a lost notice delays a change by 2 s at most
+		stray: time.Minute,      // writing a file takes milliseconds
+		sweep: time.Minute,      // dead records do no harm, but add up
 	}
+}
+
+// isDead reports whether a record of that age is dead. Its ttl is 0 if its owner
+// keeps it alive. An age far below 0 was stamped by a clock that has been put back.
+func (t timing) isDead(age, ttl time.Duration) bool {
+	return age >= t.life(ttl) || -age > t.dead
+}
+
+// life returns how long a record stands without a renewal.
+func (t timing) life(ttl time.Duration) time.Duration {
+	if ttl > 0 {
+		return ttl
+	}
+	return t.dead
 }
 
 // A Store is a [discovery.Store] in a directory.
@@ -55,26 +73,31 @@ type Store struct {
 	keeper *keeper
 	log    *slog.Logger
 	timing timing
-	done   chan struct{} // closed by Close
-	wg     sync.WaitGroup
+	done   chan struct{}  // closed by Close
+	wg     sync.WaitGroup // the keeper, the buckets and the notifier
 
 	mu       sync.Mutex // guards what follows
 	closed   bool
 	buckets  map[string]*bucket // those that are watched, by name
-	notifier *notifier          // nil until there are watches, and where there is none
-	told     map[string]told    // by bucket: what no longer needs to be
+	notifier *notifier          // nil before the first watch, and if the system gives none
+	told     map[string]told    // by bucket: the problems that have been logged
 
-	deaf     sync.Once // says that notices can't be had
+	deaf     sync.Once // guards the warning that there are no notices
 	closing  sync.Once
 	closeErr error
 }
 
-// Open returns a store in the directory of c. It neither makes nor writes
-// anything, and fails only if what is there can't be a store.
+var _ interface {
+	discovery.Store
+	discovery.Expirer
+} = (*Store)(nil)
+
+// Open returns a store in the directory of c. It makes and writes nothing, and fails
+// only if there is something in the directory's place that this user can't use.
 func Open(c Config) (*Store, error) {
 	standard := c.Dir == ""
 	if standard {
-		c.Dir = filepath.Join(os.TempDir(), "dynamo_store_kv")
+		c.Dir = DefaultDir()
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -105,9 +128,9 @@ func Open(c Config) (*Store, error) {
 	return s, nil
 }
 
-// Put implements [discovery.Store]. If ctx ends first the record is not put, or
-// removed again as soon as the file system allows. A key of more than 16 KiB is
-// refused.
+// Put implements [discovery.Store]. If ctx ends first, the record is not put, or it
+// is removed again as soon as the file system allows. A key of more than 16 KiB is
+// an error.
 func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Duration) (discovery.Lease, error) {
 	if err := discovery.CheckRecord(key, value, ttl); err != nil {
 		return nil, err
@@ -128,9 +151,9 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Dura
 	return l, nil
 }
 
-// Left returns how long the record under key stands unless its owner touches
-// it, by the file system's clock: 0 if it isn't there.
-func (s *Store) Left(_ context.Context, key string) (time.Duration, error) {
+// Expiry implements [discovery.Expirer], by the file system's clock. For a record
+// that its owner keeps alive it is 10 s at most.
+func (s *Store) Expiry(_ context.Context, key string) (time.Duration, error) {
 	bucket, rest := bucketOf(key)
 	name := fileName(rest)
 	dir, err := s.dir.bucket(bucket)
@@ -156,14 +179,14 @@ func (s *Store) Left(_ context.Context, key string) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// Where that clock can't be read, this machine's is the best there is.
+	// If that clock can't be read, this machine's is the best there is.
 	now, _ := s.clock.now()
 	return max(s.timing.life(h.ttl())-now.since(info.ModTime()), 0), nil
 }
 
-// Watch implements [discovery.Store]. Where the file system's clock can't be
-// read, as its disk is full or it may not be written, the sets are stale: who is
-// alive is judged by this machine's clock then.
+// Watch implements [discovery.Store]. If the file system's clock can't be read,
+// because the disk is full or read-only, records are judged by this machine's clock
+// and the sets are marked stale.
 func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[discovery.Snapshot, error] {
 	return func(yield func(discovery.Snapshot, error) bool) {
 		if err := discovery.CheckPrefix(prefix); err != nil {
@@ -181,12 +204,12 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[discovery.Sn
 			return
 		}
 		defer b.leave()
-		// Not what the last scan saw: others may have put records since.
+		// The last scan is not enough: there may be newer records.
 		if err := b.scan(true); err != nil {
 			yield(discovery.Snapshot{}, fmt.Errorf("watching %s: %w", prefix, err))
 			return
 		}
-		b.retime() // the loop must know now when the next record expires
+		b.retime()
 		s.follow(ctx, b, prefix, yield)
 	}
 }
@@ -228,7 +251,7 @@ func (s *Store) Close() error {
 	return s.closeErr
 }
 
-// close ends the store; with release false as if its process had died.
+// close ends the store. With release false its records stay, as after a crash.
 func (s *Store) close(release bool) error {
 	s.mu.Lock()
 	s.closed = true

@@ -10,7 +10,7 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/storetest"
 )
 
-// quick is the standard timing, made shorter.
+// quick returns a shorter timing.
 func quick() timing {
 	return timing{
 		dead:  800 * time.Millisecond,
@@ -25,14 +25,14 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, backend(func(*Store) {}))
 }
 
-// TestConformanceUnnotified has scans alone to go by.
+// TestConformanceUnnotified runs the suite without notices, with scans alone.
 func TestConformanceUnnotified(t *testing.T) {
 	b := backend(func(s *Store) {
 		if n, err := s.hear(); err == nil {
-			shut(n) // its add fails from now on
+			shut(n) // so that add fails
 		}
 	})
-	// Age has nothing to do with notices, and takes long.
+	// Ages don't depend on notices, and take long to test.
 	b.Kill, b.LeaseTime = nil, quick().scan
 	storetest.Run(t, b)
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// TestStrangers: whatever else lies about in the directory, what is ours works,
-// and theirs is left alone.
+// TestStrangers checks that records work whatever else is in the directory, and that
+// everything else is left alone.
 func TestStrangers(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	bucket := filepath.Join(dir, "v1", "instances")
@@ -57,7 +57,7 @@ func TestStrangers(t *testing.T) {
 		t.Errorf("%d warnings, want %d:\n%s", n, len(strangers), log)
 	}
 
-	// As they grow old only what has a record's name and is a file goes.
+	// Of those that are old, only regular files with a record's name are removed.
 	for _, path := range slices.Concat(strangers[:5], []string{theirs, secret}) {
 		age(t, path, time.Hour)
 	}
@@ -97,8 +97,8 @@ func TestUnreadableFile(t *testing.T) {
 	}
 }
 
-// TestReplacedByStranger: a record that another has put in place of ours is
-// theirs, in whatever way they did, for as long as they keep it alive.
+// TestReplacedByStranger checks that a key belongs to the owner that has replaced the
+// record, in whatever way, for as long as that owner keeps it alive.
 func TestReplacedByStranger(t *testing.T) {
 	t.Parallel()
 	log := newLogbook()
@@ -115,7 +115,7 @@ func TestReplacedByStranger(t *testing.T) {
 			return len(snap.Records) == 2 && string(snap.Records[0].Value) == want && string(snap.Records[1].Value) == want
 		}
 	}
-	until(t, next, values("ours")) // nobody touches the others
+	until(t, next, values("ours")) // nobody renews the other one
 	if n := log.count("another owner"); n != 2 {
 		t.Errorf("%d warnings, want 2:\n%s", n, log)
 	}
@@ -133,8 +133,8 @@ func TestReplacedByStranger(t *testing.T) {
 	}
 }
 
-// TestChangedByHand: a record that was restored, edited or cut is its owner's,
-// who writes it again as it was and says so once.
+// TestChangedByHand checks that an owner writes its record again, and warns once, after
+// somebody has restored, edited or cut it.
 func TestChangedByHand(t *testing.T) {
 	t.Parallel()
 	const ours = `{"incarnation":"4d2","name":"server1"}`
@@ -145,15 +145,15 @@ func TestChangedByHand(t *testing.T) {
 	for i, change := range []func() error{
 		func() error { return os.Truncate(path, 0) },
 		func() error { return os.Truncate(path, 20) },
-		func() error { return os.WriteFile(path, []byte(strings.Replace(ours, "1\"", "2\"", 1)), 0o600) }, // as long as it was
+		func() error { return os.WriteFile(path, []byte(strings.Replace(ours, "1\"", "2\"", 1)), 0o600) }, // of the same length
 		func() error {
 			edited := write(t, filepath.Join(s.dir.path, "v1", "edited"), strings.Replace(ours, "server1", "", 1))
-			return os.Rename(edited, path) // as sed -i does
+			return os.Rename(edited, path) // like sed -i
 		},
 		func() error {
 			older := write(t, filepath.Join(s.dir.path, "v1", "older"), strings.Replace(ours, "server1", "old", 1))
 			age(t, older, time.Hour)
-			return os.Rename(older, path) // as cp -a does
+			return os.Rename(older, path) // like cp -a
 		},
 	} {
 		before, err := os.Stat(path)
@@ -168,15 +168,15 @@ func TestChangedByHand(t *testing.T) {
 			after, statErr := os.Stat(path)
 			return err == nil && statErr == nil && string(content) == ours && after.ModTime().After(before.ModTime())
 		})
-		eventually(t, "the log says so", func() bool { return log.count("changed by another hand") > i })
+		eventually(t, "the log says so", func() bool { return log.count("somebody has changed a record") > i })
 		if n := log.count(""); n != i+1 {
 			t.Errorf("%d warnings after %d changes:\n%s", n, i+1, log)
 		}
 	}
 }
 
-// TestCutWhileTouched: damage that is done between a look at a record and the
-// touch does not pass for the owner's own work.
+// TestCutWhileTouched checks that damage done between the look at a record and its
+// renewal does not pass for the owner's own writing.
 func TestCutWhileTouched(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
@@ -195,7 +195,7 @@ func TestCutWhileTouched(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		if err := s.keeper.touch(dir, l, looked); !errors.Is(err, errReplaced) {
+		if err := l.touch(dir, looked); !errors.Is(err, errReplaced) {
 			t.Errorf("touching: %v, want %v", err, errReplaced)
 		}
 	}); err != nil {
@@ -207,8 +207,8 @@ func TestCutWhileTouched(t *testing.T) {
 	})
 }
 
-// TestFilesOfTheSystem: what systems and programs leave in any directory is
-// nobody's mistake, and told of once, at debug level.
+// TestFilesOfTheSystem checks that files that systems and programs leave in any directory
+// are logged once, at debug level.
 func TestFilesOfTheSystem(t *testing.T) {
 	log := newLogbook()
 	log.level = slog.LevelDebug
@@ -232,12 +232,12 @@ func TestFilesOfTheSystem(t *testing.T) {
 	}
 }
 
-// TestNoNotice: a system that tells of no changes is warned of once.
+// TestNoNotice checks that there is one warning if the system gives no notice.
 func TestNoNotice(t *testing.T) {
 	log := newLogbook()
 	s := openWith(t, Config{Dir: t.TempDir(), Logger: slog.New(log), timing: quick()})
 	if n, err := s.hear(); err == nil {
-		shut(n) // its add fails from now on
+		shut(n) // so that add fails
 	}
 	put(t, s, ep+"1", "x")
 	next := watch(t, s)

@@ -18,7 +18,7 @@ import (
 const (
 	ep         = "v1/instances/dynamo/backend/generate/"
 	bucketName = "v1/instances"
-	// patience ends failing tests alone.
+	// patience is how long a test waits. Only failing tests wait that long.
 	patience = 10 * time.Second
 )
 
@@ -89,7 +89,7 @@ func is(want string) func(discovery.Snapshot) bool {
 	return func(snap discovery.Snapshot) bool { return keysOf(snap) == want && snap.Stale == nil }
 }
 
-// watch returns what pulls the next set of a watch.
+// watch returns a function that returns the next set of a watch.
 func watch(t *testing.T, s *Store) func() (discovery.Snapshot, error, bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -98,7 +98,7 @@ func watch(t *testing.T, s *Store) func() (discovery.Snapshot, error, bool) {
 	return next
 }
 
-// recordPath returns where the record of a key of ep is.
+// recordPath returns the path of the record of a key under ep.
 func recordPath(s *Store, id string) string {
 	_, rest := bucketOf(ep + id)
 	return filepath.Join(s.dir.path, "v1", "instances", fileName(rest))
@@ -115,7 +115,7 @@ func write(t *testing.T, path, content string) string {
 	return path
 }
 
-// age sets a file's time of change to d ago.
+// age sets a file's modification time to d ago.
 func age(t *testing.T, path string, d time.Duration) {
 	t.Helper()
 	at := time.Now().Add(-d)
@@ -149,8 +149,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// A logbook is a [slog.Handler] that remembers what is logged at its level, which
-// is that of warnings, and above.
+// A logbook is a [slog.Handler] that keeps the lines at its level or above, which is
+// that of warnings unless a test sets it.
 type logbook struct {
 	slog.Handler
 	level slog.Level

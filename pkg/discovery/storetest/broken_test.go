@@ -12,8 +12,8 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery/internal/owner"
 )
 
-// handle is one owner's view of a shared [discovery.Mem]: a sound store, which
-// the broken ones embed and break in one way each.
+// A handle is one owner's view of a shared [discovery.Mem]. It is a sound store, which
+// each broken one embeds and breaks in one way.
 type handle struct {
 	*discovery.Mem
 	ctx  context.Context // ended by Close
@@ -26,7 +26,7 @@ type handle struct {
 	kept map[string]*keptRecord
 }
 
-// keptRecord is a record that its owner keeps, and its lease.
+// A keptRecord is a record that its owner keeps, and its lease.
 type keptRecord struct {
 	h     *handle
 	key   string
@@ -40,14 +40,14 @@ func newHandle(shared *discovery.Mem) discovery.Store { return asHandle(shared) 
 const renewEvery = 2 * time.Second
 
 func asHandle(shared *discovery.Mem) *handle {
-	// What a broken store leaves behind ends by itself.
+	// What a broken store leaves running ends by itself.
 	ctx, end := context.WithTimeout(context.Background(), 12*time.Hour)
 	h := &handle{Mem: shared, ctx: ctx, end: end, renews: true, kept: make(map[string]*keptRecord)}
 	h.work.Go(h.renew)
 	return h
 }
 
-// renew puts again what is gone, copied or damaged, as owners of records do.
+// renew puts records again that are gone, copied or damaged, as an owner must.
 func (h *handle) renew() {
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
@@ -68,7 +68,7 @@ func (h *handle) renew() {
 	}
 }
 
-// find returns what stands under key, nil if nothing does.
+// find returns the value under key, or nil if there is none.
 func (h *handle) find(key string) []byte {
 	for snap, err := range h.Mem.Watch(h.ctx, key[:strings.LastIndexByte(key, '/')+1]) {
 		if err != nil {
@@ -142,7 +142,7 @@ func (h *handle) Close() error {
 	return nil
 }
 
-// kill is what a backend does a lease time after its owner's death.
+// kill does what a backend does a lease time after the owner's death.
 func (h *handle) kill() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// aliasing yields the very bytes that Put was given.
+// aliasing yields the same bytes that Put was given, not a copy.
 type aliasing struct {
 	*handle
 	values map[string][]byte
@@ -65,12 +65,12 @@ func (w *watching) Watch(ctx context.Context, prefix string) iter.Seq2[discovery
 	return w.watch(ctx, w.handle, prefix)
 }
 
-// backlogged hands on every set there ever was.
+// backlogged yields every set, however slow its reader is.
 type backlogged struct{ *handle }
 
 func backlog(shared *discovery.Mem) discovery.Store { return backlogged{asHandle(shared)} }
 
-// Put lets time pass, so that the watches get round to every set.
+// Put lets time pass, so that the watches see every set.
 func (b backlogged) Put(ctx context.Context, key string, value []byte, ttl time.Duration) (discovery.Lease, error) {
 	lease, err := b.handle.Put(ctx, key, value, ttl)
 	<-time.After(time.Millisecond)
@@ -120,7 +120,7 @@ func oneWatch(shared *discovery.Mem) discovery.Store {
 	}}
 }
 
-// breakHeldUp ends for good once a reader has left.
+// breakHeldUp yields nothing once a reader has broken off a watch.
 func breakHeldUp(shared *discovery.Mem) discovery.Store {
 	var left atomic.Bool
 	return &watching{asHandle(shared), func(ctx context.Context, h *handle, prefix string) iter.Seq2[discovery.Snapshot, error] {
@@ -139,16 +139,16 @@ func breakHeldUp(shared *discovery.Mem) discovery.Store {
 	}}
 }
 
-// contextForgotten looks at its context only when it is to begin.
+// contextForgotten looks at the context only at the beginning.
 func contextForgotten(shared *discovery.Mem) discovery.Store {
 	return &watching{asHandle(shared), func(ctx context.Context, h *handle, prefix string) iter.Seq2[discovery.Snapshot, error] {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Hour)
-		_ = cancel // the watch ends with its hour
+		_ = cancel // the watch ends after an hour
 		return h.Watch(ctx, prefix)
 	}}
 }
 
-// anyPrefix watches something whatever it is asked for.
+// anyPrefix watches something even if the prefix is wrong.
 func anyPrefix(shared *discovery.Mem) discovery.Store {
 	return &watching{asHandle(shared), func(ctx context.Context, h *handle, prefix string) iter.Seq2[discovery.Snapshot, error] {
 		if discovery.CheckPrefix(prefix) != nil {
@@ -171,7 +171,7 @@ func endsQuietly(shared *discovery.Mem) discovery.Store {
 	}}
 }
 
-// closing breaks Close, or what it should leave.
+// closing breaks Close, or what Close should leave behind.
 type closing struct {
 	*handle
 	close func(*handle)

@@ -71,7 +71,7 @@ func anyLease(ctx context.Context, h *handle, key string, value []byte, ttl time
 	return byKey{h, key}, err
 }
 
-// noLease is a lease that holds nothing.
+// noLease is a lease that releases nothing.
 type noLease struct{}
 
 func (noLease) Release(context.Context) error { return nil }
@@ -113,7 +113,7 @@ func replacedForGood(ctx context.Context, h *handle, key string, value []byte, t
 	return lease, err
 }
 
-// fights puts a record again whoever has replaced it.
+// fights puts its record again at once when another owner has replaced it.
 func fights(ctx context.Context, h *handle, key string, value []byte, ttl time.Duration) (discovery.Lease, error) {
 	lease, err := h.Put(ctx, key, value, ttl)
 	if err == nil && ttl == 0 {
@@ -134,7 +134,7 @@ func putAgain(h *handle, key string, value []byte) {
 	}
 }
 
-// comesBack puts a record again that was released as another's.
+// comesBack puts a record again that was released while another owner had the key.
 func comesBack(ctx context.Context, h *handle, key string, value []byte, ttl time.Duration) (discovery.Lease, error) {
 	lease, err := h.Put(ctx, key, value, ttl)
 	if err != nil || ttl > 0 {
@@ -153,7 +153,7 @@ type leaseFunc func(context.Context) error
 
 func (f leaseFunc) Release(ctx context.Context) error { return f(ctx) }
 
-// neverRenews leaves its records to themselves.
+// neverRenews does not renew its records.
 func neverRenews(shared *discovery.Mem) discovery.Store {
 	h := asHandle(shared)
 	h.renews = false

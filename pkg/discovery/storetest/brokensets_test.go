@@ -10,11 +10,11 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// An editFunc spoils the set under prefix, of all those in the bucket, or says
-// that it be left out.
+// An editFunc returns a wrong set in place of the one under prefix, or false to leave
+// the set out. all has the records of all prefixes.
 type editFunc func(prefix string, all, snap discovery.Snapshot) (spoilt discovery.Snapshot, ok bool)
 
-// sets breaks what watches yield. edit is called anew for each watch.
+// sets breaks the sets that watches yield. It calls edit for each watch.
 func sets(edit func() editFunc) func(*discovery.Mem) discovery.Store {
 	return func(shared *discovery.Mem) discovery.Store { return &brokenSets{asHandle(shared), edit} }
 }

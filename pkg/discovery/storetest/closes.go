@@ -46,7 +46,7 @@ func closeEndsWatches(s *suite) {
 	store := s.open()
 	f := s.follow(store, ep)
 	f.until(want{})
-	// One that is waiting as the store is closed, too.
+	// A watch that is waiting while the store is closed ends too.
 	waiting := make(chan error, 1)
 	begun := make(chan struct{}, 1)
 	ctx := s.soon()
@@ -83,7 +83,7 @@ func closedRefuses(s *suite) {
 	store := s.open()
 	lease := s.put(store, ep+"a", "1")
 	var wg sync.WaitGroup
-	for range 2 { // twice is fine, at once too
+	for range 2 { // closing twice is fine, also at the same time
 		wg.Go(func() {
 			if err := store.Close(); err != nil {
 				s.Errorf("Close: %v", err)
@@ -106,7 +106,7 @@ func closeLeavesNoGoroutine(s *suite) {
 	s.stands(store, ep, want{ep + "a": "1"})
 	var before map[string]string
 	if s.Join != nil {
-		// The first handle is left alone; what its goroutines start is not counted.
+		// The first handle stays open: goroutines that its goroutines start don't count.
 		before = goroutines()
 		store = s.join(store)
 	} else {
@@ -128,7 +128,7 @@ func closeLeavesNoGoroutine(s *suite) {
 		s.Errorf("the watch ended with: %v, want %v", err, discovery.ErrClosed)
 	}
 
-	// What has ended may still be there for a moment.
+	// A goroutine that has ended may still be listed for a moment.
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
 	for deadline := s.soon(); ; {
@@ -146,8 +146,7 @@ func closeLeavesNoGoroutine(s *suite) {
 	}
 }
 
-// goroutines returns the stacks of all there are, by their number, without the
-// caller's.
+// goroutines returns the stacks of all goroutines but the caller's, by number.
 func goroutines() map[string]string {
 	buf := make([]byte, 1<<16)
 	n := runtime.Stack(buf, true)
@@ -163,7 +162,7 @@ func goroutines() map[string]string {
 	return byID
 }
 
-// creator returns the number of the goroutine that started the one of a stack.
+// creator returns the number of the goroutine that started the one with that stack.
 func creator(stack string) string {
 	_, created, _ := strings.Cut(stack, "\ncreated by ")
 	line, _, _ := strings.Cut(created, "\n")

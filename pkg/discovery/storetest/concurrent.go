@@ -42,7 +42,7 @@ func concurrentUse(s *suite) {
 					if err != nil {
 						s.Errorf("Put: %v", err)
 					}
-					// A key that all of them fight for.
+					// All of them put this key.
 					shared, err := store.Put(ctx, ep+"shared", []byte(own), 0)
 					if err != nil {
 						s.Errorf("Put: %v", err)

@@ -12,7 +12,7 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// What the records of the suite stand under.
+// Prefixes of the suite's records.
 const (
 	ep  = "v1/instances/dynamo/backend/generate/"
 	ep2 = "v1/instances/dynamo/backend/generate2/"
@@ -32,7 +32,7 @@ func (w want) matches(snap discovery.Snapshot) bool {
 
 func (w want) String() string { return fmt.Sprint(slices.Sorted(maps.Keys(w))) }
 
-// A follower reads one watch, pair by pair and no faster than it is asked to.
+// A follower reads one watch, a pair at a time and only when it is asked to.
 type follower struct {
 	s      *suite
 	prefix string
@@ -41,7 +41,7 @@ type follower struct {
 	last   discovery.Snapshot
 }
 
-// follow watches prefix for as long as what comes at once may take.
+// follow watches prefix for s.Patience, in which sets that are due at once come.
 func (s *suite) follow(store discovery.Store, prefix string) *follower {
 	s.Helper()
 	return s.followFor(store, prefix, s.Patience)
@@ -54,7 +54,7 @@ func (s *suite) followFor(store discovery.Store, prefix string, d time.Duration)
 	return &follower{s: s, prefix: prefix, pull: pull, cancel: cancel}
 }
 
-// next returns the next pair, having checked what is true of all sets.
+// next returns the next pair, and checks what must hold for every set.
 func (f *follower) next() (discovery.Snapshot, error) {
 	f.s.Helper()
 	snap, err, ok := f.pull()
@@ -89,7 +89,7 @@ func (f *follower) set() discovery.Snapshot {
 	return snap
 }
 
-// until reads until a set is exactly w, and returns how many it has read.
+// until reads until a set is exactly w, and returns how many sets it read.
 func (f *follower) until(w want) int {
 	f.s.Helper()
 	return f.untilThat(w.String(), w.matches)

@@ -38,7 +38,7 @@ func putReplaces(s *suite) {
 	s.put(store, ep+"a", "old")
 	running := s.follow(store, ep)
 	running.until(want{ep + "a": "old"})
-	// Values of one length: a store may not go by size.
+	// All values have the same length, so that a store can't go by size.
 	for _, value := range []string{"new", "two", "six", "old", "new"} {
 		s.put(store, ep+"a", value)
 		s.stands(store, ep, want{ep + "a": value})
@@ -101,7 +101,7 @@ func earlierLeaseOfAnother(s *suite) {
 	s.release(later)
 	s.stands(store, ep, want{})
 
-	// Nor does closing the earlier owner's store take the later record along.
+	// Closing the earlier owner's store does not remove the later record either.
 	s.put(store, ep+"a", "1")
 	s.put(other, ep+"a", "2")
 	if err := store.Close(); err != nil {

@@ -1,10 +1,10 @@
-// Package storetest puts implementations of [discovery.Store] through their
-// contract, in the manner of testing/fstest: one call in a test of the store.
+// Package storetest tests that an implementation of [discovery.Store] keeps its
+// contract. Like testing/fstest, it takes one call in a test of the store:
 //
 //	func TestStore(t *testing.T) {
 //		storetest.Run(t, storetest.Backend{
 //			Open:      func(tb testing.TB) discovery.Store { return discovery.NewMem() },
-//			LeaseTime: time.Millisecond, // nothing outlives its owner there
+//			LeaseTime: time.Millisecond, // its records don't outlive their owner
 //		})
 //	}
 package storetest
@@ -17,47 +17,45 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// A Backend is how the suite gets hold of the stores that it tests. Only Open
-// is needed; what else is left out, the suite leaves out or takes a default for.
-// The functions are called from the test's goroutine, one at a time, and fail
-// the test through tb.
+// A Backend makes the stores that the suite tests. Only Open is required. The suite
+// calls the functions from the test's goroutine, one at a time; they fail the test
+// through tb.
 type Backend struct {
-	// Open returns a handle on an empty backend: one just made, or one that is
-	// emptied now, as tests do not overlap. The suite closes the handle; what
-	// else must go, Open registers with tb.Cleanup.
+	// Open returns a handle on an empty backend, a new one or one that it empties:
+	// tests do not overlap. The suite closes the handle. Open registers any other
+	// cleanup with tb.Cleanup.
 	Open func(tb testing.TB) discovery.Store
 
-	// Join returns one more handle on the backend that s is a handle on, as
-	// independent of s as one in another process would be. Nil says that the
-	// backend has one handle alone; the tests that need two are then skipped.
+	// Join returns one more handle on the backend of s, as independent of s as a
+	// handle in another process. With nil the suite skips the tests that need two
+	// handles.
 	Join func(tb testing.TB, s discovery.Store) discovery.Store
 
-	// Kill ends the owner behind s as a crash of its process would: nothing is
-	// released, nothing renewed any more. The suite does nothing more with s
-	// than to close it. Nil skips the test of it, which needs Join too.
+	// Kill ends the owner behind s as a crash of its process would: it releases
+	// nothing and renews nothing any more. The suite only closes s afterwards. With
+	// nil the suite skips the tests of crashes, which need Join too.
 	Kill func(tb testing.TB, s discovery.Store)
 
-	// Overwrite writes value under key as a person would who goes past the
-	// store, in place of what stands there: with etcdctl, with an editor. The
-	// record has no lease of its own then. s is a handle on the backend. Nil
-	// skips the tests of it.
+	// Overwrite replaces the value under key without the store, as a person would
+	// with etcdctl or an editor. The record has no lease then. s is a handle on the
+	// backend. With nil the suite skips the tests of it.
 	Overwrite func(tb testing.TB, s discovery.Store, key string, value []byte)
 
-	// LeaseTime is the longest time until the backend drops the records of a
-	// killed owner. The default is 10 s. The suite waits for it, so that a
-	// backend that can should be set up with a short one.
+	// LeaseTime is the longest time until the backend drops the records of a killed
+	// owner. The default is 10 s. The suite waits for it, so a short one makes the
+	// suite faster.
 	LeaseTime time.Duration
 
-	// TTL is the shortest ttl that the backend honours without rounding it up.
-	// The default is 1 s. Shorter makes the suite faster.
+	// TTL is the shortest ttl that the backend does not round up. The default is 1 s.
+	// A short one makes the suite faster.
 	TTL time.Duration
 
-	// MaxValue is the size in bytes of the largest value that the backend
-	// takes, if it is below [discovery.MaxValue].
+	// MaxValue is the size in bytes of the largest value that the backend takes. The
+	// default is [discovery.MaxValue].
 	MaxValue int
 
-	// Patience is how long the suite waits for what must come at once. It ends
-	// failing tests only, so that the default of 10 s is rarely too long.
+	// Patience is how long the suite waits for something that must happen at once. The
+	// default is 10 s. Only failing tests take that long.
 	Patience time.Duration
 }
 
@@ -77,9 +75,9 @@ func (b Backend) withDefaults() Backend {
 	return b
 }
 
-// Run puts the stores of b through the contract, each part in a subtest. It
-// counts goroutines, so that no other test may run in parallel. Run it under
-// the race detector too.
+// Run tests the stores of b, each part of the contract in a subtest. It counts
+// goroutines, so no other test may run in parallel. Run it under the race detector
+// too.
 func Run(t *testing.T, b Backend) {
 	t.Helper()
 	for _, check := range checks() {
@@ -113,7 +111,7 @@ func checks() []check {
 		{"WatchEndsWithBreak", watchEndsWithBreak},
 		{"BadPrefixesRefused", badPrefixes},
 		{"TTLEnds", ttlEnds},
-		{"TTLIsTold", ttlIsTold},
+		{"ExpiryIsTold", expiryIsTold},
 		{"PutChangesLifetime", putChangesLifetime},
 		{"KeptOutlivesLeaseTime", keptOutlives},
 		{"KilledOwnersRecordsGo", killedOwner},
@@ -132,7 +130,7 @@ func checks() []check {
 	}
 }
 
-// suite is what a check works with.
+// A suite is one check's test and backend.
 type suite struct {
 	testing.TB
 	Backend
@@ -144,7 +142,7 @@ func newSuite(tb testing.TB, b Backend) *suite {
 	return &suite{TB: tb, Backend: b.withDefaults(), ctx: tb.Context()}
 }
 
-// open returns a handle on an empty backend, which is closed with the test.
+// open returns a handle on an empty backend, and closes it at the end of the test.
 func (s *suite) open() discovery.Store {
 	s.Helper()
 	return s.closing(s.Open(s))
@@ -172,14 +170,14 @@ func (s *suite) closing(store discovery.Store) discovery.Store {
 	return store
 }
 
-// soon returns a context for what must be done at once.
+// soon returns a context for a call that must return at once.
 func (s *suite) soon() context.Context {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.Patience)
 	s.Cleanup(cancel)
 	return ctx
 }
 
-// put puts a record that the store keeps.
+// put puts a record that the store keeps alive.
 func (s *suite) put(store discovery.Store, key, value string) discovery.Lease {
 	s.Helper()
 	return s.putFor(store, key, value, 0)

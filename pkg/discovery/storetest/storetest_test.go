@@ -12,8 +12,8 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 )
 
-// backend is one of the stores that the suite itself is tested with. They all
-// live in this process, so that time can be fake and nothing need be waited for.
+// backend returns one of the stores that the suite itself is tested with. They all
+// live in this process, so that time can be fake and no test waits.
 func backend(wrap func(shared *discovery.Mem) discovery.Store) Backend {
 	var current *discovery.Mem
 	return Backend{
@@ -46,7 +46,7 @@ func TestSoundStorePasses(t *testing.T) {
 	}
 }
 
-// TestBrokenStoresFail shows of every check that it can fail.
+// TestBrokenStoresFail shows that every check can fail.
 func TestBrokenStoresFail(t *testing.T) {
 	caught := make(map[string]bool)
 	for _, broken := range brokenStores() {
@@ -67,7 +67,7 @@ func TestBrokenStoresFail(t *testing.T) {
 	}
 }
 
-// TestSkips shows that a backend that can open one handle alone is fine.
+// TestSkips shows that a backend may have a single handle.
 func TestSkips(t *testing.T) {
 	b := Backend{Open: func(testing.TB) discovery.Store { return discovery.NewMem() }}
 	for _, c := range checks() {
@@ -83,13 +83,13 @@ func try(t *testing.T, c check, b Backend) (failures []string) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{TB: t}
 		ended := make(chan struct{})
-		go func() { // as FailNow ends the goroutine
+		go func() { // because FailNow ends the goroutine
 			defer close(ended)
 			defer r.cleanup()
 			c.run(newSuite(r, b))
 		}()
 		<-ended
-		<-time.After(24 * time.Hour) // lets what a broken store has left behind end
+		<-time.After(24 * time.Hour) // until everything has ended that a broken store left running
 		failures = r.failures
 	})
 	return failures

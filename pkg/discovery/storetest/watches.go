@@ -50,9 +50,9 @@ func slowReader(s *suite) {
 		s.put(store, ep+"a", fmt.Sprint(i))
 	}
 	last := want{ep + "a": fmt.Sprint(changes - 1)}
-	// A reader that keeps up tells when the backend has told everything.
+	// A reader that keeps up shows when the backend has delivered everything.
 	s.follow(store, ep).until(last)
-	// A few in between may come while the store itself catches up.
+	// A few sets in between may come while the store itself catches up.
 	if n := slow.until(last); n > changes/10 {
 		s.Errorf("a slow reader got %d sets for %d changes: a backlog, not the latest", n, changes)
 	}
@@ -124,7 +124,7 @@ func watchEndsWithContext(s *suite) {
 func watchEndsWithBreak(s *suite) {
 	store := s.open()
 	watch := store.Watch(s.soon(), ep)
-	for range 2 { // a watch can be run again
+	for range 2 { // the same sequence can be ranged over again
 		for snap, err := range watch {
 			if err != nil || len(snap.Records) != 0 {
 				s.Fatalf("the watch began with %s, %v", describe(snap), err)
@@ -132,7 +132,7 @@ func watchEndsWithBreak(s *suite) {
 			break
 		}
 	}
-	s.put(store, ep+"a", "1") // not held up by a watch nobody reads
+	s.put(store, ep+"a", "1") // a watch that nobody reads does not block it
 	s.stands(store, ep, want{ep + "a": "1"})
 }
 

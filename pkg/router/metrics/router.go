@@ -8,6 +8,7 @@ import (
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -27,8 +28,8 @@ type Router struct {
 }
 
 // New returns a collector for the router of an endpoint, which becomes the
-// label endpoint of every metric. Trace belongs into the router's config, and
-// Watch is called with the router that was made of it:
+// label endpoint of every metric. The router's config gets Trace, and Watch gets
+// the router:
 //
 //	m := metrics.New(endpoint)
 //	r := router.New(router.Config{Endpoint: endpoint, Trace: m.Trace, …})
@@ -51,7 +52,7 @@ func New(endpoint discovery.Endpoint) *Router {
 		stale:      counter("migrate_router_stale_connections_total", "Kept connections that turned out dead and were replaced."),
 		choices:    vec("migrate_router_choices_total", "Instances chosen for requests, by why: each step is for requests for which those before it have nobody left.", "step"),
 		breaks:     vec("migrate_router_breaks_total", "Streams that broke, by kind.", "kind"),
-		refusals:   vec("migrate_router_refusals_total", "Requests that an instance did not take, without blame, by kind.", "kind"),
+		refusals:   vec("migrate_router_refusals_total", "Requests that an instance did not take, by kind.", "kind"),
 		requests:   vec("migrate_router_requests_total", "Requests that are over, by outcome.", "outcome"),
 		migrated:   vec("migrate_router_migrated_requests_total", "Requests that are over and have migrated at least once, by outcome.", "outcome"),
 		gap: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -75,7 +76,7 @@ func New(endpoint discovery.Endpoint) *Router {
 	for _, s := range router.Steps() {
 		m.choices.WithLabelValues(string(s))
 	}
-	for _, o := range router.Outcomes() {
+	for _, o := range receipt.Outcomes() {
 		m.requests.WithLabelValues(string(o))
 		m.migrated.WithLabelValues(string(o))
 	}

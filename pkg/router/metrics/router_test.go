@@ -3,7 +3,6 @@ package metrics_test
 import (
 	"context"
 	"errors"
-	"iter"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,6 +14,7 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/router/metrics"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -32,9 +32,11 @@ func TestFailover(t *testing.T) {
 		r, m := start(t, client, instance(1, "full"), instance(2, "dead"), instance(3, "broken"), instance(4, "leaves"), instance(5, "sound"))
 		synctest.Wait()
 		check(t, m, map[string]float64{"instances_source": 5, "instances_avail": 5})
-		var recorder router.Recorder
-		if err := ask(router.WithTrace(t.Context(), recorder.Trace()), r); err != nil {
-			t.Fatal(err)
+		var recorder receipt.Recorder
+		for _, err := range r.Do(t.Context(), router.Request{Data: stream.String("hello"), Trace: recorder.Trace()}) {
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 		want := map[string]float64{
 			"choices_total avail":             5,
@@ -53,9 +55,9 @@ func TestFailover(t *testing.T) {
 		}
 		check(t, m, want)
 		// The receipt counts the same.
-		receipt := recorder.Receipt()
-		if len(receipt.Attempts) != 4 || len(receipt.Refusals) != 1 || receipt.Migrations() != 3 || len(receipt.GapsMS) != 2 {
-			t.Errorf("receipt: %+v", receipt)
+		account := recorder.Receipt()
+		if len(account.Attempts) != 4 || len(account.Refusals) != 1 || account.Migrations() != 3 || len(account.GapsMS) != 2 {
+			t.Errorf("receipt: %+v", account)
 		}
 
 		time.Sleep(router.DefaultCooldown)
@@ -101,23 +103,21 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// An instance that refuses is seen to back off, one that is back to be tried,
-// and all that discovery loses at once to be a last resort.
+// The gauges show an instance that backs off, one that is half-open, and those that
+// discovery has lost at once.
 func TestSparing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lists := make(chan []discovery.Instance, 2)
 		lists <- []discovery.Instance{instance(1, "full"), instance(2, "broken")}
-		source := func(ctx context.Context) iter.Seq2[discovery.Instances, error] {
-			return func(yield func(discovery.Instances, error) bool) {
-				for ctx.Err() == nil {
-					select {
-					case list := <-lists:
-						yield(discovery.Instances{List: list}, nil)
-					case <-ctx.Done():
-					}
+		source := watcher(func(ctx context.Context, yield func(discovery.Instances, error) bool) {
+			for ctx.Err() == nil {
+				select {
+				case list := <-lists:
+					yield(discovery.Instances{List: list}, nil)
+				case <-ctx.Done():
 				}
 			}
-		}
+		})
 		m := metrics.New(endpoint)
 		client := servers{"full": {0, broken(stream.Overloaded)}, "broken": {1, broken(stream.Failed)}}
 		r := router.New(router.Config{Endpoint: endpoint, Source: source, Client: client, Picker: inOrder{}, Trace: m.Trace, Cooldown: time.Second})
@@ -153,7 +153,7 @@ func TestSparing(t *testing.T) {
 	})
 }
 
-// Without a router there are no tiers to show; with one, also that they are stale.
+// Without a router there are no gauges of tiers; with one, they show a stale source.
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := metrics.New(endpoint)
@@ -162,11 +162,9 @@ func TestWatch(t *testing.T) {
 		}
 		r := router.New(router.Config{
 			Client: servers{},
-			Source: func(context.Context) iter.Seq2[discovery.Instances, error] {
-				return func(yield func(discovery.Instances, error) bool) {
-					yield(discovery.Instances{}, errors.New("the store is away"))
-				}
-			},
+			Source: watcher(func(_ context.Context, yield func(discovery.Instances, error) bool) {
+				yield(discovery.Instances{}, errors.New("the store is away"))
+			}),
 		})
 		defer r.Close()
 		m.Watch(r)

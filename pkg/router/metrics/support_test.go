@@ -22,9 +22,8 @@ func instance(id discovery.InstanceID, name string) discovery.Instance {
 	return discovery.Instance{ID: id, Name: name, Endpoint: endpoint, Transport: discovery.NDJSON, Address: name}
 }
 
-// servers is a [router.Client]: servers by their addresses, which are their
-// names. Each waits a second before each of its items, and ends after so many
-// as given, with that error.
+// servers is a [router.Client]: servers by their addresses, which are their names.
+// Each sends its number of items, one a second, then ends with its error.
 type servers map[string]server
 
 type server struct {
@@ -44,6 +43,13 @@ func (s servers) Stream(_ context.Context, addr string, req stream.Request) iter
 			yield(stream.Annotated{}, err)
 		}
 	}
+}
+
+// watcher is a [router.Source].
+type watcher func(ctx context.Context, yield func(discovery.Instances, error) bool)
+
+func (w watcher) Watch(ctx context.Context, _ discovery.Endpoint) iter.Seq2[discovery.Instances, error] {
+	return func(yield func(discovery.Instances, error) bool) { w(ctx, yield) }
 }
 
 func broken(kind stream.Kind) error { return &stream.Break{Kind: kind, Reason: "as told"} }
@@ -77,7 +83,7 @@ func ask(ctx context.Context, r *router.Router) error {
 }
 
 // gathered returns the values of all that m has, by name and label; of the
-// histogram, its sum. What is 0 is left out.
+// histogram, its sum. Zeros are left out.
 func gathered(t *testing.T, m *metrics.Router) map[string]float64 {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()

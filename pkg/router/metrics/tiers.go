@@ -8,7 +8,7 @@ import (
 
 // tierDescs describe the gauges that are read from a router's tiers.
 type tierDescs struct {
-	source, avail, halfOpen, backingOff, spare, down, lost, reported, stale *prometheus.Desc
+	source, avail, halfOpen, backingOff, spare, down, lost, byOthers, stale *prometheus.Desc
 }
 
 func newTierDescs(labels prometheus.Labels) tierDescs {
@@ -21,13 +21,13 @@ func newTierDescs(labels prometheus.Labels) tierDescs {
 		lost:       desc("migrate_router_instances_lost", "Instances that discovery lost with most others, kept as a last resort; not in source."),
 		spare:      desc("migrate_router_instances_spare", "Instances of the source that only reports of other clients keep out of avail."),
 		down:       desc("migrate_router_instances_down", "Instances of the source that this router has put down."),
-		reported:   desc("migrate_router_instances_reported", "Instances that other clients report down now."),
+		byOthers:   desc("migrate_router_instances_reported_by_others", "Instances that other clients report down now."),
 		stale:      desc("migrate_router_source_stale", "1 while discovery can't be read and the source is what was known last, else 0."),
 	}
 }
 
 func (d *tierDescs) all() []*prometheus.Desc {
-	return []*prometheus.Desc{d.source, d.avail, d.halfOpen, d.backingOff, d.spare, d.down, d.lost, d.reported, d.stale}
+	return []*prometheus.Desc{d.source, d.avail, d.halfOpen, d.backingOff, d.spare, d.down, d.lost, d.byOthers, d.stale}
 }
 
 func (d *tierDescs) describe(descs chan<- *prometheus.Desc) {
@@ -51,7 +51,7 @@ func (d *tierDescs) collect(metrics chan<- prometheus.Metric, t *router.Tiers) {
 		}
 	}
 	for i, n := range []int{
-		len(t.Source), len(t.Avail), halfOpen, t.BackingOff, len(t.Spare), down, len(t.Lost), len(t.Reported), stale,
+		len(t.Source), len(t.Avail), halfOpen, t.BackingOff, len(t.Spare), down, len(t.Lost), len(t.ByOthers), stale,
 	} {
 		metrics <- prometheus.MustNewConstMetric(d.all()[i], prometheus.GaugeValue, float64(n))
 	}

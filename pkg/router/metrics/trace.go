@@ -4,13 +4,14 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/router/receipt"
 )
 
-// Trace returns the functions that count one request; it is for
-// [router.Config]. An item costs a look at the clock.
+// Trace returns the functions that count one request, for [router.Config]. It
+// reads the clock once an item.
 //
-// A request whose caller leaves the sequence has no outcome; the router does not
-// tell of its end.
+// A request whose caller leaves the sequence has no outcome, as [router.Trace] has
+// no Done for it.
 func (m *Router) Trace() *router.Trace {
 	q := &request{m: m}
 	return &router.Trace{
@@ -24,7 +25,7 @@ func (m *Router) Trace() *router.Trace {
 }
 
 // request is one request on its way. It belongs to the goroutine that makes it.
-// What it counts is what [router.Receipt] defines.
+// What counts as what is defined by [receipt.Receipt].
 type request struct {
 	m        *Router
 	pending  bool          // an instance, which may yet refuse
@@ -76,7 +77,7 @@ func (q *request) broke(e router.BreakEvent) {
 
 func (q *request) done(e router.DoneEvent) {
 	q.taken()
-	outcome := string(router.OutcomeOf(e.Err))
+	outcome := string(receipt.OutcomeOf(e.Err))
 	q.m.requests.WithLabelValues(outcome).Inc()
 	if q.attempts > 1 {
 		q.m.migrated.WithLabelValues(outcome).Inc()

@@ -18,7 +18,7 @@ func ExampleInject() {
 	faulty := fault.Inject(stream.Echo("server1", 0), fault.Fault{Mode: mode, After: 2})
 	for n := range 4 {
 		items := 0
-		err := faulty.Handle(context.Background(), stream.Request{Data: stream.String("hello")}, func(stream.Annotated) error {
+		err := faulty.Handle(context.Background(), &stream.Request{Data: stream.String("hello")}, func(stream.Annotated) error {
 			items++
 			return nil
 		})

@@ -164,7 +164,7 @@ func (i *Injector) Admit(stream.Request) error {
 
 // Handle answers a request through the wrapped handler, and breaks the answer
 // if the fault does. It is for [stream.Server.Handler].
-func (i *Injector) Handle(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+func (i *Injector) Handle(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 	if i.refuses() || !i.fault.Mode.hits(i.requests.Add(1)) {
 		return i.handler(ctx, req, send)
 	}

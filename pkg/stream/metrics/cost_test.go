@@ -25,7 +25,7 @@ func send(stream.Annotated) error { return nil }
 // An item allocates nothing, and the total follows a long stream while it runs.
 func TestItems(t *testing.T) {
 	m := metrics.New()
-	handler := m.Handler(func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+	handler := m.Handler(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 		item := stream.Annotated{Data: stream.String("x")}
 		// It makes one more call, to warm up.
 		if n := testing.AllocsPerRun(69, func() { _ = send(item) }); n > 0 {
@@ -34,7 +34,7 @@ func TestItems(t *testing.T) {
 		check(t, m, map[string]float64{"streams_in_flight": 1, "items_total": 64})
 		return nil
 	})
-	if err := handler(t.Context(), stream.Request{}, send); err != nil {
+	if err := handler(t.Context(), &stream.Request{}, send); err != nil {
 		t.Fatal(err)
 	}
 	check(t, m, map[string]float64{"streams_total completed": 1, "items_total": 70})
@@ -46,7 +46,7 @@ func TestConcurrently(t *testing.T) {
 	m := metrics.New()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(m)
-	handler := m.Handler(func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+	handler := m.Handler(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 		for range items {
 			if err := send(stream.Annotated{}); err != nil {
 				return err
@@ -57,7 +57,7 @@ func TestConcurrently(t *testing.T) {
 	var all sync.WaitGroup
 	for range streams {
 		all.Go(func() {
-			if err := handler(t.Context(), stream.Request{}, send); err != nil {
+			if err := handler(t.Context(), &stream.Request{}, send); err != nil {
 				t.Error(err)
 			}
 			m.Refused(stream.Request{}, io.EOF)
@@ -73,14 +73,14 @@ func TestConcurrently(t *testing.T) {
 }
 
 func BenchmarkItem(b *testing.B) {
-	handler := metrics.New().Handler(func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+	handler := metrics.New().Handler(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 		item := stream.Annotated{Data: stream.String("x")}
 		for b.Loop() {
 			_ = send(item)
 		}
 		return nil
 	})
-	if err := handler(b.Context(), stream.Request{}, send); err != nil {
+	if err := handler(b.Context(), &stream.Request{}, send); err != nil {
 		b.Fatal(err)
 	}
 }

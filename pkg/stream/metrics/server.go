@@ -121,7 +121,7 @@ func (s *Server) Refused(_ stream.Request, err error) {
 // Handler returns a handler that answers like h and is counted. An item costs
 // an increment of a variable of its stream.
 func (s *Server) Handler(h stream.Handler) stream.Handler {
-	return func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+	return func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		s.inFlight.Inc()
 		defer s.inFlight.Dec()
 		c := call{s: s, send: send, began: time.Now()}

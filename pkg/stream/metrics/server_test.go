@@ -31,29 +31,29 @@ func TestOutcomes(t *testing.T) {
 		{"close", "failed", injected(fault.Close), 0, 2},
 		{"garbage", "failed", injected(fault.Garbage), 0, 2},
 		{"bad count", "failed", injected(fault.BadCount), 0, 5},
-		{"its own error", "application", func(context.Context, stream.Request, func(stream.Annotated) error) error {
+		{"its own error", "application", func(context.Context, *stream.Request, func(stream.Annotated) error) error {
 			return errors.New("no such model")
 		}, 0, 0},
-		{"no item", "application", func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+		{"no item", "application", func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 			return send(stream.Annotated{Event: "end"})
 		}, 0, 0},
-		{"hands itself back", "handed_back", func(context.Context, stream.Request, func(stream.Annotated) error) error {
+		{"hands itself back", "handed_back", func(context.Context, *stream.Request, func(stream.Annotated) error) error {
 			return stream.ErrDraining
 		}, 0, 0},
-		{"refuses", "refused", func(context.Context, stream.Request, func(stream.Annotated) error) error {
+		{"refuses", "refused", func(context.Context, *stream.Request, func(stream.Annotated) error) error {
 			return stream.OverloadedFor(time.Second)
 		}, 0, 0},
-		{"cannot resume", "refused", func(context.Context, stream.Request, func(stream.Annotated) error) error {
+		{"cannot resume", "refused", func(context.Context, *stream.Request, func(stream.Annotated) error) error {
 			return stream.ErrUnresumable
 		}, 0, 0},
-		{"refuses too late", "failed", func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+		{"refuses too late", "failed", func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 			if err := send(stream.Annotated{Data: stream.String("x")}); err != nil {
 				return err
 			}
 			return stream.ErrOverloaded
 		}, 0, 1},
-		{"panics", "application", func(context.Context, stream.Request, func(stream.Annotated) error) error { panic("x") }, 0, 0},
-		{"exits", "application", func(context.Context, stream.Request, func(stream.Annotated) error) error {
+		{"panics", "application", func(context.Context, *stream.Request, func(stream.Annotated) error) error { panic("x") }, 0, 0},
+		{"exits", "application", func(context.Context, *stream.Request, func(stream.Annotated) error) error {
 			runtime.Goexit()
 			return nil
 		}, 0, 0},
@@ -127,7 +127,7 @@ func TestRefusals(t *testing.T) {
 			}
 			return nil
 		},
-		Handler: func(ctx context.Context, req stream.Request, send func(stream.Annotated) error) error {
+		Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 			if s, _ := req.Text(); s == "wait" {
 				close(running)
 				<-ctx.Done()
@@ -171,14 +171,14 @@ func TestRefusals(t *testing.T) {
 func TestFirstItem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := metrics.New()
-		handler := m.Handler(func(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+		handler := m.Handler(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 			time.Sleep(2 * time.Second)
 			_ = send(stream.Annotated{})
 			time.Sleep(time.Hour)
 			return send(stream.Annotated{})
 		})
 		slow := func(stream.Annotated) error { time.Sleep(time.Minute); return nil } // the client is
-		if err := handler(t.Context(), stream.Request{}, slow); err != nil {
+		if err := handler(t.Context(), &stream.Request{}, slow); err != nil {
 			t.Fatal(err)
 		}
 		check(t, m, map[string]float64{"streams_total completed": 1, "items_total": 2})

@@ -94,7 +94,7 @@ func check(t *testing.T, m *metrics.Server, want map[string]float64) {
 func text(s string) stream.Request { return stream.Request{Data: stream.String(s)} }
 
 // endless sends items until that fails.
-func endless(_ context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+func endless(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 	for {
 		if err := send(stream.Annotated{Data: stream.String("x")}); err != nil {
 			return err
@@ -103,7 +103,7 @@ func endless(_ context.Context, _ stream.Request, send func(stream.Annotated) er
 }
 
 // patient sends an item and waits for the end of its context.
-func patient(ctx context.Context, _ stream.Request, send func(stream.Annotated) error) error {
+func patient(ctx context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 	if err := send(stream.Annotated{Data: stream.String("x")}); err != nil {
 		return err
 	}

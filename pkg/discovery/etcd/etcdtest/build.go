@@ -12,8 +12,8 @@ import (
 	"runtime"
 )
 
-// program returns the path of the etcd program, and builds it if this version
-// of it has not been built yet. Any number of test binaries may call it at once.
+// program returns the path of the etcd program, and builds it if this version has not
+// been built yet. Any number of test binaries may call it at the same time.
 func program(ctx context.Context) (string, error) {
 	source, err := sourceDir()
 	if err != nil {
@@ -39,8 +39,8 @@ func program(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("making the cache folder for the etcd program: %w", err)
 	}
 
-	// Packages are tested side by side. The lock keeps them from building the
-	// same thing at once; the rename in compile alone makes that correct.
+	// Packages are tested in parallel. The lock saves them from building the program
+	// twice; it would be correct without, because of the rename in compile.
 	unlock, err := lock(path + ".lock")
 	if err != nil {
 		return "", fmt.Errorf("locking the etcd program's build: %w", err)
@@ -57,7 +57,7 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// compile builds the program in source and puts it at path whole.
+// compile builds the program in source and moves it to path.
 func compile(ctx context.Context, source, path string) error {
 	tmp, err := os.MkdirTemp(filepath.Dir(path), "build-")
 	if err != nil {
@@ -68,8 +68,8 @@ func compile(ctx context.Context, source, path string) error {
 	built := filepath.Join(tmp, "etcd")
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", built, ".")
 	cmd.Dir = source
-	// The flags and the workspace of whoever runs the tests are meant for
-	// another module; cgo would want a C compiler for nothing.
+	// The caller's flags and workspace are meant for another module. cgo would need a
+	// C compiler for nothing.
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the etcd program in %s: %w\n%s", source, err, out)
@@ -80,8 +80,8 @@ func compile(ctx context.Context, source, path string) error {
 	return nil
 }
 
-// sourceDir finds testdata/etcd from a test's working directory, which is its
-// package's folder.
+// sourceDir finds testdata/etcd from a test's working directory, which is its package's
+// directory.
 func sourceDir() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {
@@ -100,7 +100,7 @@ func sourceDir() (string, error) {
 	}
 }
 
-// sourceHash names what would be built: the module's files and the compiler.
+// sourceHash returns a hash of the module's files and the compiler's version.
 func sourceHash(source string) (string, error) {
 	h := sha256.New()
 	_, _ = fmt.Fprintln(h, runtime.Version(), runtime.GOOS, runtime.GOARCH) // never fails

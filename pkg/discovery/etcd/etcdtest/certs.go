@@ -25,7 +25,7 @@ type CA struct {
 	File string
 }
 
-// NewCA makes an authority that nobody but its test trusts.
+// NewCA makes an authority that only its test trusts.
 func NewCA(tb testing.TB) *CA {
 	tb.Helper()
 	ca := &CA{tb: tb, dir: tb.TempDir()}
@@ -34,8 +34,8 @@ func NewCA(tb testing.TB) *CA {
 	return ca
 }
 
-// Renew gives the CA another key and certificate, in the same file. What it has
-// signed before is not trusted any more.
+// Renew gives the CA a new key and certificate, in the same file. Certificates that it
+// has signed before are no longer trusted.
 func (ca *CA) Renew() {
 	ca.tb.Helper()
 	ca.key = newKey(ca.tb)
@@ -51,15 +51,15 @@ func (ca *CA) Renew() {
 	ca.sign(ca.cert, ca.key, ca.File)
 }
 
-// Issue makes a certificate for servers at host and for clients, good for a
-// day, and returns the files that hold it and its key. A host that is an address
-// is also put down as one. Issuing for a host again replaces the files.
+// Issue makes a certificate for servers at host, which may be an IP address, and for
+// clients. It is valid for a day. Issue returns the files of the certificate and its
+// key; issuing for a host again replaces them.
 func (ca *CA) Issue(host string) (certFile, keyFile string) {
 	ca.tb.Helper()
 	return ca.IssueUntil(host, time.Now().Add(24*time.Hour))
 }
 
-// IssueUntil is Issue for a certificate that expires at end.
+// IssueUntil is like Issue, for a certificate that expires at end.
 func (ca *CA) IssueUntil(host string, end time.Time) (certFile, keyFile string) {
 	ca.tb.Helper()
 	key := newKey(ca.tb)

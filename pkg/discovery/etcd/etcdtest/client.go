@@ -8,8 +8,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// Client returns etcd's own client of the servers, for what a test does behind
-// the back of the code that it tests. It is closed when the test ends.
+// Client returns etcd's own client of the servers, for what a test does without the code
+// that it tests. The client is closed when the test ends.
 func Client(tb testing.TB, servers ...*Server) *clientv3.Client {
 	tb.Helper()
 	cfg := clientv3.Config{DialTimeout: 5 * time.Second, Logger: zap.NewNop()}
@@ -24,8 +24,8 @@ func Client(tb testing.TB, servers ...*Server) *clientv3.Client {
 	return client
 }
 
-// EnableAuth makes the server ask for a password from now on: root's, whom it
-// adds.
+// EnableAuth adds the user root with that password, and makes the server ask for
+// passwords from now on.
 func (s *Server) EnableAuth(password string) {
 	s.tb.Helper()
 	ctx, client := s.tb.Context(), Client(s.tb, s)
@@ -40,7 +40,7 @@ func (s *Server) EnableAuth(password string) {
 	}
 }
 
-// AddUser adds a user who may do nothing, to a server without authentication.
+// AddUser adds a user without any rights to a server without authentication.
 func (s *Server) AddUser(name, password string) {
 	s.tb.Helper()
 	if _, err := Client(s.tb, s).UserAdd(s.tb.Context(), name, password); err != nil {

@@ -17,9 +17,8 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// A Gateway stands between clients and a server without TLS as gRPC proxies
-// do: it passes on each request and each stream by itself, can refuse them as
-// etcd does, and counts them.
+// A Gateway is a gRPC proxy between clients and a server without TLS. It passes on each
+// request and each stream, can refuse them as etcd does, and counts them.
 //
 // A Gateway is safe for concurrent use.
 type Gateway struct {
@@ -65,32 +64,32 @@ func StartGateway(tb testing.TB, s *Server) *Gateway {
 // Endpoint returns the URL that reaches the server through the gateway.
 func (g *Gateway) Endpoint() string { return "http://" + g.listener.Addr().String() }
 
-// DropProgress makes the gateway swallow what watches ask about their progress,
-// as etcd's own proxy does.
+// DropProgress makes the gateway drop the watches' questions about their progress, as
+// etcd's own proxy does.
 func (g *Gateway) DropProgress() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.deaf = true
 }
 
-// DropChanges makes the gateway swallow what etcd tells of changes.
+// DropChanges makes the gateway drop etcd's events.
 func (g *Gateway) DropChanges() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.mute = true
 }
 
-// Refuse makes the gateway answer requests by itself where refuse returns an
-// error, such as those of package rpctypes. A method's name is like
-// "/etcdserverpb.KV/Range". Nil ends that.
+// Refuse makes the gateway refuse the methods for which refuse returns an error, such as
+// one of package rpctypes. A method's name is like "/etcdserverpb.KV/Range". With nil
+// the gateway refuses nothing.
 func (g *Gateway) Refuse(refuse func(method string) error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.refuse = refuse
 }
 
-// Counts returns how often each method was called so far, and under "progress"
-// how often a watch asked about its own.
+// Counts returns how often each method was called so far, and under "progress" how often
+// a watch asked for its progress.
 func (g *Gateway) Counts() map[string]int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -107,7 +106,7 @@ func (g *Gateway) begin(method string) error {
 	return g.refuse(method)
 }
 
-// pass carries one request, or one stream of them.
+// pass passes on one request or one stream.
 func (g *Gateway) pass(_ any, client grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(client)
 	if err := g.begin(method); err != nil {
@@ -120,7 +119,7 @@ func (g *Gateway) pass(_ any, client grpc.ServerStream) error {
 		cancel()
 		return err
 	}
-	// It ends with the client's stream, which ends when this returns.
+	// It ends with the client's stream, which ends when pass returns.
 	go g.passUp(method, client, server)
 	defer cancel()
 	for {
@@ -157,8 +156,7 @@ func (g *Gateway) passUp(method string, client grpc.ServerStream, server grpc.Cl
 	}
 }
 
-// dropped counts what a watch asks about its progress, and reports whether that
-// is to be swallowed.
+// dropped reports whether to drop a client's message, and counts questions about progress.
 func (g *Gateway) dropped(message []byte) bool {
 	var request etcdserverpb.WatchRequest
 	if decode(message, &request) != nil || request.GetProgressRequest() == nil {
@@ -170,7 +168,7 @@ func (g *Gateway) dropped(message []byte) bool {
 	return g.deaf
 }
 
-// muted reports whether what etcd tells a watch is to be swallowed.
+// muted reports whether to drop a server's message to a watch.
 func (g *Gateway) muted(message []byte) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -182,7 +180,7 @@ func decode(message []byte, into any) error {
 	return encoding.GetCodecV2("proto").Unmarshal(mem.BufferSlice{mem.SliceBuffer(message)}, into)
 }
 
-// rawCodec leaves messages as they are.
+// A rawCodec leaves messages as they are.
 type rawCodec struct{}
 
 func (rawCodec) Name() string { return "proto" }

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// freeze returns once nothing of p runs any more. The signal alone is only a
-// request: each thread stops when it next enters the kernel or is scheduled.
+// freeze stops p, and returns once none of its threads runs any more. After the signal
+// each thread stops when it next enters the kernel or is scheduled.
 func freeze(p *os.Process) error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err
@@ -26,8 +26,8 @@ func freeze(p *os.Process) error {
 	return nil
 }
 
-// stopped reports whether all threads of a process have stopped. Where there is
-// no /proc to see it in, it takes the signal's word.
+// stopped reports whether all threads of a process have stopped. It returns true where
+// there is no /proc to see that.
 func stopped(pid int) bool {
 	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	if err != nil {
@@ -38,7 +38,7 @@ func stopped(pid int) bool {
 		if err != nil {
 			continue // a thread that has ended meanwhile
 		}
-		// The state follows the name, which is in parentheses and may have any in it.
+		// The state follows the name, which is in parentheses and may contain some.
 		i := bytes.LastIndexByte(b, ')')
 		if i >= 0 && i+2 < len(b) && b[i+2] != 'T' {
 			return false
@@ -49,8 +49,8 @@ func stopped(pid int) bool {
 
 func thaw(p *os.Process) error { return p.Signal(syscall.SIGCONT) }
 
-// lock takes an exclusive lock on a file at path, waiting for whoever has it.
-// The system drops the lock of a process that dies.
+// lock waits for an exclusive lock on the file at path. The system drops the lock of a
+// process that dies.
 func lock(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -17,7 +17,7 @@ type process struct {
 	exited chan struct{} // closed when it is gone
 }
 
-// startProcess runs args until ctx ends, with what it logs added to the file at logPath.
+// startProcess runs args until ctx ends, and appends its log to the file at logPath.
 func startProcess(ctx context.Context, args []string, logPath string) (*process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -45,7 +45,7 @@ func startProcess(ctx context.Context, args []string, logPath string) (*process,
 	return p, nil
 }
 
-// follow runs as long as the process does; kill waits for it.
+// follow runs until the process ends. kill waits for it.
 func (p *process) follow(stdout io.Reader) {
 	defer close(p.exited)
 	if _, err := bufio.NewReader(stdout).ReadString('\n'); err == nil {
@@ -55,8 +55,8 @@ func (p *process) follow(stdout io.Reader) {
 	_ = p.cmd.Wait() // how it ended is in its log
 }
 
-// kill ends the process and returns when it is gone. It may be called again,
-// and on a process that never started.
+// kill ends the process and returns when it is gone. It does nothing if the process has
+// ended or was never started.
 func (p *process) kill() {
 	if p == nil {
 		return

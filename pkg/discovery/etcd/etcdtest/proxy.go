@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// A Proxy stands between one client and one server and can part them as a
-// broken network does: no connection closes, and nothing gets through.
+// A Proxy is between one client and one server, and can cut them off from each other like
+// a broken network: no connection closes, and nothing gets through.
 //
 // A Proxy is safe for concurrent use.
 type Proxy struct {
@@ -58,15 +58,15 @@ func (p *Proxy) Endpoint() string { return p.scheme + "://" + p.listener.Addr().
 // Bytes returns how many bytes the proxy has carried so far, both ways.
 func (p *Proxy) Bytes() int64 { return p.bytes.Load() }
 
-// Cut parts the two sides. What they send stays in the network, as packets do
-// that TCP sends again and again.
+// Cut cuts the two sides off from each other. Bytes that they send meanwhile arrive after
+// Heal, as TCP retransmits them.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.gate = make(chan struct{})
 }
 
-// Heal ends what Cut began.
+// Heal undoes Cut.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,7 +102,7 @@ func (p *Proxy) serve(client net.Conn) {
 	both.Wait()
 }
 
-// copy carries bytes one way until that side ends, then ends the connection.
+// copy copies bytes one way until that side ends, then ends the connection.
 func (p *Proxy) copy(dst, src net.Conn) {
 	defer func() { _, _ = dst.Close(), src.Close() }()
 	buf := make([]byte, 32<<10)
@@ -118,7 +118,7 @@ func (p *Proxy) copy(dst, src net.Conn) {
 	}
 }
 
-// pass returns when traffic flows, with false if the test has ended.
+// pass waits until traffic flows. It returns false if the test has ended.
 func (p *Proxy) pass() bool {
 	p.mu.Lock()
 	gate := p.gate

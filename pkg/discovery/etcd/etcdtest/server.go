@@ -13,24 +13,23 @@ import (
 	"time"
 )
 
-// startTimeout bounds how long a server may take to serve. It takes under half
-// a second; the rest is for a machine that is busy with other tests.
+// startTimeout bounds the start of a server. It takes under half a second; the rest is for
+// a machine that is busy with other tests.
 const startTimeout = 30 * time.Second
 
-// Config is what a server may have that others have not. The zero Config is
-// plain HTTP without authentication.
+// A Config configures a server. The zero Config is plain HTTP without authentication.
 type Config struct {
-	// CertFile and KeyFile make it serve TLS.
+	// CertFile and KeyFile make the server use TLS.
 	CertFile, KeyFile string
-	// ClientCAFile makes it refuse clients without a certificate from that CA.
+	// ClientCAFile makes the server refuse clients without a certificate from that CA.
 	ClientCAFile string
 }
 
-// A Server is one etcd member, on a loopback address that it keeps when it is
-// started again. It grants leases of one second and more, and elects a leader
-// within a second. It ends with the test that started it.
+// A Server is one etcd member, on a loopback address that it keeps when it is restarted.
+// It grants leases of one second and more, and elects a leader within a second. It ends
+// with the test that started it.
 //
-// Its methods fail the test, and so belong into the test's own goroutine.
+// Its methods fail the test, so only the test's own goroutine may call them.
 type Server struct {
 	tb       testing.TB
 	ctx      context.Context // outlasts the test's own: what it cleans up may need etcd
@@ -40,13 +39,13 @@ type Server struct {
 	proc     *process
 }
 
-// Start runs a server and returns when it serves.
+// Start starts a server and returns when it serves.
 func Start(tb testing.TB, cfg Config) *Server {
 	tb.Helper()
 	return start(tb, cfg, 1)[0]
 }
 
-// StartCluster runs n servers that are one cluster and returns when all serve.
+// StartCluster starts a cluster of n servers and returns when all serve.
 func StartCluster(tb testing.TB, n int) []*Server {
 	tb.Helper()
 	return start(tb, Config{}, n)
@@ -54,8 +53,8 @@ func StartCluster(tb testing.TB, n int) []*Server {
 
 func start(tb testing.TB, cfg Config, n int) []*Server {
 	tb.Helper()
-	// Another process may take a port between the moment it was seen free and
-	// the moment etcd binds it. Then all start again elsewhere.
+	// Another process may take a port before etcd binds it. Then all servers start
+	// again on other ports.
 	for try := 0; ; try++ {
 		servers := prepare(tb, cfg, n)
 		err := startAll(servers)
@@ -114,8 +113,8 @@ func prepare(tb testing.TB, cfg Config, n int) []*Server {
 	return servers
 }
 
-// startAll starts the servers at once, for a member of a cluster serves only
-// when most of them are there.
+// startAll starts the servers at the same time, because a member serves only when most
+// members run.
 func startAll(servers []*Server) error {
 	errs := make([]error, len(servers))
 	var wg sync.WaitGroup
@@ -159,14 +158,14 @@ func (s *Server) address() string {
 	return address
 }
 
-// Kill ends the server as kill -9 does, and returns when it is gone.
+// Kill ends the server like kill -9, and returns when it is gone.
 func (s *Server) Kill() {
 	s.tb.Helper()
 	s.proc.kill()
 }
 
-// Restart starts a killed server again, on its data and at its address, and
-// returns when it serves.
+// Restart starts a killed server again, with its data and at its address, and returns
+// when it serves.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	for try := 0; ; try++ {
@@ -189,8 +188,7 @@ func (s *Server) Wipe() {
 	}
 }
 
-// Freeze stops the server where it stands: its connections stay open and
-// nothing answers on them.
+// Freeze suspends the server: its connections stay open and nothing answers on them.
 func (s *Server) Freeze() {
 	s.tb.Helper()
 	if err := freeze(s.proc.cmd.Process); err != nil {
@@ -198,7 +196,7 @@ func (s *Server) Freeze() {
 	}
 }
 
-// Thaw lets a frozen server run on.
+// Thaw resumes a frozen server.
 func (s *Server) Thaw() {
 	s.tb.Helper()
 	if err := thaw(s.proc.cmd.Process); err != nil {
@@ -208,7 +206,7 @@ func (s *Server) Thaw() {
 
 func (s *Server) logPath() string { return filepath.Join(s.dir, "log") }
 
-// logTail returns the last of what etcd logged; the cause is at the end.
+// logTail returns the end of etcd's log, which has the cause.
 func (s *Server) logTail() string {
 	content, err := os.ReadFile(s.logPath())
 	if err != nil {
@@ -217,9 +215,9 @@ func (s *Server) logTail() string {
 	return string(content[max(0, len(content)-4096):])
 }
 
-// freeAddr returns a loopback address that nobody listens on. It looks below
-// the ports that systems hand out by themselves (32768 and up on Linux), so
-// that a server which is down for a while finds its port free again.
+// freeAddr returns a loopback address that nobody listens on. Its port is below the
+// ephemeral ports (32768 and above on Linux), so that it is still free after the server
+// was down for a while.
 func freeAddr(tb testing.TB) string {
 	tb.Helper()
 	var err error

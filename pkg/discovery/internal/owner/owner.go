@@ -1,8 +1,8 @@
-// Package owner tells whose a record is that stands under a key of ours.
+// Package owner recognises an owner's record.
 //
-// The owner of a key remembers what it has put there. What it finds later may
-// be its own record that somebody has copied back or edited, what is left of it
-// after damage, or the record of another owner who has taken the key.
+// The owner of a key knows what it has put there. What it finds there later may be its
+// own record, copied back or edited by somebody, the damaged rest of it, or the record
+// of another owner who has taken the key.
 package owner
 
 import (
@@ -10,8 +10,8 @@ import (
 	"encoding/json"
 )
 
-// Same reports whether found is the record of the owner of ours: the same
-// bytes, or a JSON object with the same incarnation, however it was edited.
+// Same reports whether found belongs to the owner of ours: it has the same bytes, or is
+// a JSON object with the same incarnation, whatever else was edited.
 func Same(ours, found []byte) bool {
 	if bytes.Equal(ours, found) {
 		return true
@@ -24,8 +24,8 @@ func Same(ours, found []byte) bool {
 	return other == mine
 }
 
-// Damaged reports whether found is nobody's record: empty, or no JSON object
-// where ours is one, as of a file that was cut.
+// Damaged reports whether found is nobody's record: it is empty, or it is no JSON
+// object although ours is one, as in a file that was cut.
 func Damaged(ours, found []byte) bool {
 	if len(found) == 0 {
 		return true
@@ -35,7 +35,7 @@ func Damaged(ours, found []byte) bool {
 	return whole && !foundWhole
 }
 
-// incarnation returns that of a record, and whether it is a JSON object at all.
+// incarnation returns a record's incarnation, and whether the record is a JSON object.
 func incarnation(value []byte) (string, bool) {
 	var record struct {
 		Incarnation string `json:"incarnation"`

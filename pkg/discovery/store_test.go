@@ -21,7 +21,7 @@ func TestSnapshotUnder(t *testing.T) {
 		if !got.Equal(discovery.Snapshot{Records: want, Stale: all.Stale}) {
 			t.Errorf("under %q: %v, want %v", prefix, got, want)
 		}
-		// Whoever appends to a part must not write into the whole.
+		// Appending to a part must not write into the whole.
 		_ = append(got.Records, discovery.Record{Key: "spoilt"})
 	}
 	if slices.ContainsFunc(all.Records, func(r discovery.Record) bool { return r.Key == "spoilt" }) {
