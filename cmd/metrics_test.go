@@ -101,7 +101,7 @@ func TestMetrics(t *testing.T) {
 
 	w.run(t, 3, nil, "migrate", "request", "hello") // there is no other server
 	w.run(t, 0, nil, "migrate", "request", "hello")
-	want["streams_total broken"] = 1
+	want["streams_total failed"] = 1
 	want["streams_total completed"] = 1
 	want["items_total"] = 7
 	want["first_item_seconds_count"] = 2

@@ -3,7 +3,6 @@ package instances
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -56,15 +55,7 @@ func (r *instanceRow) probe(ctx context.Context, client *stream.Client) *probeRe
 		return &probeResult{MS: &ms}
 	}
 	if b, ok := errors.AsType[*stream.Break](err); ok {
-		return &probeResult{Kind: b.Kind, Reason: reasonOf(b)}
+		return &probeResult{Kind: b.Kind, Reason: b.Text()}
 	}
 	return nil // ctx has ended
-}
-
-// reasonOf returns what a break says beside its kind.
-func reasonOf(b *stream.Break) string {
-	if b.Err != nil {
-		return fmt.Sprintf("%s: %v", b.Reason, b.Err)
-	}
-	return b.Reason
 }

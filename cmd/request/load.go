@@ -118,8 +118,8 @@ func (l *load) one(ctx context.Context) loadResult {
 }
 
 func isEcho(a stream.Annotated) bool {
-	s, ok := a.Text()
-	return ok && strings.HasPrefix(s, "from server: ")
+	_, ok := stream.Echoed(a)
+	return ok
 }
 
 // locked returns a trace whose functions hold mu.

@@ -86,7 +86,7 @@ func (o *textOutput) trace(ctx context.Context) *router.Trace {
 			if e.Kind() == stream.Application {
 				return // does not migrate: the command's own error says so
 			}
-			o.print(ctx, []byte("Error: Stream ended before generation completed\n"))
+			o.print(ctx, fmt.Appendf(nil, "Error: %v\n", stream.ErrFailed)) // the original says this of every break
 			if e.AttemptsLeft > 0 {
 				o.print(ctx, []byte("Retrying request...\n"))
 			}

@@ -2,7 +2,6 @@ package request
 
 import (
 	"context"
-	"strings"
 
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/router/receipt"
@@ -46,16 +45,11 @@ func (o *rawOutput) done(ctx context.Context, _ receipt.Receipt, err error) {
 // rawItem is what an item contributes to the answer: of the echo handler's
 // items the character, of others all.
 func rawItem(a stream.Annotated) string {
-	s, ok := a.Text()
-	if !ok {
-		return string(a.Data)
+	if char, ok := stream.Echoed(a); ok {
+		return char
 	}
-	if strings.HasPrefix(s, "from server: ") {
-		const field = ", data: "
-		// The last one: a name may have it too, a character can't.
-		if i := strings.LastIndex(s, field); i >= 0 {
-			return s[i+len(field):]
-		}
+	if s, ok := a.Text(); ok {
+		return s
 	}
-	return s
+	return string(a.Data)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/request-migration/migrate/cmd/internal/cli"
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 // parseSpawn parses the values of --spawn, each NAME=FAILURE-MODE.
@@ -22,14 +23,14 @@ func parseSpawn(specs []string) ([]backend.Config, error) {
 		if !ok || name == "" {
 			return nil, fmt.Errorf("--spawn %q: the form is NAME=FAILURE-MODE, such as server1=always", spec)
 		}
-		mode, err := stream.ParseFaultMode(modeText)
+		mode, err := fault.ParseMode(modeText)
 		if err != nil {
 			return nil, fmt.Errorf("--spawn %q: %w", spec, err)
 		}
 		configs = append(configs, backend.Config{
 			Name: name, Listen: "127.0.0.1:0",
 			Handler: stream.Echo(name, 0),
-			Fault:   stream.Fault{Mode: mode, After: backend.DefaultFailureAfter},
+			Fault:   fault.Fault{Mode: mode, After: backend.DefaultFailureAfter},
 		})
 	}
 	return configs, nil
@@ -65,7 +66,7 @@ func completeSpawn(_ *cobra.Command, _ []string, typed string) ([]string, cobra.
 		return nil, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 	}
 	var values []string
-	for _, mode := range stream.FaultModeNames() {
+	for _, mode := range fault.ModeNames() {
 		values = append(values, name+"="+mode)
 	}
 	return values, cobra.ShellCompDirectiveNoFileComp

@@ -15,6 +15,7 @@ import (
 	"github.com/request-migration/migrate/cmd/internal/backend"
 	"github.com/request-migration/migrate/cmd/internal/cli"
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 type options struct {
@@ -57,16 +58,16 @@ other, or the same a second or more after the first.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o) },
 	}
-	modes := strings.Join(stream.FaultModeNames(), ", ")
-	kinds := make([]string, 0, len(stream.FaultKinds()))
-	for _, k := range stream.FaultKinds() {
+	modes := strings.Join(fault.ModeNames(), ", ")
+	kinds := make([]string, 0, len(fault.Kinds()))
+	for _, k := range fault.Kinds() {
 		kinds = append(kinds, string(k))
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.name, "name", "server", "name of this server")
 	flags.StringVar(&o.failureMode, "failure-mode", "first", "which requests fail: "+modes+", or by number, as 3 or 2-4")
 	flags.IntVar(&o.failureAfter, "failure-after", backend.DefaultFailureAfter, "items a failing request sends first; with no more than that it does not fail")
-	flags.StringVar(&o.failureKind, "failure-kind", string(stream.FaultError), "how requests fail: "+strings.Join(kinds, ", "))
+	flags.StringVar(&o.failureKind, "failure-kind", string(fault.Error), "how requests fail: "+strings.Join(kinds, ", "))
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "HOST:PORT to listen on; port 0 is any free one")
 	flags.StringVar(&o.advertise, "advertise", "", "HOST:PORT that clients are told (default the bound one)")
 	flags.DurationVar(&o.delay, "delay", 0, "pause between items")
@@ -74,18 +75,18 @@ other, or the same a second or more after the first.`,
 	flags.IntVar(&o.maxRequest, "max-request", stream.MaxLine, fmt.Sprintf("bytes of the longest request that is taken, %d at least", minMaxRequest))
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long running streams may go on once the server is asked to end")
 	flags.StringVar(&o.metrics, "metrics-listen", "", "HOST:PORT to serve Prometheus metrics on, at /metrics; without HOST the loopback address (default off)")
-	cli.Complete(cmd, "failure-mode", stream.FaultModeNames()...)
+	cli.Complete(cmd, "failure-mode", fault.ModeNames()...)
 	cli.Complete(cmd, "failure-kind", kinds...)
 	return cmd
 }
 
 // config checks the options.
 func (o *options) config(cmd *cobra.Command) (backend.Config, error) {
-	mode, err := stream.ParseFaultMode(o.failureMode)
+	mode, err := fault.ParseMode(o.failureMode)
 	if err != nil {
 		return backend.Config{}, cli.Invalid(cmd, "failure-mode", err)
 	}
-	kind, err := stream.ParseFaultKind(o.failureKind)
+	kind, err := fault.ParseKind(o.failureKind)
 	if err != nil {
 		return backend.Config{}, cli.Invalid(cmd, "failure-kind", err)
 	}
@@ -124,7 +125,7 @@ func (o *options) config(cmd *cobra.Command) (backend.Config, error) {
 	return backend.Config{
 		Name: o.name, Listen: o.listen, Advertise: o.advertise, MaxStreams: o.maxStreams, MaxRequest: maxRequest, Farewell: farewell,
 		Handler: stream.Echo(o.name, o.delay),
-		Fault:   stream.Fault{Mode: mode, Kind: kind, After: o.failureAfter},
+		Fault:   fault.Fault{Mode: mode, Kind: kind, After: o.failureAfter},
 	}, nil
 }
 

@@ -8,11 +8,12 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 // echo starts an echo server that breaks the requests of mode after two items.
-func echo(id discovery.InstanceID, name string, mode stream.FaultMode) discovery.Instance {
-	faulty := stream.Inject(stream.Echo(name, 0), stream.Fault{Mode: mode, After: 2})
+func echo(id discovery.InstanceID, name string, mode fault.Mode) discovery.Instance {
+	faulty := fault.Inject(stream.Echo(name, 0), fault.Fault{Mode: mode, After: 2})
 	server := &stream.Server{Handler: faulty.Handle, Resumes: true}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -24,7 +25,7 @@ func echo(id discovery.InstanceID, name string, mode stream.FaultMode) discovery
 
 // A stream that breaks on server1 carries on at server2.
 func Example() {
-	server1, server2 := echo(1, "server1", stream.FaultAlways), echo(2, "server2", stream.FaultNever)
+	server1, server2 := echo(1, "server1", fault.Always), echo(2, "server2", fault.Never)
 
 	client := &stream.Client{}
 	defer client.Close()
@@ -56,7 +57,7 @@ func ExampleTrace() {
 	client := &stream.Client{}
 	defer client.Close()
 	r := router.New(router.Config{
-		Source: discovery.Static(echo(1, "server1", stream.FaultAlways), echo(2, "server2", stream.FaultNever)),
+		Source: discovery.Static(echo(1, "server1", fault.Always), echo(2, "server2", fault.Never)),
 		Client: client,
 	})
 	defer r.Close()

@@ -14,6 +14,7 @@ import (
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 var endpoint = discovery.Endpoint{Namespace: "dynamo", Component: "backend", Name: "generate"}
@@ -88,13 +89,13 @@ func answer(ctx context.Context, r *router.Router, req router.Request) (string, 
 
 func TestEveryFaultOverSockets(t *testing.T) {
 	t.Parallel()
-	for _, kind := range stream.FaultKinds() {
-		if kind == stream.FaultExit || kind == stream.FaultStall {
+	for _, kind := range fault.Kinds() {
+		if kind == fault.Exit || kind == fault.Stall {
 			continue // ends this process; takes 15 s of real time
 		}
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			faulty := stream.Inject(stream.Echo("server1", 0), stream.Fault{Mode: stream.FaultAlways, Kind: kind, After: 2})
+			faulty := fault.Inject(stream.Echo("server1", 0), fault.Fault{Mode: fault.Always, Kind: kind, After: 2})
 			one := serve(t, 1, "server1", &stream.Server{Handler: faulty.Handle, Admit: faulty.Admit, Resumes: true})
 			two := serve(t, 2, "server2", &stream.Server{Handler: stream.Echo("server2", 0), Resumes: true})
 			r := route(t, discover(t, one, two))
@@ -102,7 +103,7 @@ func TestEveryFaultOverSockets(t *testing.T) {
 			if got != "héllo wörld" || err != nil || receipt.Repeated != 0 {
 				t.Fatalf("got %q, %v, %+v", got, err, receipt)
 			}
-			reported := kind != stream.FaultOverload
+			reported := kind != fault.Overload
 			switch {
 			case !reported && (len(receipt.Refusals) != 1 || receipt.Refusals[0].Reported):
 				t.Errorf("refusals: %+v", receipt.Refusals)

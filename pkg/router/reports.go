@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/stream"
 )
 
 // Reports is where clients tell each other which instances they have reported
@@ -115,9 +116,14 @@ func (r *Router) publishOne(ctx context.Context, d Down) {
 	}
 	bounded, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
+	var kind stream.Kind
+	reason := d.Cause.Error()
+	if b, ok := errors.AsType[*stream.Break](d.Cause); ok {
+		kind, reason = b.Kind, b.Text()
+	}
 	err := r.cfg.Reports.Report(bounded, discovery.Report{
 		Endpoint: r.cfg.Endpoint, Instance: d.Instance.ID, Incarnation: d.Instance.Incarnation,
-		Reporter: r.sharing.reporter, Kind: string(kindOf(d.Cause)), Reason: strings.TrimPrefix(d.Cause.Error(), string(kindOf(d.Cause))+": "),
+		Reporter: r.sharing.reporter, Kind: string(kind), Reason: reason,
 		Since: d.Since, Until: d.Until,
 	})
 	switch {

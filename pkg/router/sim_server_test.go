@@ -172,7 +172,7 @@ func (f *simServers) handle(ctx context.Context, req *stream.Request, send func(
 		return ctx.Err()
 	}
 	return map[stream.Kind]error{
-		stream.Failed:      stream.ErrBroken,
+		stream.Failed:      stream.ErrFailed,
 		stream.Draining:    stream.ErrDraining,
 		stream.Application: errors.New("no such model"),
 	}[v.kind]

@@ -3,11 +3,16 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
-// refusal is why a request is not taken, or is handed back, in words of its own.
+// refusal is why a request is not taken, or is handed back, with a text of its
+// own.
 type refusal struct {
 	kind error
 	text string
@@ -17,22 +22,22 @@ func (r *refusal) Error() string { return r.text }
 
 func (r *refusal) Unwrap() error { return r.kind }
 
-// errNotReading hands a stream back whose client takes nothing for too long.
+// errNotReading hands back a stream whose client has not read for too long.
 var errNotReading error = &refusal{ErrDraining, "client is not reading"}
 
-// SetNames says which records this server answers for, each as
+// SetNames sets the records that this server answers for, each as
 // "namespace/component/endpoint/id". From then on it refuses requests whose
-// [Request.To] is another one with [Misdirected]; without names, as at first, it
-// pays To no heed. It may be called at any time.
+// [Request.To] is another record with [Misdirected]. Without names, as
+// initially, it ignores To. It may be called at any time.
 func (s *Server) SetNames(names ...string) {
 	names = slices.Clone(names)
 	s.names.Store(&names)
 }
 
-// maxNames is how many of its names a server tells a client that was misdirected.
+// maxNames is how many of its names a server tells a misdirected client.
 const maxNames = 8
 
-// misdirected returns why a line that is meant for to is not for this server, or nil.
+// misdirected returns why a line for to is not for this server, or nil.
 func (s *Server) misdirected(to string) error {
 	names := s.names.Load()
 	if to == "" || names == nil || len(*names) == 0 {
@@ -82,7 +87,7 @@ func (s *Server) admit(req Request) error {
 	return nil
 }
 
-// askAdmit asks the user's Admit.
+// askAdmit calls the user's Admit.
 func (s *Server) askAdmit(req Request) (err error) {
 	if s.Admit == nil {
 		return nil
@@ -99,7 +104,7 @@ func (s *Server) askAdmit(req Request) (err error) {
 	return err
 }
 
-// tellRefused tells the user's Refused.
+// tellRefused calls the user's Refused.
 func (s *Server) tellRefused(req Request, err error) {
 	if s.Refused == nil {
 		return
@@ -125,8 +130,8 @@ func (s *Server) release() {
 	}
 }
 
-// standing says why a line that is meant for to is no good here, or nil: the
-// answer to a ping.
+// standing returns why a request for to would be refused whatever the load, or
+// nil. It is the answer to a ping.
 func (s *Server) standing(to string) error {
 	if err := s.misdirected(to); err != nil {
 		return err
@@ -139,8 +144,153 @@ func (s *Server) standing(to string) error {
 	return nil
 }
 
-// isRefusal reports whether err means that a request was not taken, for a reason
+// isRefusal reports whether err means that a request was not taken for a reason
 // that is not the request's own.
 func isRefusal(err error) bool {
 	return errors.Is(err, ErrOverloaded) || errors.Is(err, ErrUnresumable) || errors.Is(err, Misdirected)
+}
+
+// idleGrace is how long a connection has to be idle before it may make room for
+// another one: a new connection needs time to send its request.
+const idleGrace = 100 * time.Millisecond
+
+// accept serves a connection, or refuses it.
+func (s *Server) accept(conn net.Conn) {
+	host := hostOf(conn)
+	for !s.add(conn, host) {
+		why, among := s.full(host)
+		if why == "" || among != nil && s.dropIdle(*among) {
+			continue
+		}
+		s.log().Warn("refusing a connection", "remote", conn.RemoteAddr(), "reason", why)
+		refuseConn(conn, why)
+		return
+	}
+}
+
+// add registers and serves a connection, unless there are too many. It closes
+// the connection if the server is closed.
+func (s *Server) add(conn net.Conn, host netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		conn.Close()
+		return true
+	}
+	if why, _ := s.fullLocked(host); why != "" {
+		return false
+	}
+	if s.conns == nil {
+		s.conns = make(map[*serverConn]struct{})
+		s.hosts = make(map[netip.Addr]int)
+	}
+	c := newServerConn(s, conn, host)
+	s.conns[c] = struct{}{}
+	if host.IsValid() {
+		s.hosts[host]++
+	}
+	s.wg.Go(c.serve)
+	return true
+}
+
+// full returns why a connection from host is refused, "" if it is not, and
+// among whose connections an idle one may make room, if any may: those of host,
+// or all for the zero address.
+func (s *Server) full(host netip.Addr) (why string, among *netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fullLocked(host)
+}
+
+func (s *Server) fullLocked(host netip.Addr) (why string, among *netip.Addr) {
+	perAddr := cmpOr(s.MaxConnsPerAddr, DefaultMaxConnsPerAddr)
+	switch n := len(s.conns); {
+	case host.IsValid() && s.hosts[host] >= perAddr:
+		return fmt.Sprintf("server has %d connections from %v, its limit for one address", s.hosts[host], host), &host
+	case n >= cmpOr(s.MaxConns, DefaultMaxConns):
+		return fmt.Sprintf("server has %d connections, its limit", n), new(netip.Addr)
+	case s.unfinished.Load() > int64(cmpOr(s.MaxUnfinished, DefaultMaxUnfinished)-largeBuffer):
+		return "server holds too many bytes of unfinished lines", nil
+	}
+	return "", nil
+}
+
+// forget removes a connection, once.
+func (s *Server) forget(c *serverConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.conns[c]; !ok {
+		return
+	}
+	delete(s.conns, c)
+	if !c.host.IsValid() {
+		return
+	}
+	if s.hosts[c.host]--; s.hosts[c.host] == 0 {
+		delete(s.hosts, c.host)
+	}
+}
+
+// dropIdle closes the connection that has been idle for longest, of those from
+// host or, for the zero address, of all. It reports whether there was one.
+func (s *Server) dropIdle(host netip.Addr) bool {
+	for {
+		var longest *serverConn
+		before := time.Now().Add(-idleGrace)
+		for _, c := range s.openConns() {
+			if host.IsValid() && c.host != host {
+				continue
+			}
+			if since, idle := c.idleSince(); idle && since.Before(before) {
+				longest, before = c, since
+			}
+		}
+		if longest == nil {
+			return false
+		}
+		if longest.drop() {
+			s.forget(longest)
+			s.log().Debug("closed an idle connection to make room", "remote", longest.conn.RemoteAddr())
+			return true
+		}
+	}
+}
+
+// afford adds n bytes, which may be negative, to the unfinished lines, and
+// reports whether that is within the limit.
+func (s *Server) afford(n int) bool {
+	if all := s.unfinished.Add(int64(n)); n > 0 && all > int64(cmpOr(s.MaxUnfinished, DefaultMaxUnfinished)) {
+		s.unfinished.Add(-int64(n))
+		return false
+	}
+	return true
+}
+
+// hostOf returns the address for which a connection counts. Those of this
+// machine do not count: a proxy or a test may have many.
+func hostOf(conn net.Conn) netip.Addr {
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	host := tcp.AddrPort().Addr().Unmap()
+	if host.IsLoopback() {
+		return netip.Addr{}
+	}
+	return host
+}
+
+// outOfFiles reports whether err says that this process or machine has no file
+// descriptor left.
+func outOfFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// refuseConn says why a connection is closed, if that is possible without
+// waiting.
+func refuseConn(conn net.Conn, why string) {
+	defer conn.Close()
+	if conn.SetWriteDeadline(time.Now().Add(100*time.Millisecond)) == nil {
+		_, _ = conn.Write(appendEvent(nil, []byte{'{'}, eventOverloaded, why)) // best effort: closing says enough
+	}
 }

@@ -22,7 +22,7 @@ func many(n int) stream.Handler {
 	}
 }
 
-// ask makes a request and fails unless n items come.
+// ask makes a request and fails unless n items arrive.
 func ask(b *testing.B, c *stream.Client, addr string, req stream.Request, n int) {
 	b.Helper()
 	got := 0
@@ -38,7 +38,7 @@ func ask(b *testing.B, c *stream.Client, addr string, req stream.Request, n int)
 	}
 }
 
-// BenchmarkItems is an item of one stream that goes as fast as it can.
+// BenchmarkItems measures an item of one stream at full speed.
 func BenchmarkItems(b *testing.B) {
 	b.ReportAllocs()
 	addr := serve(b, &stream.Server{Handler: many(b.N)})
@@ -47,7 +47,8 @@ func BenchmarkItems(b *testing.B) {
 	ask(b, c, addr, text("x"), b.N)
 }
 
-// BenchmarkEscapedItems is the same with data that takes the full JSON parser.
+// BenchmarkEscapedItems does the same with data that needs the full JSON
+// parser.
 func BenchmarkEscapedItems(b *testing.B) {
 	b.ReportAllocs()
 	addr := serve(b, &stream.Server{Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
@@ -63,7 +64,7 @@ func BenchmarkEscapedItems(b *testing.B) {
 	ask(b, c, addr, text("from server: \"server1\", data: h\n"), b.N)
 }
 
-// BenchmarkItems100Streams is an item of a hundred such streams.
+// BenchmarkItems100Streams measures an item of a hundred such streams.
 func BenchmarkItems100Streams(b *testing.B) {
 	b.ReportAllocs()
 	n := b.N/100 + 1
@@ -82,8 +83,9 @@ func BenchmarkItems100Streams(b *testing.B) {
 	}
 }
 
-// BenchmarkPacedItems is an item of a hundred streams that send one every 10 ms
-// each; what counts is the CPU time, which is not shown here: measure the process.
+// BenchmarkPacedItems measures an item of a hundred streams that send one every
+// 10 ms each. What counts is the CPU time, which is not shown here: measure the
+// process.
 func BenchmarkPacedItems(b *testing.B) {
 	b.ReportAllocs()
 	n := b.N/100 + 1
@@ -103,7 +105,8 @@ func BenchmarkPacedItems(b *testing.B) {
 	}
 }
 
-// BenchmarkShortRequests is a request of eleven items among sixteen at once.
+// BenchmarkShortRequests measures a request of eleven items among sixteen at
+// once.
 func BenchmarkShortRequests(b *testing.B) {
 	b.ReportAllocs()
 	addr := serve(b, echo("server1"))
@@ -117,7 +120,7 @@ func BenchmarkShortRequests(b *testing.B) {
 	})
 }
 
-// BenchmarkFirstItem is a request of one item, one after another: latency.
+// BenchmarkFirstItem measures requests of one item, one after another: latency.
 func BenchmarkFirstItem(b *testing.B) {
 	b.ReportAllocs()
 	addr := serve(b, echo("server1"))
@@ -128,7 +131,7 @@ func BenchmarkFirstItem(b *testing.B) {
 	}
 }
 
-// BenchmarkConnect is the same on a connection of its own.
+// BenchmarkConnect does the same with a connection for each request.
 func BenchmarkConnect(b *testing.B) {
 	b.ReportAllocs()
 	addr := serve(b, echo("server1"))
@@ -140,7 +143,8 @@ func BenchmarkConnect(b *testing.B) {
 	}
 }
 
-// BenchmarkCancel is a request that its caller leaves after the first item.
+// BenchmarkCancel measures a request that its caller leaves after the first
+// item.
 func BenchmarkCancel(b *testing.B) {
 	b.ReportAllocs()
 	addr := serve(b, &stream.Server{Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {

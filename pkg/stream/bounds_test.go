@@ -16,7 +16,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// from lets a connection come from another address.
+// from makes a connection seem to come from another address.
 type from struct {
 	net.Conn
 	addr net.Addr
@@ -36,8 +36,8 @@ func (l *pipeListener) dialFrom(t *testing.T, host string) *peer {
 	return newPeer(t, ours)
 }
 
-// Requests that the client cancels at once hold their places until their handlers
-// return (CVE-2023-44487 was a server that forgot about them).
+// Requests that the client cancels at once hold their places until their
+// handlers return (in CVE-2023-44487, servers forgot about them).
 func TestCancelledRequestsAreCounted(t *testing.T) {
 	const pairs = 20_000
 	for name, tt := range map[string]struct {
@@ -104,8 +104,8 @@ func TestCancelledRequestsAreCounted(t *testing.T) {
 	}
 }
 
-// One connection does not take all places from the others, and what it gives back
-// it may take again.
+// One connection cannot take all places, and may take again the ones that it
+// gives back.
 func TestMaxConnStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -116,7 +116,7 @@ func TestMaxConnStreams(t *testing.T) {
 			p.say(`{"stream":1,"data":"x"}`)
 			p.expect(`{"stream":1,"event":"start","id":"0"}`, `{"stream":1,"data":"x"}`)
 		}
-		const over = `"event":"overloaded","comment":["server is overloaded: 1 requests run on this connection, its limit"]}`
+		const over = `"event":"overloaded","comment":["server is overloaded: 1 streams run on this connection, its limit"]}`
 		greedy.say(`{"stream":2,"data":"x"}`, `{"data":"x"}`)
 		greedy.expect(`{"stream":2,`+over, `{`+over)
 		close(release)
@@ -128,7 +128,8 @@ func TestMaxConnStreams(t *testing.T) {
 	})
 }
 
-// One address does not take all connections. Those of this machine are not counted.
+// One address cannot take all connections. Those from this machine do not
+// count.
 func TestMaxConnsPerAddr(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		handler, _ := held(nil)
@@ -156,7 +157,8 @@ func TestMaxConnsPerAddr(t *testing.T) {
 	})
 }
 
-// Who connects and says nothing is cut off; who has asked once is not.
+// A connection that sends nothing is cut off; one that has sent a request is
+// not.
 func TestFirstLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := servePipe(t, echo("server1"))
@@ -183,8 +185,9 @@ func TestFirstLine(t *testing.T) {
 	})
 }
 
-// The connection that has been idle for longest makes room for another, at the
-// limits and where the process has no more descriptors; who is at work keeps its.
+// The connection that has been idle for longest makes room for a new one, at
+// the limits and when the process is out of descriptors; a busy connection
+// stays.
 func TestIdleMakesRoom(t *testing.T) {
 	full := &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
 	for name, tt := range map[string]struct {
@@ -251,7 +254,7 @@ func TestIdleMakesRoom(t *testing.T) {
 	}
 }
 
-// fullListener fails once with err when it is told that it is full.
+// fullListener fails once with err when it is set to full.
 type fullListener struct {
 	*pipeListener
 	full atomic.Bool
@@ -267,8 +270,8 @@ func (l *fullListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// Two hundred lines of 1 MiB that are not finished hold little more than they have
-// bytes, and give that back.
+// Two hundred unfinished lines of 1 MiB hold little more memory than they have
+// bytes, and give it back.
 func TestUnfinishedLinesHoldWhatTheyHave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const conns, length = 200, stream.MaxLine - 100
@@ -303,8 +306,9 @@ func heap() int {
 	return int(m.HeapAlloc)
 }
 
-// Lines that are not finished hold no more than MaxUnfinished of a server in all:
-// who would add to that is overloading it, and what is idle or small goes on.
+// Unfinished lines hold at most MaxUnfinished bytes of a server: a connection
+// that exceeds that is refused as overloading it, while idle and small ones go
+// on.
 func TestMaxUnfinished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 2 << 20
@@ -331,7 +335,7 @@ func TestMaxUnfinished(t *testing.T) {
 		if held := len(holding) * length; held < most/2 || held > most {
 			t.Errorf("%d connections hold %d bytes, want at most %d", len(holding), held, most)
 		}
-		if refused != `{"event":"overloaded","comment":["server is overloaded: it holds too much of lines that are not finished"]}` {
+		if refused != `{"event":"overloaded","comment":["server is overloaded: it holds too many bytes of unfinished lines"]}` {
 			t.Errorf("the one that went beyond was told %s", refused)
 		}
 		small.say(`{"data":"hi"}`)
@@ -350,13 +354,13 @@ func TestMaxUnfinished(t *testing.T) {
 	})
 }
 
-// holder is a peer whose line is not finished, and what it is told.
+// holder is a peer with an unfinished line, and what the server tells it.
 type holder struct {
 	*peer
 	said chan string
 }
 
-// A server that holds as much as it may takes no more connections.
+// A server that holds as much as it may accepts no more connections.
 func TestMaxUnfinishedRefusesConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := servePipe(t, &stream.Server{Handler: stream.Echo("server1", 0), MaxUnfinished: 1 << 20})
@@ -364,7 +368,7 @@ func TestMaxUnfinishedRefusesConnections(t *testing.T) {
 		go func() { _, _ = io.WriteString(first, `{"data":"`+strings.Repeat("x", 1_000_000)) }()
 		synctest.Wait()
 		second := l.dialFrom(t, "192.0.2.1")
-		second.expect(`{"event":"overloaded","comment":["server holds too much of lines that are not finished"]}`)
+		second.expect(`{"event":"overloaded","comment":["server holds too many bytes of unfinished lines"]}`)
 		second.expectEOF()
 		first.Close()
 		synctest.Wait()

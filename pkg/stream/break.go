@@ -1,46 +1,47 @@
 package stream
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"time"
 )
 
-// Kind tells breaks apart. Every kind is an error, so that
-//
-//	errors.Is(err, stream.Stalled)
-//
-// asks what broke a stream. The kinds, and what follows from each, are the
-// failure model of this project; package router acts on them.
+// Kind says what broke a stream. Every kind is an error: errors.Is(err,
+// stream.Stalled) reports whether err is that of a stalled stream. The kinds,
+// and what follows from each, are the failure model of this project; package
+// router acts on them.
 type Kind string
 
 // The kinds of break.
 const (
 	// Unreachable: no connection within the dial timeout.
 	Unreachable Kind = "unreachable"
-	// Unresponsive: a connection, but no start line within the start timeout of
-	// the request's last byte.
+	// Unresponsive: a connection, but no start line within the start timeout
+	// after the request's last byte.
 	Unresponsive Kind = "unresponsive"
 	// Truncated: the connection was closed before the end line.
 	Truncated Kind = "truncated"
 	// Reset: the connection was torn down before the end line.
 	Reset Kind = "reset"
-	// Stalled: the connection stands, but no byte came for the stall timeout,
-	// or no item for the item timeout.
+	// Stalled: the connection stands, but no byte came for the stall timeout, or
+	// no item for the item timeout.
 	Stalled Kind = "stalled"
-	// Failed: the server says that it broke the stream and that another
-	// server may carry on.
+	// Failed: the server said that the stream broke and that another server may
+	// carry on.
 	Failed Kind = "failed"
-	// Protocol: the server sent what the wire does not allow: bad JSON, a line
-	// that is too long, a start or a count that is wrong.
+	// Protocol: the server sent something that the wire does not allow: bad JSON,
+	// a line that is too long, a wrong start or count.
 	Protocol Kind = "protocol"
 	// Overloaded: a healthy server did not take the request.
 	Overloaded Kind = "overloaded"
-	// Draining: a server that is leaving did not take the request, or handed
-	// the stream back.
+	// Draining: a server that is leaving did not take the request, or handed the
+	// stream back.
 	Draining Kind = "draining"
-	// Misdirected: the server at that address is not the one that was meant.
+	// Misdirected: the server at that address is not the intended one.
 	Misdirected Kind = "misdirected"
 	// Unresumable: the server cannot begin at the item that was asked for.
 	Unresumable Kind = "unresumable"
@@ -54,8 +55,8 @@ const (
 // Error returns the kind's name.
 func (k Kind) Error() string { return string(k) }
 
-// isSilence reports whether a break of this kind is what the network did or did
-// not bring, and no word of the server's.
+// isSilence reports whether a break of this kind was seen on the network rather
+// than said by the server.
 func (k Kind) isSilence() bool {
 	switch k {
 	case Unreachable, Unresponsive, Truncated, Reset, Stalled:
@@ -65,39 +66,40 @@ func (k Kind) isSilence() bool {
 	return false
 }
 
-// Break is the error of a stream that ended in any way but its end line.
+// Break is the error of a stream that ended in any way but with its end line.
 type Break struct {
 	Kind Kind
-	// Reason says in words what was seen; for what the server said, in its
-	// own words.
+	// Reason says in words what was seen, or is the server's own text.
 	Reason string
 	// Data is what the server sent with its reason, if anything.
 	Data json.RawMessage
-	// RetryAfter is when an overloaded server wants to be asked again, from
-	// now on; 0 if it does not say.
+	// RetryAfter is how long an overloaded server asks the client to wait from
+	// now; 0 if it does not say.
 	RetryAfter time.Duration
-	// NoReport says that the server is not to be reported down: this piece of
-	// work failed and the server is sound (it says so), or Paused is set.
+	// NoReport says that the server is not to be reported down: either it says
+	// that it is sound and only this piece of work failed, or Paused is set.
 	NoReport bool
-	// NoShare says that a report concerns this client alone, as its own
-	// settings caused the break: [Client.ItemTimeout], or another bound below
-	// its default.
+	// NoShare says that a report concerns this client alone, as its own settings
+	// caused the break: [Client.ItemTimeout], or another bound below its default.
 	NoShare bool
 	// Paused says that this process did not run for a while (SIGSTOP, a frozen
 	// machine) just before the break, which therefore says nothing about the
 	// server.
 	Paused bool
-	// Err is the cause, when there is one beneath: an error of the network or
-	// of JSON, or for [Application] an [*Error].
+	// Err is the underlying cause, if there is one: an error of the network or of
+	// JSON, or an [*Error] for [Application].
 	Err error
 }
 
-// Error returns the kind, the reason and the cause.
-func (b *Break) Error() string {
+// Error returns the kind and the text.
+func (b *Break) Error() string { return string(b.Kind) + ": " + b.Text() }
+
+// Text returns the reason and the cause, without the kind.
+func (b *Break) Text() string {
 	if _, said := errors.AsType[*Error](b.Err); b.Err != nil && !said {
-		return fmt.Sprintf("%s: %s: %v", b.Kind, b.Reason, b.Err)
+		return fmt.Sprintf("%s: %v", b.Reason, b.Err)
 	}
-	return fmt.Sprintf("%s: %s", b.Kind, b.Reason)
+	return b.Reason
 }
 
 // Unwrap returns the kind and the cause, for errors.Is and errors.As.
@@ -109,30 +111,30 @@ func (b *Break) Unwrap() []error {
 }
 
 // Errors that a [Handler] or [Server.Admit] returns, alone or wrapped, to end a
-// stream in a way of its own. Any other error is the request's own failure: its
+// stream in a particular way. Any other error is the request's own failure: its
 // text goes to the caller and nobody retries; [Error] adds data to the text.
 var (
-	// ErrBroken breaks the stream: the client carries on elsewhere, and takes
-	// this server out of its list for a while.
-	ErrBroken = errors.New(brokenText)
-	// ErrBrokenUnreported breaks the stream as [ErrBroken] does, which it
-	// wraps, and says that the server is sound: this piece of work failed, and
-	// the client does not take the server out of its list.
-	ErrBrokenUnreported = fmt.Errorf("%w; the server is sound", ErrBroken)
-	// ErrOverloaded refuses a request that a less loaded server may take; this
-	// one is not blamed. [OverloadedFor] also says for how long.
+	// ErrFailed breaks the stream: the client carries on elsewhere, and reports
+	// this server down.
+	ErrFailed = errors.New(failedText)
+	// ErrFailedUnreported breaks the stream like [ErrFailed], which it wraps, and
+	// says that the server is sound: only this piece of work failed, and the
+	// client does not report the server.
+	ErrFailedUnreported = fmt.Errorf("%w; the server is sound", ErrFailed)
+	// ErrOverloaded refuses a request that a less loaded server may take. The
+	// client does not report this server. [OverloadedFor] also says for how long.
 	ErrOverloaded = errors.New("server is overloaded")
 	// ErrDraining is why a server that is leaving does not take a request, and
 	// the cause with which a handler's context ends when its stream was handed
-	// back. From a [Handler] it hands that one stream back.
+	// back. Returned by a [Handler], it hands that one stream back.
 	ErrDraining = errors.New("server is leaving")
-	// ErrUnresumable refuses a request whose [Request.From] the handler cannot
-	// begin at.
+	// ErrUnresumable refuses a request because the handler cannot begin at
+	// [Request.From].
 	ErrUnresumable = errors.New("cannot begin there")
 )
 
 // OverloadedFor returns an error that is [ErrOverloaded] and asks the client to
-// come again after d.
+// come back after d.
 func OverloadedFor(d time.Duration) error { return overloadedFor{d} }
 
 type overloadedFor struct{ d time.Duration }
@@ -141,9 +143,9 @@ func (o overloadedFor) Error() string { return ErrOverloaded.Error() }
 
 func (o overloadedFor) Unwrap() error { return ErrOverloaded }
 
-// Error is a request's own failure, with data for the caller: a code belongs
-// there. A [Handler] returns it, and the caller of a [Client] finds it with
-// errors.As in the [Break] of kind [Application].
+// Error is a request's own failure, with data for the caller, such as a code. A
+// [Handler] returns it, and the caller of a [Client] finds it with errors.As in
+// the [Break] of kind [Application].
 type Error struct {
 	Message string
 	// Data is any JSON value, or nil.
@@ -153,6 +155,87 @@ type Error struct {
 // Error returns the message.
 func (e *Error) Error() string { return e.Message }
 
-// ErrClosed is returned by a [Client] that was closed, and by [Server.Serve]
-// after [Server.Shutdown] or [Server.Close].
+// ErrClosed is returned by a closed [Client], and by [Server.Serve] after
+// [Server.Shutdown] or [Server.Close].
 var ErrClosed = errors.New("stream: closed")
+
+// readBreak is the break by which a connection ended.
+func readBreak(err error) error {
+	switch {
+	case errors.Is(err, errLineTooLong):
+		return &Break{Kind: Protocol, Reason: err.Error()}
+	case errors.Is(err, io.EOF):
+		return &Break{Kind: Truncated, Reason: "connection closed before the end of the stream"}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return &Break{Kind: Truncated, Reason: "connection closed in the middle of a line"}
+	}
+	b := &Break{Kind: Reset, Reason: "connection lost before the end of the stream", Err: err}
+	if isLocal(err) {
+		b.Kind = Local
+	}
+	return b
+}
+
+// said returns the break that a line is with which the server refuses a stream,
+// hands it back or ends it with an error; nil for other lines.
+func said(a Annotated) *Break {
+	b := &Break{Reason: a.comment(), Data: a.Data}
+	switch a.Event {
+	case eventOverloaded, eventDraining, eventUnresumable:
+		b.Kind, b.RetryAfter = Kind(a.Event), retryAfter(a.Data)
+	case eventMisdirected:
+		b.Kind = Misdirected
+	case eventError:
+		// The first comment says which error it is, further ones why.
+		if len(a.Comment) == 0 || a.Comment[0] != failedText {
+			b.Kind, b.Err = Application, &Error{Message: b.Reason, Data: a.Data}
+			return b
+		}
+		b.Kind, b.NoReport = Failed, isUnreported(a.Data)
+		if len(a.Comment) > 1 {
+			b.Reason = strings.Join(a.Comment[1:], "; ")
+		}
+	default:
+		return nil
+	}
+	return b
+}
+
+// unknownRefusal is the break of a stream that a newer server has not started,
+// for a reason that this client does not know.
+func unknownRefusal(a Annotated) *Break {
+	return &Break{Kind: Overloaded, Reason: "server refuses with " + a.Event + ": " + a.comment(), Data: a.Data, RetryAfter: retryAfter(a.Data)}
+}
+
+// retryAfter reads for how long a server that has refused asks the client to
+// wait.
+func retryAfter(data json.RawMessage) time.Duration {
+	var d struct {
+		MS float64 `json:"retry_after_ms"`
+	}
+	if len(data) == 0 || json.Unmarshal(data, &d) != nil {
+		return 0 // data for others
+	}
+	return time.Duration(min(max(d.MS, 0), maxTimeoutMS)) * time.Millisecond
+}
+
+// isUnreported reads whether a server that has failed a stream says that it is
+// sound.
+func isUnreported(data json.RawMessage) bool {
+	var d struct {
+		Report *bool `json:"report"`
+	}
+	return len(data) > 0 && json.Unmarshal(data, &d) == nil && d.Report != nil && !*d.Report
+}
+
+// notUnderstood is the break that an error line without a stream is.
+func notUnderstood(a Annotated) *Break {
+	return &Break{Kind: Protocol, Reason: "server did not understand: " + a.comment()}
+}
+
+// badLine is the break that the first line of lines is, which the wire does not
+// allow.
+func badLine(lines []byte, err error) *Break {
+	line, _, _ := bytes.Cut(lines, []byte{'\n'})
+	return &Break{Kind: Protocol, Reason: fmt.Sprintf("bad line %.60q", line), Err: err}
+}

@@ -12,8 +12,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// answer returns a script that answers one request with lines, in each of which
-// N stands for the stream, and then keeps the connection open.
+// answer returns a script that answers one request with lines, in which N
+// stands for the stream, and then keeps the connection open.
 func answer(lines ...string) func(*peer) {
 	return func(p *peer) {
 		p.answer(lines...)
@@ -21,7 +21,7 @@ func answer(lines ...string) func(*peer) {
 	}
 }
 
-// answer reads a request and says lines, in each of which N stands for the stream.
+// answer reads a request and sends lines, in which N stands for the stream.
 func (p *peer) answer(lines ...string) {
 	a, ok := p.request()
 	if !ok {
@@ -39,7 +39,7 @@ const (
 	end2  = `{N,"event":"end","id":"2"}`
 )
 
-// bounds are those of a client that are not the defaults.
+// bounds are the bounds of a client that differ from the defaults.
 type bounds struct{ start, stall, item time.Duration }
 
 // TestBreaks has a server break a request in every way. All times are exact.
@@ -158,7 +158,7 @@ func TestBreaks(t *testing.T) {
 	}
 }
 
-// pings answers with lines, then says n times that the server lives, and closes.
+// pings answers with lines, then sends n pings, and closes.
 func pings(every time.Duration, n int, lines ...string) func(*peer) {
 	return func(p *peer) {
 		p.answer(lines...)
@@ -169,7 +169,7 @@ func pings(every time.Duration, n int, lines ...string) func(*peer) {
 	}
 }
 
-// forever answers with lines, then says the same for ever.
+// forever answers with lines, then repeats one for ever.
 func forever(line string, every time.Duration, lines ...string) func(*peer) {
 	return func(p *peer) {
 		p.answer(lines...)

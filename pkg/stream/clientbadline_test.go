@@ -11,8 +11,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// A line that is too long or can't be read harms the stream that it begins with,
-// and that one alone: the others go on, and so does the connection.
+// A line that is too long or cannot be decoded breaks only the stream that it
+// begins with: the others go on, and so does the connection.
 func TestBadLineHarmsItsStreamAlone(t *testing.T) {
 	for name, line := range map[string]string{
 		"too long":          `{"stream":2,"data":"` + strings.Repeat("x", 5*stream.MaxLine) + `"}`,
@@ -62,7 +62,7 @@ func TestBadLineHarmsItsStreamAlone(t *testing.T) {
 	}
 }
 
-// A line without an end is read past for a while, not for ever.
+// A line without an end is skipped for a while, not for ever.
 func TestEndlessLineOfOneStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		took := make(chan int, 1)

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -14,8 +15,8 @@ var (
 	errIdle    = errors.New("idle")
 )
 
-// clientConn is one connection of a client: one goroutine reads and hands each
-// stream its lines, one writes.
+// clientConn is one connection of a client. One goroutine reads and hands each
+// stream its lines, another one writes.
 type clientConn struct {
 	client *Client
 	addr   string
@@ -26,15 +27,15 @@ type clientConn struct {
 	streams map[int64]*clientStream
 	lastID  int64 // the number of the newest stream
 	err     error // why it ended; set once
-	retired bool  // takes no more streams, and ends with its last
-	// stray is how many bytes the server may still send for streams that this
-	// end has cancelled: it can't know yet.
+	retired bool  // takes no more streams, and ends with its last one
+	// stray is how many bytes the server may still send for streams that this end
+	// has cancelled, before it learns of that.
 	stray    int
-	alone    bool // its stream has it for itself
+	alone    bool // its one stream shares it with no other
 	watchdog *time.Timer
-	watchAt  time.Time // when watchdog runs next
+	watchAt  time.Time // when the watchdog runs next
 	idle     time.Time // when the last stream ended
-	busy     time.Time // when the first of those that run began
+	busy     time.Time // when the first of the running streams began
 	life     life
 }
 
@@ -55,8 +56,8 @@ func (c *clientConn) run() error {
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		if c.w.run() != nil {
-			// What the server sent before it went away may still be unread,
-			// so the reader decides what this was; but soon.
+			// What the server sent before it went away may still be unread, so the
+			// reader decides what this was, but soon.
 			if c.conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
 				c.conn.Close()
 			}
@@ -69,8 +70,8 @@ func (c *clientConn) run() error {
 	return c.err
 }
 
-// fail ends the connection and its streams for the reason err. The first call
-// decides.
+// fail ends the connection and its streams for the reason err. Only the first
+// call counts.
 func (c *clientConn) fail(err error) {
 	c.mu.Lock()
 	if c.err == nil {
@@ -81,8 +82,8 @@ func (c *clientConn) fail(err error) {
 	c.streams = nil
 	c.watchdog.Stop()
 	c.mu.Unlock()
-	// First the streams, and a chance for their requests to go on: to close the
-	// socket takes longer than all else.
+	// The streams come first, with a chance for their requests to go on: closing
+	// the socket takes longer than all the rest.
 	for _, st := range ended {
 		st.end(why)
 	}
@@ -91,8 +92,8 @@ func (c *clientConn) fail(err error) {
 	c.conn.Close()
 }
 
-// hasPlace reports whether the connection takes another stream, alone or beside
-// others.
+// hasPlace reports whether the connection takes another stream; with alone,
+// whether it has no other.
 func (c *clientConn) hasPlace(alone bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,8 +115,8 @@ func (c *clientConn) ended() error {
 	return c.err
 }
 
-// open registers a stream and sends its request. The connection has been used
-// before if reused is set.
+// open registers a stream and sends its request. reused says that the
+// connection has been used before.
 func (c *clientConn) open(req *outgoing, reused bool) (*clientStream, error) {
 	c.mu.Lock()
 	if !c.place(req.alone()) {
@@ -148,7 +149,8 @@ func (c *clientConn) open(req *outgoing, reused bool) (*clientStream, error) {
 	return st, nil
 }
 
-// forget takes a stream out, and tells the server if it still runs there.
+// forget removes a stream. If it still runs at the server and cancel is set,
+// the server is told.
 func (c *clientConn) forget(st *clientStream, cancel bool) {
 	onItsWay := st.mayCome()
 	c.mu.Lock()
@@ -173,15 +175,15 @@ func (c *clientConn) forget(st *clientStream, cancel bool) {
 	}
 }
 
-// retire lets a connection take no more streams, once the server has not
-// answered on it; the streams that it has may go on.
+// retire makes the connection take no more streams, after the server has not
+// answered on it. Its streams may go on.
 func (c *clientConn) retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.retired = true
 }
 
-// send adds a line about a stream. The few bytes never wait for room.
+// send adds a short line about a stream. It never waits for room.
 func (c *clientConn) send(add func([]byte) []byte) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
@@ -191,40 +193,141 @@ func (c *clientConn) send(add func([]byte) []byte) {
 	}
 }
 
-// watchWithin makes the watchdog run within d. The caller holds mu.
-func (c *clientConn) watchWithin(d time.Duration) {
-	if at := time.Now().Add(d); c.watchAt.After(at) {
-		c.watchAt = at
-		c.watchdog.Reset(d)
+// read hands out the server's lines until the connection ends.
+func (c *clientConn) read() error {
+	lines := lineReader{r: c}
+	for {
+		block, err := lines.next()
+		switch {
+		case errors.Is(err, errLineTooLong) && len(block) > 0:
+			err = c.tooLong(block)
+		case err != nil:
+			err = readBreak(err)
+		default:
+			err = c.dispatch(block)
+		}
+		if err != nil {
+			return err
+		}
 	}
 }
 
-// watch ends the connection if its streams have stalled, or if nobody has used
-// it for long. One timer does for both and for all streams: it looks at the
-// times that are kept anyway instead of being set again with each line.
-func (c *clientConn) watch() {
-	now := time.Now()
-	woke := c.client.pulse.wokeAt(now)
-	sending := c.sending(now)
+// Read reads from the connection and notes that the server lives.
+func (c *clientConn) Read(p []byte) (int, error) {
+	n, err := c.conn.Read(p)
+	if n > 0 {
+		now, last := time.Now(), bytes.LastIndexByte(p[:n], '\n')
+		c.mu.Lock()
+		c.life.came(n, n-1-last, now)
+		c.mu.Unlock()
+	}
+	return n, err
+}
+
+// dispatch gives whole lines to the streams whose numbers they bear.
+// Consecutive lines of one stream are given at once.
+func (c *clientConn) dispatch(block []byte) error {
+	c.w.answered()
+	run, runNumber := 0, int64(unnumbered) // block[:run] are lines of stream runNumber
+	for run < len(block) {
+		line, _ := cutLine(block[run:])
+		number, err := streamNumber(line)
+		if err != nil {
+			// A line that begins with a stream's number only breaks that stream.
+			if n, ok := leadingStream(line); ok {
+				number, err = n, nil
+			}
+		}
+		if err != nil {
+			if err := c.deliver(runNumber, block[:run]); err != nil {
+				return err
+			}
+			return badLine(line, err)
+		}
+		if number != runNumber {
+			if err := c.deliver(runNumber, block[:run]); err != nil {
+				return err
+			}
+			block, run, runNumber = block[run:], 0, number
+		}
+		run += len(line) + 1
+		if number == unnumbered {
+			if err := c.control(line); err != nil {
+				return err
+			}
+			block, run = block[run:], 0
+		}
+	}
+	return c.deliver(runNumber, block)
+}
+
+// deliver gives a stream its lines.
+func (c *clientConn) deliver(number int64, lines []byte) error {
+	st, err := c.receiver(number, lines)
+	if st == nil {
+		return err
+	}
+	return st.push(lines)
+}
+
+// receiver returns the stream that lines are for, or nil if it is over.
+func (c *clientConn) receiver(number int64, lines []byte) (*clientStream, error) {
+	if len(lines) == 0 {
+		return nil, nil
+	}
 	c.mu.Lock()
-	since, bound := c.idle, cmpOr(c.client.IdleTimeout, DefaultIdleTimeout)
-	err := errIdle
-	if len(c.streams) > 0 {
-		since = latest(c.life.lastByte, c.busy, woke, sending)
-		bound = cmpOr(c.client.StallTimeout, DefaultStallTimeout)
-		err = &Break{Kind: Stalled, Reason: fmt.Sprintf("no byte for %v", bound), NoShare: bound < DefaultStallTimeout}
+	defer c.mu.Unlock()
+	c.life.linesFor(number)
+	st := c.streams[number]
+	if st == nil {
+		c.stray -= len(lines)
 	}
-	left := bound - now.Sub(since)
-	switch {
-	case c.err != nil:
-	case left > 0:
-		c.watchAt = now.Add(left)
-		c.watchdog.Reset(left)
+	if number > c.lastID || c.stray < 0 {
+		return nil, badLine(lines, fmt.Errorf("no stream %d runs", number))
+	}
+	return st, nil
+}
+
+// tooLong breaks the stream to which a line that is too long belongs, given how
+// the line begins. The rest of the line is skipped.
+func (c *clientConn) tooLong(begin []byte) error {
+	err := &Break{Kind: Protocol, Reason: errLineTooLong.Error()}
+	number, ok := leadingStream(begin)
+	if !ok {
+		return err
+	}
+	c.w.answered()
+	st, wrong := c.receiver(number, begin)
+	if st == nil {
+		return wrong
+	}
+	st.end(err)
+	return nil
+}
+
+var errNotOpened = errors.New("no stream of that number was opened")
+
+// control acts on a line that belongs to the connection.
+func (c *clientConn) control(line []byte) error {
+	f, err := decode(line)
+	if err != nil {
+		return badLine(line, err)
+	}
+	switch a := f.annotated(); f.Event {
+	case eventPing:
+	case eventError:
+		return notUnderstood(a)
+	case eventOverloaded, eventDraining, eventMisdirected:
+		if f.Event == eventDraining {
+			c.client.saidDraining(c.addr) // no stream may be there to notice
+		}
+		return said(a)
+	case "", eventStart, eventEnd, eventUnresumable:
+		return badLine(line, errors.New("no stream number"))
 	default:
-		c.err = c.client.excuse(err) // before mu is free: no stream may begin now
+		if len(f.Data) > 0 {
+			return badLine(line, errors.New("no stream number"))
+		}
 	}
-	c.mu.Unlock()
-	if left <= 0 {
-		c.fail(err)
-	}
+	return nil // also for events of newer servers
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// farServer answers a request with n lines of 16 KiB, as fast as credit allows
-// that takes roundTrip to come about, and with no more than burst of them at
-// once. In the end it says how much credit it has left, in bytes.
+// farServer answers a request with n lines of 16 KiB, as fast as its credit
+// allows. Credit takes roundTrip to take effect, and at most burst lines are
+// sent at once. At the end it reports how much credit is left, in bytes.
 func farServer(n, burst int, roundTrip time.Duration, left chan<- int) func(*peer) {
 	items := n
 	return func(p *peer) {
@@ -78,8 +78,8 @@ func farServer(n, burst int, roundTrip time.Duration, left chan<- int) func(*pee
 	}
 }
 
-// On a long link the window widens until it does not hold the stream up: 64 MiB
-// take the time of a few windows, not of 256.
+// On a long link the window grows until it no longer limits the stream: 64 MiB
+// take as long as a few windows, not 256.
 func TestWindowFillsLongLink(t *testing.T) {
 	for _, tt := range []struct {
 		roundTrip time.Duration
@@ -111,8 +111,8 @@ func TestWindowFillsLongLink(t *testing.T) {
 	}
 }
 
-// A caller who is slower than the link leaves the window as it is, however long
-// that may go on: what it holds stays small.
+// A caller who is slower than the link never widens the window, so what is held
+// stays small.
 func TestWindowOfSlowCaller(t *testing.T) {
 	for name, pause := range map[string]time.Duration{"slow": 200 * time.Millisecond, "nearly quick": 10 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {

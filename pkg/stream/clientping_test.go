@@ -10,9 +10,10 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// Ping tells a server that lives from one that is another, and from one that does not.
+// Ping distinguishes a server that lives, a server that is another one, and one
+// that does not answer.
 func TestClientPing(t *testing.T) {
-	// asks checks what the client says and returns what the server says to it.
+	// asks checks what the client sends and returns the server's answer.
 	asks := func(lines ...string) func(*peer) {
 		return func(p *peer) {
 			p.expect(`{"event":"ping","to":"p/llm/chat/4d2"}`)
@@ -78,7 +79,7 @@ func TestClientPingEnds(t *testing.T) {
 	})
 }
 
-// A client remembers for ten minutes that a server said draining, on whatever
+// A client remembers for ten minutes that a server said draining, on any
 // connection, unless a new one is made.
 func TestSaidDraining(t *testing.T) {
 	whole := []string{start, itemA, itemB, end2}

@@ -12,8 +12,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// The time that is left goes along: the sooner of Timeout and the context's
-// deadline, as it is when the request is sent.
+// A request is sent with the time that is left: until Timeout or the context's
+// deadline, whichever is sooner.
 func TestTimeoutIsSent(t *testing.T) {
 	const none = 0
 	for name, tt := range map[string]struct {
@@ -60,7 +60,7 @@ func TestTimeoutIsSent(t *testing.T) {
 	}
 }
 
-// after is a dial that takes d longer.
+// after returns a dial that takes d longer.
 func after(d time.Duration, dial func(context.Context, string) (net.Conn, error)) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, addr string) (net.Conn, error) {
 		time.Sleep(d)
@@ -68,7 +68,7 @@ func after(d time.Duration, dial func(context.Context, string) (net.Conn, error)
 	}
 }
 
-// All that a request says arrives with the handler.
+// Every field of a request reaches the handler.
 func TestRequestArrives(t *testing.T) {
 	got := make(chan stream.Request, 1)
 	addr := serve(t, &stream.Server{Resumes: true, Handler: func(_ context.Context, req *stream.Request, _ func(stream.Annotated) error) error {

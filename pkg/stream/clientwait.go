@@ -9,40 +9,41 @@ import (
 )
 
 const (
-	// staleAfter is how long a kept connection may give no byte after a request
-	// was written to it before it is taken for one that a middlebox has
-	// forgotten. A server answers at once that it has taken a request.
+	// staleAfter is how long a kept connection may bring no byte after a request
+	// was written to it before it counts as forgotten by a middlebox. A server
+	// acknowledges a request at once.
 	staleAfter = time.Second
-	// secondLook is how much longer a timer that was late waits: in that time
-	// the reader takes out what is in the socket (the runtime looks there every
-	// 10 ms if it is busy).
+	// secondLook is how much longer a late timer waits. In that time the reader
+	// takes what is in the socket (a busy runtime looks there every 10 ms).
 	secondLook = 20 * time.Millisecond
-	// lateTimer is by how much a timer is late at least where the process could
+	// lateTimer is by how much a timer is late, at least, if the process could
 	// not run when it was due.
 	lateTimer = time.Millisecond
-	// maxBefore is how many bytes may come between a request and its start while
-	// long lines keep coming: more than a server and the sockets between hold of
-	// what was there before the request (TCP's buffers grow to 6 MiB and 4 MiB).
+	// maxBefore is how many bytes may arrive between a request and its start
+	// while long lines keep coming. It is more than a server and the sockets
+	// between may have held before the request (TCP's buffers grow to 6 MiB and 4
+	// MiB).
 	maxBefore = 16 << 20
-	// slowest is how many bytes a second that takes, as a modem does: at less,
-	// nobody sends long lines.
+	// slowest is how many bytes a second a long line brings at least: a modem's
+	// speed. Nobody sends long lines over slower links.
 	slowest = 4 << 10
 )
 
-// life is what a connection shows of the other end. The connection's mu guards it.
+// life is what a connection shows of the other end. The connection's mu guards
+// it.
 type life struct {
 	bytes    int64     // that have come
-	lastByte time.Time // when the newest byte came; zero if none did
-	lastPart time.Time // when the newest bytes came that ended no line
+	lastByte time.Time // when the latest byte came; zero if none did
+	lastPart time.Time // when bytes last came that ended no line
 	part     int       // bytes of the line that is coming in
 	lastLong time.Time // when bytes of a long line last came
-	// work is when the newest lines of an answer came, and ofStream whose they
-	// were; otherWork is when the newest of another stream's came.
+	// work is when the latest lines of an answer came, and ofStream their stream;
+	// otherWork is when the latest lines of another stream came.
 	work, otherWork time.Time
 	ofStream        int64
 }
 
-// came notes that n bytes have come, of which the newest part end no line.
+// came notes that n bytes have come, of which the last part end no line.
 func (l *life) came(n, part int, now time.Time) {
 	l.bytes += int64(n)
 	l.lastByte = now
@@ -64,7 +65,7 @@ func (l *life) linesFor(number int64) {
 }
 
 // besides returns when something last came that a stream's own lines may have
-// been behind: lines of others, or a part of a line. Signs of life are neither.
+// been queued behind: lines of others, or a part of a line. Pings are neither.
 func (l *life) besides(number int64) time.Time {
 	if l.ofStream == number {
 		return latest(l.otherWork, l.lastPart)
@@ -72,8 +73,8 @@ func (l *life) besides(number int64) time.Time {
 	return latest(l.work, l.lastPart)
 }
 
-// sending returns when the connection last took something of what it is being
-// given; zero if all was taken.
+// sending returns when the connection last took some of what it is being given;
+// zero if it has taken everything.
 func (c *clientConn) sending(now time.Time) time.Time {
 	c.w.mu.Lock()
 	written, begun, at := c.w.written, c.w.begun, c.w.tookAt
@@ -81,15 +82,15 @@ func (c *clientConn) sending(now time.Time) time.Time {
 	if written < begun {
 		return at
 	}
-	// The system gives a connection up by itself on which this stays so.
+	// A connection on which this lasts is given up by the system.
 	if c.unacknowledged() > 0 {
 		return now
 	}
 	return time.Time{}
 }
 
-// unacknowledged returns how many bytes the system has taken and still has to
-// bring to the other end, if it says so.
+// unacknowledged returns how many bytes the system has accepted and not yet
+// brought to the other end, if it says so.
 func (c *clientConn) unacknowledged() int {
 	conn := c.conn
 	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
@@ -101,18 +102,56 @@ func (c *clientConn) unacknowledged() int {
 	return 0
 }
 
-// patience is for how long a stream waits for what comes next: first the start,
-// then an item. It belongs to the caller's goroutine.
+// watchWithin makes the watchdog run within d. The caller holds mu.
+func (c *clientConn) watchWithin(d time.Duration) {
+	if at := time.Now().Add(d); c.watchAt.After(at) {
+		c.watchAt = at
+		c.watchdog.Reset(d)
+	}
+}
+
+// watch ends the connection if its streams have stalled, or if it has been idle
+// for too long. One timer serves both and all streams: it looks at times that
+// are kept anyway, instead of being set again with each line.
+func (c *clientConn) watch() {
+	now := time.Now()
+	woke := c.client.pulse.wokeAt(now)
+	sending := c.sending(now)
+	c.mu.Lock()
+	since, bound := c.idle, cmpOr(c.client.IdleTimeout, DefaultIdleTimeout)
+	err := errIdle
+	if len(c.streams) > 0 {
+		since = latest(c.life.lastByte, c.busy, woke, sending)
+		bound = cmpOr(c.client.StallTimeout, DefaultStallTimeout)
+		err = &Break{Kind: Stalled, Reason: fmt.Sprintf("no byte for %v", bound), NoShare: bound < DefaultStallTimeout}
+	}
+	left := bound - now.Sub(since)
+	switch {
+	case c.err != nil:
+	case left > 0:
+		c.watchAt = now.Add(left)
+		c.watchdog.Reset(left)
+	default:
+		c.err = c.client.excuse(err) // before mu is released: no stream may begin now
+	}
+	c.mu.Unlock()
+	if left <= 0 {
+		c.fail(err)
+	}
+}
+
+// patience is how long a stream waits for what comes next: first the start,
+// then each item. It belongs to the caller's goroutine.
 type patience struct {
 	asked      time.Time // when the request was given to the connection
 	timer      *time.Timer
-	due        time.Time // when timer runs out
-	expired    bool      // it has, and lines that were there by then are being read
-	looked     bool      // the second look was had
-	maybeStale bool      // the connection was kept, and has given no byte since the request
-	before     int64     // bytes that had come on the connection when the request was made
-	unsent     int       // bytes of a long request that were last seen on their way
-	itemAt     time.Time // when the newest item came, or the start
+	due        time.Time // when the timer runs out
+	expired    bool      // the timer has run out, and the lines that came by then are being read
+	looked     bool      // the second look is over
+	maybeStale bool      // the connection was kept, and has brought no byte since the request
+	before     int64     // bytes that had come on the connection before the request
+	unsent     int       // bytes of a long request that were unacknowledged when last seen
+	itemAt     time.Time // when the latest item came, or the start
 }
 
 // startWaiting begins to wait for the start.
@@ -129,7 +168,7 @@ func (st *clientStream) startWaiting() {
 	st.timer = time.NewTimer(bound)
 }
 
-// waitForItem waits anew, for the next item.
+// waitForItem begins to wait for the next item.
 func (st *clientStream) waitForItem() {
 	st.expired, st.looked = false, false
 	bound := st.conn.client.ItemTimeout
@@ -142,8 +181,8 @@ func (st *clientStream) waitForItem() {
 	st.timer.Reset(bound)
 }
 
-// wait waits until take has something. Lines that are there come before a timer
-// that has run out.
+// wait waits until take has something. Lines that are there take precedence
+// over a timer that has run out.
 func (st *clientStream) wait(ctx context.Context) error {
 	began := time.Now()
 	defer func() { st.waited += time.Since(began) }()
@@ -161,8 +200,8 @@ func (st *clientStream) wait(ctx context.Context) error {
 	}
 }
 
-// check does what wait does, without waiting. Lines that came by the time that
-// the timer has run out are read before it counts.
+// check is wait without waiting. If the timer has run out, the lines that came
+// by then are read first.
 func (st *clientStream) check(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return st.cancelled(ctx)
@@ -183,7 +222,7 @@ func (st *clientStream) check(ctx context.Context) error {
 }
 
 // late is called when the timer has run out. It returns the break that this is,
-// or waits on.
+// or sets the timer again.
 func (st *clientStream) late() error {
 	now := time.Now()
 	left, err := st.left(now)
@@ -199,8 +238,8 @@ func (st *clientStream) late() error {
 	return nil
 }
 
-// left returns for how much longer the stream waits, and what it is if that is
-// nothing.
+// left returns how much longer the stream waits, and the break that it is if
+// that is nothing.
 func (st *clientStream) left(now time.Time) (time.Duration, error) {
 	client := st.conn.client
 	woke := client.pulse.wokeAt(now)
@@ -234,8 +273,8 @@ func (st *clientStream) left(now time.Time) (time.Duration, error) {
 	return left, client.excuse(err)
 }
 
-// sentAt returns when the connection had taken all of the request, or the newest
-// part of it. What the system is seen to bring to the other end counts as well.
+// sentAt returns when the connection had taken all of the request, or else its
+// latest part. What the system is seen to bring to the other end counts too.
 func (st *clientStream) sentAt(now time.Time) (at time.Time, all bool) {
 	w := &st.conn.w
 	w.mu.Lock()
@@ -254,7 +293,7 @@ func (st *clientStream) sentAt(now time.Time) (at time.Time, all bool) {
 	return at, all
 }
 
-// latest returns the latest of some times.
+// latest returns the latest of the times.
 func latest(times ...time.Time) time.Time {
 	var t time.Time
 	for _, other := range times {

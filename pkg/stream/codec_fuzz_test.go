@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// seedLines are lines of every kind, right and wrong.
+// seedLines are lines of every kind, valid and invalid.
 func seedLines() []string {
 	return []string{
 		`{"data":"hello"}`,
@@ -48,8 +48,7 @@ func seedLines() []string {
 	}
 }
 
-// FuzzDecodeLine holds the short cuts against encoding/json: what they say of a
-// line is what the full parser says.
+// FuzzDecodeLine compares the shortcuts with the full parser, encoding/json.
 func FuzzDecodeLine(f *testing.F) {
 	for _, line := range seedLines() {
 		f.Add([]byte(line))
@@ -87,7 +86,7 @@ func FuzzDecodeLine(f *testing.F) {
 	})
 }
 
-// FuzzDecodeData holds the reading of data against encoding/json.
+// FuzzDecodeData compares the decoding of data with encoding/json.
 func FuzzDecodeData(f *testing.F) {
 	for _, data := range []string{
 		`"h"`, `""`, `"`, `"a\"b"`, `"a"b"`, `"\ud800"`, "\"\xff\"", "\"\x00\"", "\"\x7f\u2028\"", `null`, `1`, `["a"]`, ` "a" `,
@@ -124,8 +123,8 @@ func FuzzDecodeData(f *testing.F) {
 	})
 }
 
-// FuzzEncodeItem holds the encoder against encoding/json, and against the
-// decoder: what is sent is what arrives.
+// FuzzEncodeItem compares the encoder with encoding/json, and with the decoder:
+// what is sent arrives.
 func FuzzEncodeItem(f *testing.F) {
 	f.Add(int64(7), "h", "", "", "")
 	f.Add(int64(unnumbered), "a\"b\\c\n\x00\x1f\x7f", "id", "event", "comment")
@@ -222,7 +221,7 @@ func FuzzEncodeRequest(f *testing.F) {
 	})
 }
 
-// FuzzPlainRequest holds the short cut for requests against the full reading.
+// FuzzPlainRequest compares the shortcut for requests with the full parser.
 func FuzzPlainRequest(f *testing.F) {
 	for _, seed := range []string{
 		`{"stream":7,"id":"b1946ac9","data":"hello"}`,

@@ -10,8 +10,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// Cancel frees the stream's number at once, and its place once the handler, which
-// may take its time, has returned.
+// Cancelling frees the stream's number at once, and its place when the handler
+// has returned, which may take a while.
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stream.Server{MaxStreams: 1, Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
@@ -54,8 +54,8 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// A numbered stream is sent what its credit covers, and not a line more; one
-// without a number is sent whatever the connection takes.
+// A numbered stream is sent only the lines that its credit covers; one without
+// a number is sent whatever the connection takes.
 func TestCredit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := servePipe(t, &stream.Server{Handler: many(20_000), SendTimeout: 24 * time.Hour})

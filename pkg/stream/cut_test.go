@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 var errReset = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
@@ -55,11 +56,11 @@ func recordings(t *testing.T) map[string][]byte {
 		"emoji":        record(t, echo("s"), `{"stream":1,"data":"👩‍👧é"}`, 0),
 		"resumed":      record(t, echo("s"), `{"stream":1,"data":"hello","from":3}`, 0),
 		"no strings":   record(t, &stream.Server{Handler: others}, `{"stream":1,"data":1}`, 0),
-		"failed":       record(t, faulty(stream.Fault{Mode: stream.FaultAlways, After: 2}), `{"stream":1,"data":"hello"}`, 0),
+		"failed":       record(t, faulty(fault.Fault{Mode: fault.Always, After: 2}), `{"stream":1,"data":"hello"}`, 0),
 		"application":  record(t, &stream.Server{Handler: fails}, `{"stream":1,"data":"hi"}`, 0),
 		"draining":     record(t, &stream.Server{Handler: waits}, `{"stream":1,"data":"hi"}`, 3),
-		"overloaded":   record(t, faulty(stream.Fault{Mode: stream.FaultAlways, Kind: stream.FaultOverload}), `{"stream":1,"data":"hi"}`, 0),
-		"wrong number": record(t, faulty(stream.Fault{Mode: stream.FaultAlways, Kind: stream.FaultBadCount}), `{"stream":1,"data":"hi"}`, 0),
+		"overloaded":   record(t, faulty(fault.Fault{Mode: fault.Always, Kind: fault.Overload}), `{"stream":1,"data":"hi"}`, 0),
+		"wrong number": record(t, faulty(fault.Fault{Mode: fault.Always, Kind: fault.BadCount}), `{"stream":1,"data":"hi"}`, 0),
 	}
 }
 
@@ -204,7 +205,7 @@ func TestCutSocket(t *testing.T) {
 			got, err := collect(t, c, addr, text("hello"))
 			c.Close()
 			want, kind := meaning(t, said[:cut], lost)
-			// A reset may overtake what was sent, but never the other way round.
+			// A reset may overtake what was sent, but not the reverse.
 			if reset && kindOf(err) == lost && len(got) <= len("hello") && got == "hello"[:len(got)] {
 				continue
 			}

@@ -12,8 +12,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// A request's own time ends the handler's context, whatever the handler does, and
-// the client is told that it was that.
+// A request's Timeout ends the handler's context, whatever the handler does,
+// and the client is told why.
 func TestRequestTimeout(t *testing.T) {
 	const over = `"event":"error","comment":["the request's time is over"]}`
 	for name, handler := range map[string]stream.Handler{
@@ -75,7 +75,8 @@ func TestRequestTimeout(t *testing.T) {
 	}
 }
 
-// The time of a request without a number runs while it waits for the one before.
+// The time of a request without a number also runs while it waits for the
+// previous one.
 func TestRequestTimeoutInQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := pipePeer(t, &stream.Server{Handler: func(ctx context.Context, req *stream.Request, _ func(stream.Annotated) error) error {
@@ -96,7 +97,7 @@ func TestRequestTimeoutInQueue(t *testing.T) {
 	})
 }
 
-// What ends before its time ends as it would without.
+// A request that ends before its time ends as it would without one.
 func TestRequestTimeoutNotReached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan error, 1)
@@ -108,7 +109,7 @@ func TestRequestTimeoutNotReached(t *testing.T) {
 	})
 }
 
-// A handler gets the headers as they were sent, and sees who asks.
+// A handler gets the headers unchanged, and the client's address.
 func TestHandlerSeesTheRequest(t *testing.T) {
 	var got stream.Request
 	addr := serve(t, &stream.Server{Resumes: true, Handler: func(_ context.Context, req *stream.Request, _ func(stream.Annotated) error) error {

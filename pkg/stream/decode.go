@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// fields is every field that a line can have, in either direction. Fields that
-// are not here are ignored.
+// fields are all fields that a line can have, in either direction. Other fields
+// are ignored.
 type fields struct {
 	Stream  *int64          `json:"stream"`
 	ID      string          `json:"id"`
@@ -31,12 +31,12 @@ type fields struct {
 var (
 	errNotUTF8     = errors.New("line is not UTF-8")
 	errStreamRange = errors.New("stream number is below 0")
-	errTwoStreams  = errors.New("line bears two stream numbers")
+	errTwoStreams  = errors.New("line has two stream numbers")
 	errNoData      = errors.New(`"data" is missing`)
 )
 
-// decode reads a line in full. It is the meaning of every line; the short cuts
-// below only give the same answer sooner.
+// decode reads any line in full. The shortcuts below return the same, only
+// sooner.
 func decode(line []byte) (fields, error) {
 	if len(line) > MaxLine {
 		return fields{}, errLineTooLong
@@ -44,7 +44,7 @@ func decode(line []byte) (fields, error) {
 	return decodeLong(line)
 }
 
-// decodeLong is decode for lines whose length whoever read them has bounded.
+// decodeLong is decode for lines whose length the reader has bounded.
 func decodeLong(line []byte) (fields, error) {
 	var f fields
 	if !utf8.Valid(line) {
@@ -59,7 +59,7 @@ func decodeLong(line []byte) (fields, error) {
 	return f, nil
 }
 
-// number returns the stream number of the line that f was read from.
+// number returns the stream number of the line.
 func (f *fields) number() int64 {
 	if f.Stream == nil {
 		return unnumbered
@@ -67,13 +67,13 @@ func (f *fields) number() int64 {
 	return *f.Stream
 }
 
-// annotated returns the line of an answer that f holds.
+// annotated returns the line as one of an answer.
 func (f *fields) annotated() Annotated {
 	return Annotated{Data: f.Data, ID: f.ID, Event: f.Event, Comment: f.Comment}
 }
 
-// decodeAnnotated reads a line of an answer on the stream of that number, whose
-// lines begin with prefix. The result does not share memory with line.
+// decodeAnnotated reads a line of an answer on the given stream, whose lines
+// begin with prefix. The result shares no memory with line.
 func decodeAnnotated(line []byte, number int64, prefix []byte) (Annotated, error) {
 	if data, ok := plainItem(line, prefix); ok {
 		return Annotated{Data: bytes.Clone(data)}, nil
@@ -86,14 +86,14 @@ func decodeAnnotated(line []byte, number int64, prefix []byte) (Annotated, error
 		return Annotated{}, err
 	}
 	if f.number() != number {
-		return Annotated{}, errTwoStreams // streamNumber has seen the first only
+		return Annotated{}, errTwoStreams // streamNumber has only seen the first
 	}
 	return f.annotated(), nil
 }
 
 // plainItem returns the data of a line that is just an item, in the form that
-// [appendItem] gives it, whose data is a plain string. That is nearly every
-// line there is.
+// [appendItem] writes, with a plain string as data. Nearly all lines are of
+// that form.
 func plainItem(line, prefix []byte) ([]byte, bool) {
 	const field = `"data":`
 	rest, ok := bytes.CutPrefix(line, prefix)
@@ -105,7 +105,7 @@ func plainItem(line, prefix []byte) ([]byte, bool) {
 }
 
 // indexEvent reads a line that is just a start or an end, in the form that
-// [appendIndexEvent] gives it.
+// [appendIndexEvent] writes.
 func indexEvent(line, prefix []byte) (event, id string, ok bool) {
 	rest, ok := bytes.CutPrefix(line, prefix)
 	if !ok {
@@ -126,9 +126,9 @@ func indexEvent(line, prefix []byte) (event, id string, ok bool) {
 	return event, string(rest), ok && len(line) <= MaxLine
 }
 
-// plainRequest reads a line that is just a request with a number, an id, perhaps
-// whom it is meant for and until when, and plain data, in the form that
-// [appendRequest] gives it.
+// plainRequest reads a line that is just a numbered request with an id and
+// plain data, and perhaps to, from, attempt and timeout_ms, in the form that
+// [appendRequest] writes.
 func plainRequest(line []byte) (number int64, r Request, ok bool) {
 	number, err := streamNumber(line)
 	if err != nil || number == unnumbered || len(line) > MaxLine {
@@ -147,7 +147,7 @@ func plainRequest(line []byte) (number int64, r Request, ok bool) {
 	if !isPlainString(id) || hasTo && !isPlainString(to) {
 		return 0, Request{}, false
 	}
-	end := bytes.IndexByte(rest[1:], '"') + 2 // after the closing quote, if there is one
+	end := bytes.IndexByte(rest[1:], '"') + 2 // after the closing quote, if any
 	data, rest := rest[:end], rest[end:]
 	r = Request{ID: string(id[1 : len(id)-1]), Attempt: 1}
 	if hasTo {
@@ -165,10 +165,10 @@ func plainRequest(line []byte) (number int64, r Request, ok bool) {
 	return number, r, true
 }
 
-// plainCount takes a field whose value is a count above zero off the front of
-// rest, if it is there, and sets n.
+// plainCount cuts a field with a count above zero off the front of rest, if it
+// is there, and sets n.
 func plainCount(rest []byte, field string, n *int) []byte {
-	const maxDigits = 9 // what has more may be more than an int holds
+	const maxDigits = 9 // a longer number may overflow an int
 	digits, ok := bytes.CutPrefix(rest, []byte(field))
 	if !ok || len(digits) == 0 || digits[0] == '0' {
 		return rest
@@ -185,7 +185,7 @@ func plainCount(rest []byte, field string, n *int) []byte {
 }
 
 // streamNumber returns the number of the stream that a line belongs to. The
-// line may still turn out to be no JSON, or to bear another number as well.
+// line may still turn out not to be JSON, or to have a second number.
 func streamNumber(line []byte) (int64, error) {
 	const field = `{"stream":`
 	if len(line) > len(field) && string(line[:len(field)]) == field {
@@ -193,7 +193,7 @@ func streamNumber(line []byte) (int64, error) {
 		for ; i < len(line) && '0' <= line[i] && line[i] <= '9' && n < math.MaxInt32; i++ {
 			n = n*10 + int64(line[i]-'0')
 		}
-		// JSON has no leading zeros: 07 is for the full parser to refuse.
+		// JSON has no leading zeros: the full parser refuses 07.
 		digits := i - len(field)
 		if digits > 0 && (digits == 1 || line[len(field)] != '0') && i < len(line) && line[i] == ',' {
 			return n, nil
@@ -206,7 +206,7 @@ func streamNumber(line []byte) (int64, error) {
 	return f.number(), nil
 }
 
-// leadingStream returns the stream number that a line begins with. The rest of
+// leadingStream returns the stream number with which a line begins. The rest of
 // the line may be anything.
 func leadingStream(line []byte) (number int64, ok bool) {
 	for _, want := range []string{"{", `"stream"`, ":"} {
@@ -236,7 +236,7 @@ func index(event, id string) (int, error) {
 	return int(n), nil
 }
 
-// request returns the request that f holds.
+// request returns the line as a request.
 func (f *fields) request() (Request, error) {
 	switch {
 	case len(f.Data) == 0:
@@ -255,10 +255,11 @@ func (f *fields) request() (Request, error) {
 	}, nil
 }
 
-// maxTimeoutMS is a year: beyond any use, and far from overflowing a duration.
+// maxTimeoutMS is a year: longer than any use, and far from overflowing a
+// duration.
 const maxTimeoutMS = 365 * 24 * 3600 * 1000
 
-// checkHeaders says what is wrong with the headers of a request, or returns nil.
+// checkHeaders returns what is wrong with a request's headers, or nil.
 func checkHeaders(headers map[string]string) error {
 	size := 0
 	for name, value := range headers {

@@ -177,7 +177,7 @@ func TestRequestFields(t *testing.T) {
 	}
 }
 
-// The short cut must take what this package sends, or it is none.
+// The shortcut must accept what this package sends, or it saves nothing.
 func TestPlainRequestTakesOurs(t *testing.T) {
 	for _, want := range []Request{
 		{ID: "b1946ac9", Data: String("hello"), Attempt: 1},

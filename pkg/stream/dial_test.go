@@ -109,8 +109,8 @@ func TestDialAddresses(t *testing.T) {
 	}
 }
 
-// An address that is no name is dialled as it is; a name that can't be looked up
-// is this machine's trouble, an unknown port is not.
+// An address that is not a name is dialled unchanged. A name that cannot be
+// resolved is this machine's trouble, an unknown port is not.
 func TestDialWithoutNames(t *testing.T) {
 	var dialled []string
 	d := dialer{
@@ -138,7 +138,7 @@ func TestDialWithoutNames(t *testing.T) {
 	}
 }
 
-// What this machine lacks is not held against a server.
+// A lack of this machine's is not attributed to a server.
 func TestLocalTrouble(t *testing.T) {
 	for errno, want := range map[syscall.Errno]Kind{
 		syscall.EMFILE: Local, syscall.ENFILE: Local, syscall.ENETDOWN: Local, syscall.ENETUNREACH: Local, syscall.EADDRNOTAVAIL: Local,

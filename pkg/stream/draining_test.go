@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// What a client remembers of servers that have said draining is bounded, and the
-// newest are what it keeps.
+// A client remembers a bounded number of draining servers, the latest ones.
 func TestDrainingIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c Client

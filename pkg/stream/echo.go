@@ -4,21 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
-// Echo returns the handler of Dynamo's example: it answers a string with one
-// item a Unicode character, each of which reads
-//
-//	from server: NAME, data: C
-//
-// It starts at any item that there is ([Server.Resumes]), and is [ErrUnresumable]
-// beyond the end. It waits delay between items.
+// The fixed parts of an item of [Echo]: "from server: NAME, data: C".
+const (
+	echoName = "from server: "
+	echoData = ", data: "
+)
+
+// Echo returns the handler of Dynamo's example. It answers a string with one
+// item for each Unicode character, "from server: NAME, data: C", and waits
+// delay between items. It can start at every item ([Server.Resumes]), and
+// returns [ErrUnresumable] beyond the end.
 func Echo(name string, delay time.Duration) Handler {
-	begin := appendString(nil, "from server: "+name+", data: ")
-	begin = begin[:len(begin)-1] // the string goes on
+	begin := appendString(nil, echoName+name+echoData)
+	begin = begin[:len(begin)-1] // without the closing quote
 	return func(ctx context.Context, req *Request, send func(Annotated) error) error {
-		s, err := echoed(req)
+		s, err := toEcho(req)
 		if err != nil {
 			return err
 		}
@@ -39,8 +43,22 @@ func Echo(name string, delay time.Duration) Handler {
 	}
 }
 
-// echoed returns the part of the request's string that the answer is to have.
-func echoed(req *Request) (string, error) {
+// Echoed returns the character in an item of [Echo], and whether a is such an
+// item.
+func Echoed(a Annotated) (char string, ok bool) {
+	s, ok := a.Text()
+	if !ok || !strings.HasPrefix(s, echoName) {
+		return "", false
+	}
+	i := strings.LastIndex(s, echoData) // a name may contain it, a character can't
+	if i < 0 {
+		return "", false
+	}
+	return s[i+len(echoData):], true
+}
+
+// toEcho returns the part of the request's string that is to be sent.
+func toEcho(req *Request) (string, error) {
 	s, ok := req.Text()
 	if !ok {
 		return "", errors.New("data is not a string, which is what this server echoes")

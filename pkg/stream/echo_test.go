@@ -75,3 +75,28 @@ func TestEchoDelay(t *testing.T) {
 		}
 	})
 }
+
+// Echoed takes the character out of an item of Echo, and takes no other item for
+// one.
+func TestEchoed(t *testing.T) {
+	for s, want := range map[string]string{
+		"from server: server1, data: h":        "h",
+		"from server: a, data: b, data: ,":     ",",
+		"from server: , data: \n":              "\n",
+		"from server: server1":                 "none",
+		"hello, data: h":                       "none",
+		"":                                     "none",
+		"a quote: from server: server1, data:": "none",
+	} {
+		char, ok := stream.Echoed(stream.Annotated{Data: stream.String(s)})
+		if !ok {
+			char = "none"
+		}
+		if char != want {
+			t.Errorf("%q has %q, want %q", s, char, want)
+		}
+	}
+	if _, ok := stream.Echoed(stream.Annotated{Data: []byte(`{"data":"x"}`)}); ok {
+		t.Error("an object is taken for an item of Echo")
+	}
+}

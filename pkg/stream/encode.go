@@ -14,15 +14,15 @@ import (
 	"unicode/utf8"
 )
 
-// unnumbered stands for the stream number of a line that bears none.
+// unnumbered is the stream number of a line that has none.
 const unnumbered = -1
 
-// maxComment is how many bytes of an error's text are sent. It is for people:
-// cut, it still says enough.
+// maxComment is how many bytes of an error's text are sent. The text is for
+// people, and even cut it says enough.
 const maxComment = 4096
 
-// appendPrefix appends how every line of a stream begins: the brace, and the
-// stream's number where it has one. What follows is at least one field.
+// appendPrefix appends the beginning of every line of a stream: the brace, and
+// the stream's number if it has one. At least one field follows.
 func appendPrefix(dst []byte, stream int64) []byte {
 	if stream == unnumbered {
 		return append(dst, '{')
@@ -32,7 +32,37 @@ func appendPrefix(dst []byte, stream int64) []byte {
 	return append(dst, ',')
 }
 
-// onOneLine returns data as it may stand in a line: JSON in UTF-8, no newlines.
+// maxDepth is how deeply nested data may be for encoding/json to read it, on
+// either side.
+const maxDepth = 10_000
+
+// tooDeep reports whether data, which is JSON, is nested too deeply to be read
+// as part of a line, which puts an object around it.
+func tooDeep(data json.RawMessage) bool {
+	if bytes.Count(data, []byte{'['})+bytes.Count(data, []byte{'{'}) < maxDepth {
+		return false
+	}
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[', c == '{':
+			if depth++; depth >= maxDepth {
+				return true
+			}
+		case c == ']', c == '}':
+			depth--
+		}
+	}
+	return false
+}
+
+// onOneLine returns data in the form in which it can be part of a line: JSON in
+// UTF-8 without newlines.
 func onOneLine(data json.RawMessage) (json.RawMessage, error) {
 	if isPlainString(data) {
 		return data, nil
@@ -45,14 +75,14 @@ func onOneLine(data json.RawMessage) (json.RawMessage, error) {
 		return nil, fmt.Errorf("data is not JSON: %w", err)
 	}
 	if tooDeep(b.Bytes()) {
-		return nil, fmt.Errorf("data is nested %d deep or deeper, which nobody reads", maxDepth)
+		return nil, fmt.Errorf("data is nested %d deep or deeper, too deep to be read", maxDepth)
 	}
 	return b.Bytes(), nil
 }
 
-// appendItem appends an item's line, which begins with the stream's prefix and
-// whose data went through onOneLine. If the line is too long, dst comes back as
-// it was.
+// appendItem appends an item's line. It begins with the stream's prefix, and
+// onOneLine has checked its data. If the line is too long, dst is returned
+// unchanged.
 func appendItem(dst, prefix []byte, a *Annotated) ([]byte, error) {
 	begin := len(dst)
 	dst = append(dst, prefix...)
@@ -67,8 +97,9 @@ func appendItem(dst, prefix []byte, a *Annotated) ([]byte, error) {
 	return append(dst, "}\n"...), nil
 }
 
-// appendRest appends what few items have. It is apart so that those that don't
-// need little stack: a handler's goroutine then keeps the one it began with.
+// appendRest appends the fields that few items have. It is separate so that
+// items without them need little stack: a handler's goroutine then keeps its
+// initial stack.
 func appendRest(dst []byte, a *Annotated) []byte {
 	if a.ID != "" {
 		dst = appendString(append(dst, `,"id":`...), a.ID)
@@ -82,8 +113,8 @@ func appendRest(dst []byte, a *Annotated) []byte {
 	return dst
 }
 
-// appendIndexEvent appends a line with an event and a number for its id: start,
-// end and credit.
+// appendIndexEvent appends a line with an event and a number as its id: start,
+// end or credit.
 func appendIndexEvent(dst, prefix []byte, event string, index int) []byte {
 	dst = append(dst, prefix...)
 	dst = append(dst, `"event":"`...)
@@ -101,8 +132,8 @@ func appendEvent(dst, prefix []byte, event, comment string) []byte {
 	return appendControl(dst, prefix, event, nil, comment)
 }
 
-// appendControl appends a line with an event, comments, which are cut where they
-// are long, and data, which is left out if it is no JSON or does not fit.
+// appendControl appends a line with an event, comments and data. Long comments
+// are cut; data that is not JSON or does not fit is left out.
 func appendControl(dst, prefix []byte, event string, data json.RawMessage, comments ...string) []byte {
 	begin := len(dst)
 	dst = append(dst, prefix...)
@@ -126,8 +157,8 @@ func appendControl(dst, prefix []byte, event string, data json.RawMessage, comme
 	return append(dst, '}', '\n')
 }
 
-// appendPing appends the line with which a client asks whether the server lives,
-// and whether it is the one that is meant unless to is empty.
+// appendPing appends the line with which a client asks whether the server lives
+// and, unless to is empty, whether it is the intended one.
 func appendPing(dst []byte, to string) []byte {
 	dst = append(dst, `{"event":"ping"`...)
 	if to != "" {
@@ -147,7 +178,7 @@ func appendComment(dst []byte, comment []string) []byte {
 	return append(dst, ']')
 }
 
-// appendRequest appends the line of a request that went through newOutgoing.
+// appendRequest appends the line of a request from newOutgoing.
 func appendRequest(dst []byte, stream int64, r Request) []byte {
 	dst = appendPrefix(dst, stream)
 	if r.ID != "" {
@@ -167,7 +198,8 @@ func appendRequest(dst []byte, stream int64, r Request) []byte {
 		dst = strconv.AppendInt(append(dst, `,"attempt":`...), int64(r.Attempt), 10)
 	}
 	if r.Timeout > 0 {
-		// Rounded up: who asks is the first to know that the time is over.
+		// Rounded up, so that the client is the first to know that the time is
+		// over.
 		ms := (r.Timeout + time.Millisecond - 1).Milliseconds()
 		dst = strconv.AppendInt(append(dst, `,"timeout_ms":`...), ms, 10)
 	}
@@ -177,8 +209,8 @@ func appendRequest(dst []byte, stream int64, r Request) []byte {
 	return append(dst, '}', '\n')
 }
 
-// appendHeaders appends the field in the order of the names, so that a request's
-// line is the same over all attempts.
+// appendHeaders appends the headers sorted by name, so that a request's line is
+// the same over all attempts.
 func appendHeaders(dst []byte, headers map[string]string) []byte {
 	dst = append(dst, `"headers":`...)
 	sep := byte('{')
@@ -195,7 +227,8 @@ func tooLong(what string, n int) error {
 }
 
 // appendString appends s as a JSON string, escaping only what JSON requires.
-// (encoding/json also escapes <, > and &, which a person with nc has to read.)
+// (encoding/json also escapes <, > and &, which are hard to read for a person
+// with nc.)
 func appendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	for _, r := range s {
@@ -204,8 +237,8 @@ func appendString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// appendRune appends r as it stands inside a JSON string. What is not a
-// character becomes U+FFFD.
+// appendRune appends r as part of a JSON string. An invalid character becomes
+// U+FFFD.
 func appendRune(dst []byte, r rune) []byte {
 	switch {
 	case r == '"', r == '\\':
@@ -224,7 +257,7 @@ func appendRune(dst []byte, r rune) []byte {
 }
 
 // isPlainString reports whether data is a JSON string that stands for its own
-// bytes: in quotes, UTF-8, and nothing escaped or in need of it.
+// bytes: in quotes, UTF-8, with nothing escaped or in need of escaping.
 func isPlainString(data []byte) bool {
 	n := len(data)
 	if n < 2 || data[0] != '"' || data[n-1] != '"' {
@@ -255,8 +288,8 @@ const (
 )
 
 // hasSpecial reports whether one of the eight bytes of w is a quote, a
-// backslash or a control character. (The tests for a zero byte and for one below
-// n are from Anderson's "Bit Twiddling Hacks".)
+// backslash or a control character. (The tests for a zero byte and for a byte
+// below n are from Anderson's "Bit Twiddling Hacks".)
 func hasSpecial(w uint64) bool {
 	quote, slash := w^('"'*lowBits), w^('\\'*lowBits)
 	below := (w - ' '*lowBits) &^ w

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 // A server and a client, on a socket.
@@ -37,7 +38,7 @@ func Example() {
 	// from server: server1, data: o
 }
 
-// A handler of one's own answers a question word by word.
+// A custom handler answers a question word by word.
 func ExampleHandler() {
 	words := func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		s, ok := req.Text()
@@ -82,10 +83,10 @@ func ExampleHandler() {
 	// application: want a string
 }
 
-// Breaks are told apart with errors.Is; the whole of one is a *Break.
+// errors.Is asks for the kind of a break; errors.As gives the whole *Break.
 func ExampleKind() {
-	faulty := stream.Inject(stream.Echo("server1", 0), stream.Fault{
-		Mode: stream.FaultAlways, Kind: stream.FaultClose, After: 2,
+	faulty := fault.Inject(stream.Echo("server1", 0), fault.Fault{
+		Mode: fault.Always, Kind: fault.Close, After: 2,
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -113,27 +114,4 @@ func ExampleKind() {
 	}
 	// Output:
 	// lost the connection after 2 items
-}
-
-// An injector makes the second and third request of a server fail.
-func ExampleInject() {
-	mode, err := stream.ParseFaultMode("2-3")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	faulty := stream.Inject(stream.Echo("server1", 0), stream.Fault{Mode: mode, After: 2})
-	for n := range 4 {
-		items := 0
-		err := faulty.Handle(context.Background(), &stream.Request{Data: stream.String("hello")}, func(stream.Annotated) error {
-			items++
-			return nil
-		})
-		fmt.Printf("request %d: %d items, %v\n", n+1, items, err)
-	}
-	// Output:
-	// request 1: 5 items, <nil>
-	// request 2: 2 items, Stream ended before generation completed
-	// request 3: 2 items, Stream ended before generation completed
-	// request 4: 5 items, <nil>
 }

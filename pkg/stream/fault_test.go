@@ -14,31 +14,32 @@ import (
 	"testing/synctest"
 
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
-func faulty(f stream.Fault) *stream.Server {
-	i := stream.Inject(stream.Echo("server1", 0), f)
+func faulty(f fault.Fault) *stream.Server {
+	i := fault.Inject(stream.Echo("server1", 0), f)
 	return &stream.Server{Handler: i.Handle, Admit: i.Admit, Resumes: true}
 }
 
 // faultKinds is what the client sees of each fault after two items of hello.
-// FaultExit has a test of its own.
+// fault.Exit has a test of its own.
 var faultKinds = []struct {
-	kind  stream.FaultKind
+	kind  fault.Kind
 	want  stream.Kind
 	items string
 }{
 	{"", stream.Failed, "he"},
-	{stream.FaultError, stream.Failed, "he"},
-	{stream.FaultClose, stream.Truncated, "he"},
-	{stream.FaultReset, stream.Reset, "he"},
-	{stream.FaultStall, stream.Stalled, "he"},
-	{stream.FaultGarbage, stream.Protocol, "he"},
-	{stream.FaultHalfLine, stream.Truncated, "he"},
-	{stream.FaultNoEnd, stream.Truncated, "hello"},
-	{stream.FaultBadCount, stream.Protocol, "hello"},
-	{stream.FaultRefuse, stream.Truncated, ""},
-	{stream.FaultOverload, stream.Overloaded, ""},
+	{fault.Error, stream.Failed, "he"},
+	{fault.Close, stream.Truncated, "he"},
+	{fault.Reset, stream.Reset, "he"},
+	{fault.Stall, stream.Stalled, "he"},
+	{fault.Garbage, stream.Protocol, "he"},
+	{fault.HalfLine, stream.Truncated, "he"},
+	{fault.NoEnd, stream.Truncated, "hello"},
+	{fault.BadCount, stream.Protocol, "hello"},
+	{fault.Refuse, stream.Truncated, ""},
+	{fault.Overload, stream.Overloaded, ""},
 }
 
 func TestFaults(t *testing.T) {
@@ -51,7 +52,7 @@ func TestFaults(t *testing.T) {
 	for _, tt := range faultKinds {
 		for _, m := range modes {
 			t.Run(fmt.Sprintf("%s/%s", tt.kind, m.mode), func(t *testing.T) {
-				if tt.kind == stream.FaultReset {
+				if tt.kind == fault.Reset {
 					testFault(t, tt.kind, tt.want, tt.items, m.mode, m.fails, func(s *stream.Server) func() *stream.Client {
 						addr := serve(t, s)
 						return func() *stream.Client { return &stream.Client{Dial: toAddr(addr), StartTimeout: patience} }
@@ -77,24 +78,24 @@ func toAddr(addr string) func(context.Context, string) (net.Conn, error) {
 	}
 }
 
-func testFault(t *testing.T, kind stream.FaultKind, want stream.Kind, before, mode, fails string,
+func testFault(t *testing.T, kind fault.Kind, want stream.Kind, before, mode, fails string,
 	start func(*stream.Server) func() *stream.Client,
 ) {
 	t.Helper()
-	m, err := stream.ParseFaultMode(mode)
+	m, err := fault.ParseMode(mode)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var shown atomic.Int32
-	client := start(faulty(stream.Fault{Mode: m, Kind: kind, After: 2, Notify: func(f stream.Fault) {
+	client := start(faulty(fault.Fault{Mode: m, Kind: kind, After: 2, Notify: func(f fault.Fault) {
 		if f.After != 2 || f.Mode != m {
 			t.Errorf("notified of %+v", f)
 		}
 		shown.Add(1)
 	}}))
 	for n, f := range fails {
-		// A client of its own for each request: one that keeps connections
-		// tries a refused one again.
+		// Each request has a client of its own: one that keeps connections would
+		// retry a refused request.
 		c := newClient(t, client())
 		got, err := collect(t, c, "", text("hello"))
 		if f == 'f' {
@@ -113,8 +114,8 @@ func testFault(t *testing.T, kind stream.FaultKind, want stream.Kind, before, mo
 // An answer that is not longer than After shows no fault.
 func TestFaultAfter(t *testing.T) {
 	for _, tt := range faultKinds {
-		refuses := tt.kind == stream.FaultRefuse || tt.kind == stream.FaultOverload
-		if refuses || tt.kind == stream.FaultReset {
+		refuses := tt.kind == fault.Refuse || tt.kind == fault.Overload
+		if refuses || tt.kind == fault.Reset {
 			continue
 		}
 		t.Run(string(tt.kind), func(t *testing.T) {
@@ -123,7 +124,7 @@ func TestFaultAfter(t *testing.T) {
 					0: {"": false, "h": true, "he": true},
 					2: {"": false, "h": false, "he": false, "hel": true},
 				} {
-					l := servePipe(t, faulty(stream.Fault{Mode: stream.FaultAlways, Kind: tt.kind, After: after}))
+					l := servePipe(t, faulty(fault.Fault{Mode: fault.Always, Kind: tt.kind, After: after}))
 					for s, shows := range answers {
 						c := newClient(t, &stream.Client{Dial: l.dial})
 						got, err := collect(t, c, "", text(s))
@@ -140,14 +141,14 @@ func TestFaultAfter(t *testing.T) {
 	}
 }
 
-// A handler that pays no heed to the error of send gets no complete answer out.
+// A handler that ignores the error of send cannot complete its answer.
 func TestFaultOfStubbornHandler(t *testing.T) {
-	i := stream.Inject(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
+	i := fault.Inject(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 		for range 5 {
 			_ = send(stream.Annotated{Data: stream.String("x")}) // what is tested
 		}
 		return nil
-	}, stream.Fault{Mode: stream.FaultAlways, After: 2})
+	}, fault.Fault{Mode: fault.Always, After: 2})
 	addr := serve(t, &stream.Server{Handler: i.Handle, Admit: i.Admit})
 	got, err := items(t.Context(), newClient(t, &stream.Client{}), addr, text(""))
 	if len(got) != 2 || !errors.Is(err, stream.Failed) {
@@ -155,58 +156,17 @@ func TestFaultOfStubbornHandler(t *testing.T) {
 	}
 }
 
-// What the handler itself says is not covered up.
+// An error of the handler is not covered up.
 func TestFaultLeavesErrorsAlone(t *testing.T) {
-	for _, kind := range stream.FaultKinds() {
-		if kind == stream.FaultRefuse || kind == stream.FaultOverload {
+	for _, kind := range fault.Kinds() {
+		if kind == fault.Refuse || kind == fault.Overload {
 			continue
 		}
-		addr := serve(t, faulty(stream.Fault{Mode: stream.FaultAlways, Kind: kind}))
+		addr := serve(t, faulty(fault.Fault{Mode: fault.Always, Kind: kind}))
 		_, err := items(t.Context(), newClient(t, &stream.Client{}), addr, stream.Request{Data: []byte("1")})
 		if !errors.Is(err, stream.Application) {
 			t.Errorf("%s: %v, want the handler's error", kind, err)
 		}
-	}
-}
-
-func TestParseFaultMode(t *testing.T) {
-	for s, want := range map[string]string{
-		"never": "never", "first": "first request only", "always": "always",
-		"1": "first request only", "3": "request 3 only", "2-4": "requests 2 to 4", "5-5": "request 5 only",
-	} {
-		if m, err := stream.ParseFaultMode(s); m.String() != want || err != nil {
-			t.Errorf("%s: %v, %v, want %s", s, m, err, want)
-		}
-	}
-	for _, s := range []string{"", "sometimes", "Never", "0", "-1", "3-2", "0-2", "1-", "-", "1-2-3", "1.5", "99999999999999999999"} {
-		_, err := stream.ParseFaultMode(s)
-		if err == nil {
-			t.Errorf("%q is taken", s)
-			continue
-		}
-		for _, name := range append(stream.FaultModeNames(), "2-4", fmt.Sprintf("%q", s)) {
-			if !strings.Contains(err.Error(), name) {
-				t.Errorf("%q: %v does not mention %s", s, err, name)
-			}
-		}
-	}
-}
-
-func TestParseFaultKind(t *testing.T) {
-	_, bad := stream.ParseFaultKind("explode")
-	if bad == nil || !strings.Contains(bad.Error(), `"explode"`) {
-		t.Fatalf("explode: %v", bad)
-	}
-	for _, kind := range stream.FaultKinds() {
-		if k, err := stream.ParseFaultKind(string(kind)); k != kind || err != nil {
-			t.Errorf("%s: %v, %v", kind, k, err)
-		}
-		if !strings.Contains(bad.Error(), string(kind)) {
-			t.Errorf("%v does not mention %s", bad, kind)
-		}
-	}
-	if _, err := stream.ParseFaultKind(""); err == nil {
-		t.Error("an empty kind is taken")
 	}
 }
 
@@ -222,7 +182,7 @@ func TestExitServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Println(l.Addr()) //nolint:forbidigo // for the process that runs this one
-	t.Fatal(faulty(stream.Fault{Mode: stream.FaultAlways, Kind: stream.FaultExit, After: 2}).Serve(l))
+	t.Fatal(faulty(fault.Fault{Mode: fault.Always, Kind: fault.Exit, After: 2}).Serve(l))
 }
 
 func TestFaultExit(t *testing.T) {

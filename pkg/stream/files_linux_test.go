@@ -30,7 +30,7 @@ func TestFewFilesServer(t *testing.T) {
 	t.Fatal(echo("server1").Serve(l))
 }
 
-// Idle connections do not keep others from a server that may have 64 files.
+// Idle connections do not keep others from a server that may open 64 files.
 func TestFewFiles(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFewFilesServer$")
 	cmd.Env = append(os.Environ(), filesEnv+"=1")

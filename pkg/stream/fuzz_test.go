@@ -18,9 +18,9 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// FuzzAnswer lets a server say anything to a request for item from of stream 1.
-// What the client makes of it is held against a reader that knows encoding/json
-// and nothing of the client's short cuts.
+// FuzzAnswer lets a server send anything in answer to a request from item from,
+// as stream 1. It compares the client with a reader that uses encoding/json and
+// none of the client's shortcuts.
 func FuzzAnswer(f *testing.F) {
 	for _, lines := range [][]string{
 		{`"event":"start","id":"0"`, `"data":"a"`, `"data":{"b":1}`, `"event":"end","id":"2"`},
@@ -54,7 +54,7 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// understand reads what a server said on the first stream of a connection.
+// understand reads what a server sent on the first stream of a connection.
 func understand(said []byte, from int) (items []string, kind stream.Kind) {
 	started := false
 	ours := map[string]bool{"": true, "start": true, "end": true, "error": true, "unresumable": true}
@@ -141,7 +141,7 @@ func understand(said []byte, from int) (items []string, kind stream.Kind) {
 	}
 }
 
-// spoken is a connection whose client says what it says and then leaves.
+// spoken is a connection whose client sends some bytes and then leaves.
 type spoken struct {
 	net.Conn // what a server does not call
 	said     io.Reader
@@ -156,8 +156,8 @@ func (s *spoken) SetWriteDeadline(time.Time) error { return nil }
 func (s *spoken) SetReadDeadline(time.Time) error  { return nil }
 func (s *spoken) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 
-// FuzzRequests lets a client say anything. Whatever it is, the server comes
-// through it, and nothing is left running.
+// FuzzRequests lets a client send anything. The server survives, and leaves
+// nothing running.
 func FuzzRequests(f *testing.F) {
 	f.Add([]byte("{\"data\":\"hi\"}\n{\"stream\":7,\"data\":\"hi\"}\n{\"stream\":7,\"event\":\"cancel\"}\n"))
 	f.Add([]byte("{\"stream\":7,\"data\":\"hi\"}\n{\"stream\":7,\"data\":\"hi\"}\n"))

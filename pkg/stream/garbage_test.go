@@ -18,8 +18,8 @@ const (
 	reading = 128 << 10 // more than either end reads at a time
 )
 
-// flood writes what it is given again and again, until the client has enough or
-// takes far too much, and returns how many bytes the client took.
+// flood repeats data until the client closes the connection or has taken far
+// too much, and returns how many bytes the client took.
 func (p *peer) flood(s string) int {
 	const tooMuch = 128 << 20
 	n := 0
@@ -33,7 +33,7 @@ func (p *peer) flood(s string) int {
 	return n
 }
 
-// TestGarbage asks servers that do not speak the wire. A client never takes that
+// TestGarbage asks servers that speak something else. A client never takes that
 // for an answer, and never waits longer than its bounds.
 func TestGarbage(t *testing.T) {
 	shapes := []string{
@@ -94,7 +94,7 @@ func testGarbage(t *testing.T, script func(*peer), want stream.Kind, within time
 	})
 }
 
-// A server that goes on and on is held to the bounds like one that is silent.
+// A server that sends without end is held to the same bounds as a silent one.
 func TestFloodOfRemarks(t *testing.T) {
 	addr := listen(t, func(p *peer) {
 		p.answer()
@@ -110,7 +110,7 @@ func TestFloodOfRemarks(t *testing.T) {
 	}
 }
 
-// The client holds no more of an endless line than of the longest that it may get.
+// The client holds no more of an endless line than of the longest valid one.
 func TestEndlessLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var took atomic.Int64
@@ -129,7 +129,7 @@ func TestEndlessLine(t *testing.T) {
 	})
 }
 
-// A server that pays no heed to its credit is cut off before it fills memory.
+// A server that exceeds its credit is cut off before it fills memory.
 func TestServerIgnoresCredit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var took atomic.Int64
@@ -154,7 +154,7 @@ func TestServerIgnoresCredit(t *testing.T) {
 	})
 }
 
-// The same when nobody is there to read any more.
+// The same after the caller has left.
 func TestServerIgnoresCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var took atomic.Int64
@@ -178,7 +178,7 @@ func TestServerIgnoresCancel(t *testing.T) {
 	})
 }
 
-// An answer that is complete stays so, whatever comes after it.
+// A complete answer stays complete, whatever comes after it.
 func TestItemsAfterEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		after := strings.Repeat(itemA+"\n", 10_000)
@@ -198,8 +198,8 @@ func TestItemsAfterEnd(t *testing.T) {
 	})
 }
 
-// Lines for streams that nobody opened break the connection, even when some
-// were opened and are over.
+// Lines for streams that were never opened break the connection, even if other
+// streams were opened and have ended.
 func TestLinesForNobody(t *testing.T) {
 	for _, line := range []string{`{"stream":0,"data":"x"}`, `{"stream":3,"data":"x"}`, `{"stream":1,"data":"x"}`, `{"stream":9007199254740993,"event":"end","id":"0"}`} {
 		synctest.Test(t, func(t *testing.T) {
@@ -218,7 +218,7 @@ func TestLinesForNobody(t *testing.T) {
 	}
 }
 
-// That lines may still come for a request that was cancelled excuses no others.
+// Lines may still come for a cancelled request, but not for others.
 func TestLinesForNobodyAfterCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, &stream.Client{Dial: scripted(t, func(p *peer) {

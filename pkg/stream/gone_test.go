@@ -12,7 +12,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// waits is a handler that waits for its context to end, and says so.
+// waits is a handler that waits for its context to end, and reports that.
 func waits(ended chan<- error) stream.Handler {
 	return func(ctx context.Context, _ *stream.Request, _ func(stream.Annotated) error) error {
 		<-ctx.Done()
@@ -21,8 +21,9 @@ func waits(ended chan<- error) stream.Handler {
 	}
 }
 
-// A client that has gone ends its requests, however it went: TCP does not tell
-// a client that has closed its socket from one that has closed half of it.
+// A client that disconnects ends its requests, in whatever way it does so: TCP
+// does not distinguish a client that has closed its socket from one that has
+// closed half of it.
 func TestClientGone(t *testing.T) {
 	for name, leave := range map[string]func(*peer) error{
 		"closed": func(p *peer) error { return p.Close() },
@@ -53,8 +54,8 @@ func TestClientGone(t *testing.T) {
 	}
 }
 
-// A client that has asked for more than is queued has not been read to the end
-// when it goes. The next sign of life finds that out.
+// If a client has sent more requests than are queued, its connection has not
+// been read to the end when it disconnects. The next ping finds that out.
 func TestClientGoneBehindItsQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan error, 1)

@@ -11,8 +11,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// badLines are lines that no server can act on, and what is said of each. They
-// lack the brace and the number that they begin with.
+// badLines are lines on which no server can act, without the brace and the
+// number at the beginning, and the answer to each.
 func badLines() map[string]string {
 	return map[string]string{
 		`"data":` + strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) + `}`: "not a request: invalid character",
@@ -30,8 +30,8 @@ func badLines() map[string]string {
 	}
 }
 
-// A line that cannot be understood harms the stream that it names, whether that
-// runs or not, and no other.
+// A line that cannot be understood only affects the stream that it names,
+// whether that runs or not.
 func TestBadLineHarmsItsStream(t *testing.T) {
 	for line, want := range badLines() {
 		t.Run(fmt.Sprintf("%.20q", line), func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestBadLineHarmsItsStream(t *testing.T) {
 	}
 }
 
-// What is read past has a bound, too.
+// There is a limit to what is skipped, too.
 func TestEndlessRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := servePipe(t, echo("server1"))
@@ -103,7 +103,8 @@ func TestEndlessRequest(t *testing.T) {
 	})
 }
 
-// MaxRequest is what a server takes, be it more than others or less.
+// MaxRequest is the longest request that a server accepts, above or below the
+// default.
 func TestMaxRequest(t *testing.T) {
 	for _, most := range []int{100, 5 << 20} {
 		s := &stream.Server{MaxRequest: most, Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {

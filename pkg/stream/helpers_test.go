@@ -14,7 +14,7 @@ import (
 )
 
 // patience is how long a test on real sockets waits for what must come. It is
-// no bound that is tested: those are, in fake time.
+// not a bound under test: those are tested in fake time.
 const patience = 30 * time.Second
 
 // serve runs a server on a loopback socket and returns its address.
@@ -90,7 +90,7 @@ func servePipe(tb testing.TB, s *stream.Server) *pipeListener {
 	return l
 }
 
-// newClient closes c after the test. On real sockets its bounds are wide.
+// newClient closes c after the test. On real sockets it widens the bounds.
 func newClient(tb testing.TB, c *stream.Client) *stream.Client {
 	tb.Helper()
 	if c.Dial == nil {
@@ -100,8 +100,8 @@ func newClient(tb testing.TB, c *stream.Client) *stream.Client {
 	return c
 }
 
-// await returns what comes from ch, and fails if that takes longer than patience,
-// in a bubble of fake time or outside.
+// await returns what comes from ch, and fails after patience, in fake time or
+// real time.
 func await[T any](tb testing.TB, ch <-chan T, what string) T {
 	tb.Helper()
 	select {
@@ -154,7 +154,7 @@ func echo(name string) *stream.Server {
 	return &stream.Server{Handler: stream.Echo(name, 0), Resumes: true}
 }
 
-// pipePeer is a peer of a server that runs in memory.
+// pipePeer returns a peer of a server that runs in memory.
 func pipePeer(tb testing.TB, s *stream.Server) *peer {
 	tb.Helper()
 	conn, err := servePipe(tb, s).dial(tb.Context(), "")

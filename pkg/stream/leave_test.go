@@ -13,9 +13,10 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
-// Who leaves the loop early, in whatever way, cancels the request at the server
+// Leaving the loop early, in whatever way, cancels the request at the server
 // and leaves the other streams alone.
 func TestLeavingEarly(t *testing.T) {
 	fine := func(err error) {
@@ -100,7 +101,7 @@ func TestLeavingEarly(t *testing.T) {
 	}
 }
 
-// Close ends all: streams that run, that start, that dial, and later ones.
+// Close ends all streams: running, starting, dialling and later ones.
 func TestCloseEndsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &stream.Client{MaxStreams: 1}
@@ -136,11 +137,11 @@ func TestCloseEndsEverything(t *testing.T) {
 	new(stream.Client).Close()
 }
 
-// After Close nothing is left running, on real sockets as in the bubbles of the
-// other tests, which check that by themselves.
+// Close leaves nothing running on real sockets. In the bubbles of the other
+// tests, synctest checks that.
 func TestNothingLeaks(t *testing.T) {
 	before := runtime.NumGoroutine()
-	s := faulty(stream.Fault{Mode: stream.FaultAlways, Kind: stream.FaultClose, After: 3})
+	s := faulty(fault.Fault{Mode: fault.Always, Kind: fault.Close, After: 3})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -13,34 +13,35 @@ var (
 )
 
 const (
-	smallBuffer = 4 << 10  // what an idle connection holds
-	largeBuffer = 64 << 10 // what a busy one reads at a time
-	// maxSkip is how much of a line that is too long is read past, so that it
-	// costs its stream and not the connection. It is as much as any request may
-	// have; beyond it, to go on reading helps nobody.
+	smallBuffer = 4 << 10  // of an idle connection
+	largeBuffer = 64 << 10 // of a busy one: how much it reads at a time
+	// maxSkip is how much of a line that is too long is skipped, so that it costs
+	// its stream and not the connection. It is the most that any request may
+	// have; reading on beyond that helps nobody.
 	maxSkip = 32 << 20
 )
 
-// lineReader cuts what a connection delivers into whole lines. It is for one
+// lineReader cuts a connection's bytes into whole lines. It is for one
 // goroutine.
 type lineReader struct {
 	r   io.Reader
 	max int // bytes of the longest line; 0 means MaxLine
-	// afford, if set, says whether the buffer may grow by n bytes above what an
-	// idle connection holds, and is told, with n below 0, what was given back.
+	// afford, if set, is asked whether the buffer may grow by n bytes above that
+	// of an idle connection, and is told, with n below 0, how many are given
+	// back.
 	afford func(n int) bool
 	buf    []byte
-	// buf[pos:end] was read and not yet returned; no newline is in it.
+	// buf[pos:end] was read and not yet returned; it has no newline.
 	pos, end int
-	skipped  int // bytes of a line that is being read past; 0 if none is
+	skipped  int // bytes of the line being skipped; 0 if none is
 	err      error
 }
 
 // next returns one or more whole lines, each with its newline, valid until the
-// call after. It returns io.EOF if the connection ended after a line, and
-// io.ErrUnexpectedEOF if it ended within one. Of a line that is too long it
-// returns the beginning with errLineTooLong, and reads past the rest when it is
-// called again; without a beginning, errLineTooLong is the end.
+// next call. It returns io.EOF if the connection ended after a line, and
+// io.ErrUnexpectedEOF if it ended within one. If a line is too long it returns
+// the beginning of it with errLineTooLong, and skips the rest at the next call;
+// errLineTooLong without a beginning is final.
 func (l *lineReader) next() ([]byte, error) {
 	for l.err == nil {
 		if !l.makeRoom() {
@@ -71,8 +72,8 @@ func (l *lineReader) next() ([]byte, error) {
 	return nil, l.err
 }
 
-// skip drops what belongs to the line that is being read past from the bytes
-// that were just read, and returns the rest.
+// skip drops the part of fresh that belongs to the line being skipped, and
+// returns the rest.
 func (l *lineReader) skip(fresh []byte) []byte {
 	i := bytes.IndexByte(fresh, '\n')
 	if i >= 0 {
@@ -87,8 +88,8 @@ func (l *lineReader) skip(fresh []byte) []byte {
 }
 
 // makeRoom moves the unfinished line to the front of a buffer with space behind
-// it. The buffer grows while reads fill it, and goes back when a long line is over.
-// It reports false where it had to grow and cannot be afforded.
+// it. The buffer grows while reads fill it, and shrinks after a long line. It
+// returns false if the buffer has to grow and must not.
 func (l *lineReader) makeRoom() bool {
 	rest := l.buf[l.pos:l.end]
 	size := len(l.buf)
@@ -97,14 +98,14 @@ func (l *lineReader) makeRoom() bool {
 	if l.afford != nil {
 		keep = smallBuffer
 	}
-	short := len(rest) > size-size/16 // too little space for reads to be worth it
+	short := len(rest) > size-size/16 // on space: a read would bring little
 	switch {
 	case size == 0:
 		size = smallBuffer
 	case l.skipped > 0:
 		size = min(size, keep)
 	case short && size >= largeBuffer:
-		size += size / 4 // little, so that a buffer is not much longer than its line
+		size += size / 4 // by little, so that the buffer is not much longer than the line
 	case short, filled && size < largeBuffer:
 		size *= 2
 	case len(rest) < keep/2 && size > keep && (!filled || size > largeBuffer):
@@ -115,7 +116,7 @@ func (l *lineReader) makeRoom() bool {
 		if short {
 			return false
 		}
-		size = len(l.buf) // it would only have been faster
+		size = len(l.buf) // growing would only have been faster
 	}
 	if size != len(l.buf) {
 		if size < len(l.buf) {
@@ -131,19 +132,21 @@ func (l *lineReader) makeRoom() bool {
 	return true
 }
 
-// charge asks for a buffer of another size, or gives back what a smaller one saves.
+// charge asks for a buffer of another size, or gives back what a smaller one
+// saves.
 func (l *lineReader) charge(size int) bool {
 	n := size - max(len(l.buf), smallBuffer)
 	return l.afford == nil || n == 0 || l.afford(n)
 }
 
-// close gives back what the buffer took. Nothing may be read any more.
+// close gives the buffer back. Nothing may be read afterwards.
 func (l *lineReader) close() {
 	l.charge(smallBuffer)
 	l.buf, l.pos, l.end = nil, 0, 0
 }
 
-// cutLine splits the first line, without its newline, from a block of whole ones.
+// cutLine splits the first line, without its newline, off a block of whole
+// lines.
 func cutLine(block []byte) (line, rest []byte) {
 	i := bytes.IndexByte(block, '\n')
 	return block[:i], block[i+1:]

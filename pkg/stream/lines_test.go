@@ -9,7 +9,7 @@ import (
 	"testing/iotest"
 )
 
-// readAll returns the lines that next gave, put together, and how it ended.
+// readAll returns the lines from next, joined, and how it ended.
 func readAll(t *testing.T, r io.Reader) (string, error) {
 	t.Helper()
 	l := lineReader{r: r}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 // badListener fails a few times before it ends.
@@ -71,7 +72,7 @@ func TestServerLog(t *testing.T) {
 	var mu sync.Mutex
 	var log bytes.Buffer
 	h := slog.NewTextHandler(lockedWriter{&mu, &log}, &slog.HandlerOptions{Level: slog.LevelDebug})
-	s := faulty(stream.Fault{Mode: stream.FaultFirst})
+	s := faulty(fault.Fault{Mode: fault.First})
 	s.Logger = slog.New(h)
 	addr := serve(t, s)
 	c := newClient(t, &stream.Client{Logger: slog.New(h)})

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A client remembers nothing of addresses that it has no connection to.
+// A client remembers nothing of addresses to which it has no connection.
 func TestClientForgetsAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &Client{Dial: func(_ context.Context, addr string) (net.Conn, error) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 const (
@@ -16,8 +17,8 @@ const (
 	embed = "p/llm/embed/1f"
 )
 
-// A server refuses what is meant for another one, before it starts, and counts
-// nothing of it; with no names of its own it takes everything.
+// A server refuses requests for another one before they start, and does not
+// count them; a server without names accepts every request.
 func TestMisdirected(t *testing.T) {
 	var mu sync.Mutex
 	var refused []error
@@ -78,8 +79,8 @@ func TestMisdirected(t *testing.T) {
 	}
 }
 
-// A client's ping is answered at once, whatever else the server does, and is no
-// request: nobody is asked, and it takes no place.
+// A client's ping is answered at once, whatever else the server does, and is
+// not a request: Admit is not called, and it takes no place.
 func TestServerAnswersPings(t *testing.T) {
 	const (
 		ping        = `{"event":"ping"}`
@@ -88,7 +89,7 @@ func TestServerAnswersPings(t *testing.T) {
 	)
 	release := make(chan struct{})
 	handler, running := held(release)
-	injector := stream.Inject(handler, stream.Fault{Mode: stream.FaultMode{}, Kind: stream.FaultRefuse})
+	injector := fault.Inject(handler, fault.Fault{Mode: fault.Mode{}, Kind: fault.Refuse})
 	requests := 0
 	s := &stream.Server{
 		MaxStreams: 1, Handler: injector.Handle,

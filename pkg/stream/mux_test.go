@@ -69,8 +69,8 @@ func TestAddressesShareNothing(t *testing.T) {
 	}
 }
 
-// A caller who does not read delays nobody else, and the server sends it no
-// more than its credit; reading on, it misses nothing.
+// A caller who does not read delays no other, and the server sends it no more
+// than its credit; when it reads on, nothing is missing.
 func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 50_000

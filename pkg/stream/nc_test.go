@@ -11,7 +11,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// hi is what the echo server1 answers to hi, without a number.
+// hi is the answer of the echo server1 to hi, without a number.
 func hi() []string {
 	return []string{
 		`{"event":"start","id":"0"}`,
@@ -58,7 +58,7 @@ func TestBadLinesGetAnErrorLine(t *testing.T) {
 	p.expect(hi()...)
 }
 
-// Requests without a number that come all at once are answered one by one.
+// Requests without a number that are sent at once are answered one by one.
 func TestPipelined(t *testing.T) {
 	const n = 100
 	p := dialPeer(t, serve(t, echo("server1")))
@@ -109,7 +109,7 @@ func TestNumberInUse(t *testing.T) {
 
 func TestOverLongLine(t *testing.T) {
 	addr := serve(t, echo("server1"))
-	// The longest line that is allowed is a request like others.
+	// The longest allowed line is a request like others.
 	p := dialPeer(t, addr)
 	go p.say(`{"data":"hi","x":"` + strings.Repeat("x", stream.MaxLine-len(`{"data":"hi","x":""}`)) + `"}`)
 	p.expect(hi()...)
@@ -121,7 +121,7 @@ func TestOverLongLine(t *testing.T) {
 	p.expectEOF()
 }
 
-// Half a line is no request, even if it would be one with a newline.
+// Half a line is not a request, even if it would be one with a newline.
 func TestHalfARequest(t *testing.T) {
 	var asked atomic.Int32
 	s := &stream.Server{Handler: func(context.Context, *stream.Request, func(stream.Annotated) error) error {

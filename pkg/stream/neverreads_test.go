@@ -12,7 +12,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// A server outlives clients that do not speak the wire, and serves the others.
+// A server survives clients that do not speak the wire, and serves the others.
 func TestServerGarbage(t *testing.T) {
 	s := echo("server1")
 	addr := serve(t, s)
@@ -78,7 +78,8 @@ func TestClientNeverReads(t *testing.T) {
 	}
 }
 
-// A handler waits for a client that does not read; what waits with it is little.
+// A handler waits for a client that does not read, and little memory waits with
+// it.
 func TestHandlerWaitsForReader(t *testing.T) {
 	for _, line := range []string{`{"data":"x"}`, `{"stream":1,"data":"x"}`} {
 		synctest.Test(t, func(t *testing.T) {
@@ -98,7 +99,7 @@ func TestHandlerWaitsForReader(t *testing.T) {
 			}
 			newPeer(t, conn).say(line)
 			synctest.Wait()
-			// One buffer is being written, another one fills.
+			// One buffer is being written while another one fills.
 			if n := sent.Load(); n < 60<<10 || n > 130<<10 {
 				t.Errorf("%s: %d bytes wait for a client that does not read, want 64 KiB or twice that", line, n)
 			}

@@ -8,7 +8,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// The caller hears that the server has taken its request, once, before the items.
+// The Started hook is called once when the server has taken the request, before
+// the items.
 func TestStartedHook(t *testing.T) {
 	for name, tt := range map[string]struct {
 		script []string

@@ -14,7 +14,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// misfire does what the data of a request says in place of returning.
+// misfire does what the request's data says instead of returning.
 func misfire(req stream.Request) {
 	switch s, _ := req.Text(); s {
 	case "panic":
@@ -26,8 +26,8 @@ func misfire(req stream.Request) {
 	}
 }
 
-// TestPanics has every function of the server's user panic or exit: that ends one
-// stream, says nothing private to the client, and costs nobody else anything.
+// TestPanics makes every function of the server's user panic or exit. That ends
+// one stream, tells the client nothing private, and affects nothing else.
 func TestPanics(t *testing.T) {
 	const ended = `"event":"error","comment":["the handler panicked"]}`
 	handler := func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {

@@ -18,17 +18,16 @@ import (
 )
 
 const (
-	// pausedBound is what a client that is paused allows for, and pausedFor how
-	// long it is. A server that is itself kept from running keeps within the
-	// first.
+	// pausedBound is the paused client's bound, and pausedFor how long it is
+	// paused. A server that is itself kept from running stays within the first.
 	pausedBound = 2 * time.Second
 	pausedFor   = 3 * time.Second
-	// pausedClients is how many there are in the process that is paused.
+	// pausedClients is how many clients there are in the paused process.
 	pausedClients = 10
 )
 
-// Clients that were stopped for longer than they wait for a server blame nobody
-// when they go on.
+// Clients that were stopped for longer than their bounds report nobody when
+// they go on.
 func TestPausedClient(t *testing.T) {
 	t.Parallel()
 	const pausedAddr = "MIGRATE_TEST_PAUSED_ADDR"
@@ -87,8 +86,8 @@ func TestPausedClient(t *testing.T) {
 	}
 }
 
-// hear waits until each client says that it has item n or a later one. None may
-// blame the server.
+// hear waits until each client has printed that it has item n or a later one.
+// None may report the server.
 func hear(t *testing.T, lines <-chan string, n int64) {
 	t.Helper()
 	heard := map[int]bool{}
@@ -98,7 +97,7 @@ func hear(t *testing.T, lines <-chan string, n int64) {
 			if !ok {
 				t.Fatalf("the process ended before item %d", n)
 			}
-			if strings.Contains(line, "blamed") {
+			if strings.Contains(line, "reported") {
 				t.Error(line)
 			}
 			_, said, _ := strings.Cut(line, ": client ")
@@ -113,7 +112,8 @@ func hear(t *testing.T, lines <-chan string, n int64) {
 	}
 }
 
-// runPausedClient says which items it gets, and for what it blames the server.
+// runPausedClient prints which items it gets, and for what it reports the
+// server.
 func runPausedClient(t *testing.T, i int, addr string) {
 	t.Helper()
 	c := &stream.Client{StartTimeout: pausedBound, StallTimeout: pausedBound, ItemTimeout: pausedBound}
@@ -123,7 +123,7 @@ func runPausedClient(t *testing.T, i int, addr string) {
 			if err == nil {
 				t.Logf("client %d has item %s", i, a.Data)
 			} else if b := asBreak(t, err); !b.NoReport {
-				t.Logf("client %d blamed the server: %v", i, b)
+				t.Logf("client %d reported the server: %v", i, b)
 			}
 		}
 	}

@@ -50,7 +50,8 @@ func (p *peer) say(lines ...string) {
 	}
 }
 
-// line returns the next line, or how the connection ended, or that neither came.
+// line returns the next line, or how the connection ended, or that neither
+// came.
 func (p *peer) line() string {
 	wait := time.Hour // in fake time, far beyond all bounds
 	if _, ok := p.Conn.(*net.TCPConn); ok {
@@ -86,7 +87,7 @@ func (p *peer) expectEOF() {
 	}
 }
 
-// asked is a client's line as its scripted server sees it.
+// asked is a client's line as a scripted server sees it.
 type asked struct {
 	Stream int
 	ID     string
@@ -95,7 +96,7 @@ type asked struct {
 	From   int
 }
 
-// request reads lines up to a request.
+// request reads lines until a request.
 func (p *peer) request() (asked, bool) {
 	for {
 		line, err := p.r.ReadBytes('\n')
@@ -112,11 +113,11 @@ func (p *peer) request() (asked, bool) {
 	}
 }
 
-// hold reads on until the client closes the connection.
+// hold reads until the client closes the connection.
 func (p *peer) hold() { _, _ = io.Copy(io.Discard, p.r) }
 
-// scripted returns a Dial that connects to scripted servers in memory: one
-// script a connection, which is closed after it.
+// scripted returns a Dial that connects to scripted servers in memory, one
+// script for each connection, which is closed after it.
 func scripted(tb testing.TB, scripts ...func(p *peer)) func(context.Context, string) (net.Conn, error) {
 	tb.Helper()
 	var mu sync.Mutex

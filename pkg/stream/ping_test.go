@@ -9,8 +9,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// A server that wrote last at a whole second says that it lives 5 s later, and
-// only while a stream runs.
+// A server that last wrote at a whole second pings 5 s later, and only while a
+// stream runs.
 func TestPing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const ping = `{"event":"ping"}`
@@ -48,7 +48,7 @@ func TestPing(t *testing.T) {
 	})
 }
 
-// What is written puts the next ping off.
+// Anything that is written postpones the next ping.
 func TestPingAfterItem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()

@@ -55,7 +55,8 @@ func TestIdleTimeout(t *testing.T) {
 	}
 }
 
-// The time that a connection was idle does not count as silence of the server.
+// The time for which a connection was idle does not count as silence of the
+// server.
 func TestStallOnKeptConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, &stream.Client{StartTimeout: time.Minute, Dial: scripted(t, func(p *peer) {
@@ -75,7 +76,7 @@ func TestStallOnKeptConnection(t *testing.T) {
 	})
 }
 
-// lastGasp answers a request in full and closes once it has read another.
+// lastGasp answers one request and closes after it has read another.
 func lastGasp(p *peer) {
 	p.answer(start, itemA, itemB, end2)
 	p.request()
@@ -116,7 +117,7 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 	}
 }
 
-// A server that is started again on its address is found there.
+// A restarted server is found at its address.
 func TestServerRestarts(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -144,8 +145,8 @@ func TestServerRestarts(t *testing.T) {
 	l.Close()
 }
 
-// Requests that need a connection at once share one dial, and outlive the one
-// that began it.
+// Requests that need a connection at the same time share one dial, which
+// outlives the request that began it.
 func TestDialIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := servePipe(t, echo("server1"))
@@ -199,8 +200,8 @@ func TestClosedBeforeUse(t *testing.T) {
 	}
 }
 
-// A connection on which a server did not answer is not used again, but what runs
-// on it may go on.
+// A connection on which a server did not answer is not used again, but its
+// running streams may go on.
 func TestBadConnectionIsRetired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closed := make(chan bool, 1)

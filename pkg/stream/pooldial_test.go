@@ -14,8 +14,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// Requests that begin together need as many connections as they fill; these are
-// made at once, sixteen at a time.
+// Requests that begin together get as many connections as they fill, made
+// sixteen at a time.
 func TestDialsRunAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const requests, roundTrip = 2560, 100 * time.Millisecond
@@ -56,8 +56,8 @@ func TestDialsRunAtOnce(t *testing.T) {
 	})
 }
 
-// A server that is not there costs each request one dial's time, however many
-// there are.
+// An absent server costs each request the time of one dial, however many
+// requests there are.
 func TestManyRequestsToNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nobody := newPipeListener()
@@ -78,8 +78,8 @@ func TestManyRequestsToNobody(t *testing.T) {
 	})
 }
 
-// A request that is longer than 256 KiB has a connection of its own, which others
-// share when it is over.
+// A request longer than 256 KiB has a connection of its own, which others share
+// afterwards.
 func TestLongRequestHasItsOwnConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -115,8 +115,8 @@ func TestLongRequestHasItsOwnConnection(t *testing.T) {
 	})
 }
 
-// A request that no server would read is refused before anything is dialled, and
-// what fits once fits again with all that is added later.
+// A request that no server would read fails before anything is dialled, and
+// what fits once also fits when it is retried.
 func TestInvalidRequest(t *testing.T) {
 	nested := func(n int) []byte { return []byte(strings.Repeat("[", n) + strings.Repeat("]", n)) }
 	quoted := []byte(`["` + strings.Repeat("[", 20_000) + `\"["]`)
@@ -137,7 +137,7 @@ func TestInvalidRequest(t *testing.T) {
 				t.Errorf("%s: %d items, %v", name, len(got), err)
 			}
 		}
-		// The longest that fits at first fits later.
+		// The longest request that fits at first fits later.
 		low, high := 1, 2*stream.MaxLine
 		first := func(n int) stream.Request {
 			return stream.Request{ID: "b1946ac9d2c41f08", Data: stream.String(strings.Repeat("x", n))}
@@ -155,11 +155,11 @@ func TestInvalidRequest(t *testing.T) {
 		later := first(low)
 		later.To = strings.Repeat("x", 239) + "/1234567890abcdef"
 		later.From, later.Attempt, later.Timeout = 1<<62, 1<<62, 300*24*time.Hour
-		// The server has read it: it says that it can't start there.
+		// The server has read it: it answers that it cannot start there.
 		if _, err := items(t.Context(), c, "", later); !strings.Contains(err.Error(), "cannot start at item 4611686018427387904") {
 			t.Errorf("the same, tried again: %v", err)
 		}
-		// A server's own bound goes both ways.
+		// A server's own bound may be higher or lower.
 		if fits(t, c, stream.Request{Data: stream.String(strings.Repeat("x", 5000)), MaxSize: 5000}) {
 			t.Error("a request above the server's bound is sent")
 		}
@@ -187,7 +187,7 @@ func TestInvalidRequest(t *testing.T) {
 	}
 }
 
-// echoing answers with what it is asked, as one item.
+// echoing answers with the request's data, as one item.
 func echoing() *stream.Server {
 	return &stream.Server{Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		return send(stream.Annotated{Data: req.Data})

@@ -7,21 +7,21 @@ import (
 )
 
 const (
-	// pulseInterval is how often a client with running requests looks whether
-	// this process runs: four times a second costs no CPU to speak of, however
-	// many streams there are.
+	// pulseInterval is how often a client with running requests checks that this
+	// process runs. Four times a second costs next to no CPU, however many
+	// streams there are.
 	pulseInterval = 250 * time.Millisecond
-	// pulseOverdue is the time between two beats from which on this process was
-	// paused. Busy machines delay a beat by tens of ms, starved ones by a few
+	// pulseOverdue is how long after a beat the next one shows that this process
+	// was paused. Busy machines delay a beat by tens of ms, starved ones by a few
 	// times that; a pause of 500 ms is always noticed.
 	pulseOverdue = 2 * pulseInterval
-	// pauseEcho is how long after a pause breaks are put down to it: servers and
-	// middleboxes may have given up on this end meanwhile.
+	// pauseEcho is how long after a pause breaks are attributed to it: servers
+	// and middleboxes may have given up on this end meanwhile.
 	pauseEcho = time.Second
 )
 
-// A pulse notices that this process did not run for a while: it was stopped by a
-// signal, or its machine was. It beats while requests run.
+// A pulse notices that this process did not run for a while, because it or its
+// machine was stopped. It beats while requests run.
 type pulse struct {
 	running atomic.Int64 // requests
 	beating atomic.Bool
@@ -29,7 +29,7 @@ type pulse struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	last  time.Time // when it was last seen to beat
-	woke  time.Time // when the newest pause was over; zero if none was
+	woke  time.Time // when the latest pause ended; zero if there was none
 }
 
 // begin counts a request that begins.
@@ -55,20 +55,20 @@ func (p *pulse) begin() {
 // end counts a request that is over.
 func (p *pulse) end() { p.running.Add(-1) }
 
-// beat is what the timer runs.
+// beat is called by the timer.
 func (p *pulse) beat() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.look(time.Now())
 	p.beating.Store(false)
-	if p.running.Load() > 0 { // begin has either been counted here or sees that it has to start
+	if p.running.Load() > 0 { // begin was either counted here or sees that it has to start the timer
 		p.beating.Store(true)
 		p.timer.Reset(pulseInterval)
 	}
 }
 
-// wokeAt returns when the newest pause was over, as far as that is known now; it
-// is zero if there was none.
+// wokeAt returns when the latest pause ended, as far as is known now; zero if
+// there was none.
 func (p *pulse) wokeAt(now time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,7 +81,7 @@ func (p *pulse) look(now time.Time) {
 	if !p.beating.Load() {
 		return
 	}
-	// A machine that sleeps stops the monotonic clock, but not the other one.
+	// The monotonic clock stops while a machine sleeps, the wall clock does not.
 	gap := max(now.Sub(p.last), now.Round(0).Sub(p.last.Round(0)))
 	if gap > pulseOverdue {
 		p.woke = now

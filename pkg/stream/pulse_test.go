@@ -58,7 +58,7 @@ func TestPulse(t *testing.T) {
 	})
 }
 
-// A machine that sleeps stops the monotonic clock, not the other one.
+// The monotonic clock stops while a machine sleeps, the wall clock does not.
 func TestPulseOfSleepingMachine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p pulse
@@ -73,8 +73,8 @@ func TestPulseOfSleepingMachine(t *testing.T) {
 	})
 }
 
-// What breaks within a second of a pause is not held against the server, unless
-// the server itself says that it broke.
+// A break within a second after a pause is not attributed to the server, unless
+// the server itself says that the stream failed.
 func TestBreakAfterPause(t *testing.T) {
 	line := func(s string) func(net.Conn) {
 		return func(conn net.Conn) { _, _ = io.WriteString(conn, s+"\n") }
@@ -90,7 +90,7 @@ func TestBreakAfterPause(t *testing.T) {
 		{"closed", 0, shut, Truncated, true},
 		{"closed within a second", pauseEcho - 1, shut, Truncated, true},
 		{"closed a second after", pauseEcho + pulseInterval, shut, Truncated, false},
-		{"failed", 0, line(`{"stream":1,"event":"error","comment":["` + brokenText + `"]}`), Failed, false},
+		{"failed", 0, line(`{"stream":1,"event":"error","comment":["` + failedText + `"]}`), Failed, false},
 		{"garbage", 0, line("garbage"), Protocol, false},
 		{"draining", 0, line(`{"event":"draining"}`), Draining, false},
 	} {
@@ -113,7 +113,7 @@ func TestBreakAfterPause(t *testing.T) {
 	}
 }
 
-// A pause is nobody's silence: all times begin anew after it.
+// A pause counts as nobody's silence: all times begin anew after it.
 func TestPauseIsNoSilence(t *testing.T) {
 	for name, tt := range map[string]struct {
 		lines string
@@ -147,7 +147,7 @@ func TestPauseIsNoSilence(t *testing.T) {
 	}
 }
 
-// pausable returns a client and the server's end of its connection, on which
+// pausable returns a client and the server's end of its connection, from which
 // what the client sends is read.
 func pausable(t *testing.T) (*Client, net.Conn) {
 	t.Helper()
@@ -161,14 +161,14 @@ func pausable(t *testing.T) (*Client, net.Conn) {
 	return c, theirs
 }
 
-// last returns the error with which a sequence ends.
+// last returns the error that ends a sequence.
 func last(seq func(func(Annotated, error) bool)) (err error) {
 	for _, err = range seq {
 	}
 	return err
 }
 
-// Lines that are there come before a timer that has run out.
+// Lines that are there take precedence over a timer that has run out.
 func TestLinesBeforeTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, theirs := pausable(t)

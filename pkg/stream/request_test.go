@@ -95,7 +95,7 @@ func TestContext(t *testing.T) {
 	})
 }
 
-// What can't be sent is the caller's mistake, and nobody else's.
+// A request that cannot be sent is the caller's mistake.
 func TestBadRequest(t *testing.T) {
 	addr := serve(t, echo("server1"))
 	c := newClient(t, &stream.Client{})

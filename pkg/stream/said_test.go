@@ -9,7 +9,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// What a server says besides the kind of a break arrives with it.
+// What a server says besides the kind of a break reaches the client.
 func TestBreakData(t *testing.T) {
 	const broken = `"comment":["Stream ended before generation completed","x"]`
 	for line, want := range map[string]stream.Break{
@@ -40,7 +40,7 @@ func TestBreakData(t *testing.T) {
 	}
 }
 
-// A request's own failure keeps what the handler said of it.
+// A request's own failure keeps the handler's text and data.
 func TestApplicationError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, &stream.Client{Dial: scripted(t, answer(start, `{N,"event":"error","comment":["no such model","m"],"data":{"code":404}}`))})
@@ -53,4 +53,21 @@ func TestApplicationError(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 	})
+}
+
+// A break's text is its error without the kind.
+func TestBreakText(t *testing.T) {
+	for _, b := range []*stream.Break{
+		{Kind: stream.Truncated, Reason: "connection closed"},
+		{Kind: stream.Reset, Reason: "connection lost", Err: errors.New("broken pipe")},
+		{Kind: stream.Application, Reason: "no such model", Err: &stream.Error{Message: "no such model"}},
+	} {
+		if got := b.Kind.Error() + ": " + b.Text(); got != b.Error() {
+			t.Errorf("text %q of %q", b.Text(), b.Error())
+		}
+	}
+	b := &stream.Break{Kind: stream.Reset, Reason: "connection lost", Err: errors.New("broken pipe")}
+	if got := b.Text(); got != "connection lost: broken pipe" {
+		t.Errorf("the text is %q", got)
+	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// blocks is a handler that sends until it cannot, and says why and when.
+// blocks is a handler that sends until it cannot, and reports why and when.
 func blocks(ended chan<- error) stream.Handler {
 	item := stream.Annotated{Data: stream.String(strings.Repeat("x", 1000))}
 	return func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
@@ -29,8 +29,8 @@ func blocks(ended chan<- error) stream.Handler {
 	}
 }
 
-// A client that grants no credit gets its stream back after a minute; its
-// connection and the others' streams go on, and the place is free.
+// The stream of a client that grants no credit is handed back after a minute.
+// Its connection and the other streams go on, and the place is free.
 func TestSendBlockedOnCredit(t *testing.T) {
 	for _, tt := range []struct{ set, want time.Duration }{{0, time.Minute}, {17 * time.Minute, 17 * time.Minute}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestSendBlockedOnCredit(t *testing.T) {
 	}
 }
 
-// A reader that takes its time, but takes something, keeps its stream.
+// A slow reader keeps its stream.
 func TestSlowReaderKeepsItsStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan error, 1)
@@ -90,8 +90,9 @@ func TestSlowReaderKeepsItsStream(t *testing.T) {
 	})
 }
 
-// A connection that takes no bytes for a minute is closed, whatever waits there:
-// items of one without a number, or answers to one that only ever asks.
+// A connection that takes no bytes for a minute is closed, whatever waits
+// there: items of a stream without a number, or answers to a client that only
+// ever asks.
 func TestStuckConnectionIsClosed(t *testing.T) {
 	for name, say := range map[string]string{
 		"an answer":  `{"data":"much"}` + "\n",

@@ -7,103 +7,106 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // A Handler answers one request: it calls send for each item and returns when
-// the answer is complete. The request is its own to read, and comes by reference
-// so that idle streams hold little stack.
+// the answer is complete. The request is the handler's to read, and is passed
+// by reference so that idle streams hold little stack.
 //
-// It must return soon after ctx ends: the client has gone, or the server is
-// leaving and has handed the stream back. send blocks while the client is slow;
-// its error means that nothing more can be sent, and the handler should return
-// it; it is [context.Canceled] if the stream is over. An item has data; its
-// event, if any, is none of the wire's own (start, end, error, overloaded,
-// draining, misdirected, unresumable, ping). send takes a copy: the handler may
-// use the item's memory again. A handler may be called for many requests at once;
-// one call's send is for one goroutine at a time.
+// It must return soon after ctx ends: the client is gone, or the server is
+// leaving and has handed the stream back. send blocks while the client is slow.
+// An error of send means that nothing more can be sent, and the handler should
+// return it; it is [context.Canceled] if the stream is over. An item has data;
+// its event, if any, is none of the wire's own (start, end, error, overloaded,
+// draining, misdirected, unresumable, ping). send copies the item: the handler
+// may reuse its memory. A handler may be called for many requests at once; the
+// send of one call is for one goroutine at a time.
 //
-// A nil error ends the stream with the count of its items. [ErrBroken] breaks it
-// so that the client carries on elsewhere, and [ErrBrokenUnreported] does so
-// without blame. [ErrOverloaded], [ErrUnresumable] and [ErrDraining] send the
-// client elsewhere as well; once the stream has had an item, the first two break
-// it, without blame. Any other error is the request's own and goes to the caller
-// as text, of which 4096 bytes are sent; [Error] adds data to it.
+// A nil error ends the stream with the count of its items. [ErrFailed] breaks
+// it so that the client carries on elsewhere and reports this server down;
+// [ErrFailedUnreported] does the same without a report. [ErrOverloaded],
+// [ErrUnresumable] and [ErrDraining] send the client elsewhere as well; once
+// the stream has had an item, the first two act like [ErrFailedUnreported]. Any
+// other error is the request's own and goes to the caller as text, of which
+// 4096 bytes are sent; [Error] adds data to it.
 //
-// A handler that panics, or calls [runtime.Goexit], ends its own stream as the
-// request's own error and nothing else: the text and the stack go to the log.
+// If a handler panics or calls [runtime.Goexit], only its own stream ends, as
+// if with the request's own error; what it panicked with and the stack are
+// logged.
 type Handler func(ctx context.Context, req *Request, send func(Annotated) error) error
 
 // The defaults of a [Server]'s bounds.
 const (
 	DefaultMaxConns = 16384
-	// DefaultMaxConnsPerAddr is what a host with a hundred clients of ten
-	// connections each needs.
+	// DefaultMaxConnsPerAddr is enough for a host with a hundred clients of ten
+	// connections each.
 	DefaultMaxConnsPerAddr = 1024
-	// DefaultMaxConnStreams is several times what a [Client] puts on one.
+	// DefaultMaxConnStreams is several times what a [Client] puts on one
+	// connection.
 	DefaultMaxConnStreams = 1024
 	DefaultMaxUnfinished  = 256 << 20
 	DefaultSendTimeout    = time.Minute
 )
 
-// A Server answers requests on the connections of its listeners. Handler must be
-// set; the other zero values are useful. Fields must not change once Serve has
-// been called; the methods are safe for concurrent use. A panic in any of its
-// functions harms the request that it is called for, and no other.
+// A Server answers requests on the connections of its listeners. Handler must
+// be set; the other zero values are useful. Fields must not be changed after
+// the first call of Serve; the methods are safe for concurrent use. A panic in
+// one of the functions affects only the request for which it was called.
 type Server struct {
 	// Handler answers every request.
 	Handler Handler
 	// Resumes says that Handler starts at [Request.From], or returns
-	// [ErrUnresumable]. Without it, a request that wants to start later than the
-	// first item is refused in that way.
+	// [ErrUnresumable]. Without it, a request that wants to start after the first
+	// item is refused with that error.
 	Resumes bool
 	// Admit, if set, is asked before a request is taken. [ErrOverloaded] sends
-	// the client to another server without blame; any other error is the
-	// request's own.
+	// the client to another server without a report; any other error is the
+	// request's own. It may be called for many requests at once.
 	Admit func(Request) error
-	// Refused, if set, is told of each request that is not taken, and why:
-	// [ErrOverloaded], [ErrDraining], [ErrUnresumable], [Misdirected], or another
-	// error of Admit's. It is called from many goroutines, each of which waits
-	// for it.
+	// Refused, if set, is called for each request that is not taken, with the
+	// reason: [ErrOverloaded], [ErrDraining], [ErrUnresumable], [Misdirected], or
+	// another error of Admit. It is called from many goroutines, each of which
+	// waits for it.
 	Refused func(Request, error)
-	// MaxStreams is how many requests may run at once; more are refused as
-	// overloaded. One runs until its handler has returned, even if the client
-	// has cancelled it or has gone. 0 means no limit.
+	// MaxStreams is how many streams may run at once; further requests are
+	// refused as overloaded. A stream runs until its handler has returned, even
+	// if the client has cancelled it or is gone. 0 means no limit.
 	MaxStreams int
-	// MaxConnStreams is the same for the requests of one connection. 0 means
+	// MaxConnStreams is the same for the streams of one connection. 0 means
 	// [DefaultMaxConnStreams].
 	MaxConnStreams int
-	// MaxConns is how many connections may be open at once. The one that has
-	// been idle for longest makes room for another, and so it does where the
-	// process runs out of file descriptors; where none is idle, those that come
-	// are told that the server is overloaded, and closed. 0 means
-	// [DefaultMaxConns].
+	// MaxConns is how many connections may be open at once. The one that has been
+	// idle for longest makes room for a new one, also when the process runs out
+	// of file descriptors. If none is idle, a new connection is told that the
+	// server is overloaded, and closed. 0 means [DefaultMaxConns].
 	MaxConns int
-	// MaxConnsPerAddr is the same for the connections from one address, those
-	// from this machine aside. 0 means [DefaultMaxConnsPerAddr].
+	// MaxConnsPerAddr is the same for the connections from one IP address. Those
+	// from this machine do not count. 0 means [DefaultMaxConnsPerAddr].
 	MaxConnsPerAddr int
 	// MaxRequest is how many bytes the line of a request may have; a longer one
 	// is answered with an error. 0 means [MaxLine].
 	MaxRequest int
-	// MaxUnfinished is how many bytes of lines that are not finished all
-	// connections together may hold, from the 4 KiB of each on; who would add to
-	// that is told that the server is overloaded, and closed. 0 means
+	// MaxUnfinished is how many bytes of unfinished lines all connections may
+	// hold together, not counting the first 4 KiB of each. A connection that
+	// exceeds it is told that the server is overloaded, and closed. 0 means
 	// [DefaultMaxUnfinished].
 	MaxUnfinished int
-	// SendTimeout is how long, give or take 5 s where it is shorter than that,
-	// a handler's send may wait for the client to read before its stream is
-	// handed back with draining, and how long a connection may take no bytes
-	// before it is closed. 0 means [DefaultSendTimeout].
+	// SendTimeout is how long a handler's send may wait for the client to read
+	// before its stream is handed back with draining, and how long a connection
+	// may take no bytes before it is closed. It is checked every 5 s. 0 means
+	// [DefaultSendTimeout].
 	SendTimeout time.Duration
-	// Farewell is how long Shutdown goes on refusing requests at the least, even
-	// if ctx ends sooner: clients that have not yet heard that the server leaves
-	// are then sent elsewhere, and do not find a closed door, for which they
-	// would blame it. 0 means not at all.
+	// Farewell is for how long Shutdown goes on refusing requests at least, even
+	// if ctx ends sooner. Clients that have not yet heard that the server is
+	// leaving are then sent elsewhere, instead of finding nobody there and
+	// reporting it down. 0 means not at all.
 	Farewell time.Duration
-	// Logger hears of connections and requests at debug level, and of panics at
-	// error level. Nil is silent.
+	// Logger gets debug messages about connections and requests, and panics at
+	// error level. Nil logs nothing.
 	Logger *slog.Logger
 
 	names      atomic.Pointer[[]string]
@@ -111,18 +114,18 @@ type Server struct {
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
-	logger    *slog.Logger // Logger, made safe
+	logger    *slog.Logger // Logger, with its panics survived
 	conns     map[*serverConn]struct{}
-	hosts     map[netip.Addr]int // connections of each
+	hosts     map[netip.Addr]int // how many connections each has
 	streams   int                // running now
-	idle      chan struct{}      // closed when streams falls to 0; made by who waits
+	idle      chan struct{}      // closed when streams falls to 0; made by Shutdown
 	draining  bool
 	closed    bool
-	wg        sync.WaitGroup // a goroutine a connection
+	wg        sync.WaitGroup // one goroutine for each connection
 }
 
 // Serve accepts connections on l until the server is shut down or closed, and
-// then returns [ErrClosed]. It closes l. Any other error is the listener's.
+// then returns [ErrClosed]. Any other error is the listener's. It closes l.
 func (s *Server) Serve(l net.Listener) error {
 	if !s.addListener(l) {
 		l.Close()
@@ -142,8 +145,8 @@ func (s *Server) Serve(l net.Listener) error {
 		if outOfFiles(err) && s.dropIdle(netip.Addr{}) {
 			continue
 		}
-		// Out of file descriptors, most likely: that passes. The listener's
-		// end does not.
+		// Most likely the process is out of file descriptors, which passes. The end
+		// of the listener does not.
 		if _, ok := errors.AsType[net.Error](err); !ok || errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("accepting a connection: %w", err)
 		}
@@ -154,9 +157,9 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Shutdown drains the server: it refuses new requests with draining, which
-// sends clients elsewhere without blame, and waits for the running streams. When
-// ctx ends first, it hands the rest back with draining. Then it closes listeners
-// and connections. It returns how many streams it handed back.
+// sends clients elsewhere without a report, and waits for the running streams.
+// If ctx ends first, it hands the rest back with draining. Then it closes
+// listeners and connections. It returns how many streams it handed back.
 func (s *Server) Shutdown(ctx context.Context) int {
 	s.mu.Lock()
 	s.draining = true
@@ -187,7 +190,7 @@ func (s *Server) Shutdown(ctx context.Context) int {
 }
 
 // Close closes listeners and connections at once, cancels the handlers and
-// waits for them. Streams that run are cut off.
+// waits for them. Running streams are cut off.
 func (s *Server) Close() { s.close(false) }
 
 func (s *Server) close(flush bool) {
@@ -203,7 +206,7 @@ func (s *Server) close(flush bool) {
 	s.wg.Wait()
 }
 
-// Streams returns how many requests run now.
+// Streams returns how many streams run now.
 func (s *Server) Streams() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -256,7 +259,7 @@ func (s *Server) log() *slog.Logger {
 	return s.logger
 }
 
-// logRequest logs one step of a request's life.
+// logRequest logs one step of a request at debug level.
 func (s *Server) logRequest(step string, st *serverStream, err error) {
 	if s.logger == nil || !s.logger.Enabled(context.Background(), slog.LevelDebug) {
 		return
@@ -266,4 +269,35 @@ func (s *Server) logRequest(step string, st *serverStream, err error) {
 		args = append(args, "err", err)
 	}
 	s.logger.Debug(step, args...)
+}
+
+// errPanicked ends a stream whose handler, or another function of the user,
+// panicked or called runtime.Goexit. The client learns no more than that: the
+// value of the panic may be private.
+var errPanicked = errors.New("the handler panicked")
+
+// survived logs that a function of the user did not return. v is the value from
+// recover, nil after runtime.Goexit. A deferred function calls it, so that the
+// stack shows where that happened.
+func (s *Server) survived(function string, req Request, v any) {
+	text := "it called runtime.Goexit"
+	args := []any{"function", function, "request", req.ID}
+	if v != nil {
+		text = "it panicked"
+		args = append(args, "panic", v)
+	}
+	s.log().Error("a function of the server's user did not return: "+text, append(args, "stack", string(debug.Stack()))...)
+}
+
+// mayPanic is a [slog.Handler] of the user whose panics are survived too.
+type mayPanic struct{ slog.Handler }
+
+func (h mayPanic) Enabled(ctx context.Context, level slog.Level) bool {
+	defer func() { _ = recover() }() // there is nowhere to log it
+	return h.Handler.Enabled(ctx, level)
+}
+
+func (h mayPanic) Handle(ctx context.Context, r slog.Record) error {
+	defer func() { _ = recover() }() // as above
+	return h.Handler.Handle(ctx, r)
 }

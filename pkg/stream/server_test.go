@@ -16,7 +16,7 @@ import (
 )
 
 // held returns a handler that sends one item and then waits to be released, and
-// a channel that says when it has.
+// a channel that tells when it has sent it.
 func held(release <-chan struct{}) (stream.Handler, <-chan struct{}) {
 	running := make(chan struct{}, 1000) // more than any test asks for
 	return func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
@@ -130,18 +130,19 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
-// A handler's error becomes the stream's last line, before its first item or after.
+// A handler's error becomes the stream's last line, before the first item or
+// after it.
 func TestHandlerErrors(t *testing.T) {
 	const broken = `"event":"error","comment":["Stream ended before generation completed"`
 	for _, tt := range []struct {
 		err         error
 		early, late string // late is "" if it is the same
 	}{
-		{err: stream.ErrBroken, early: broken + `]`},
-		{err: fmt.Errorf("worker 3: %w", stream.ErrBroken), early: broken + `,"worker 3: Stream ended before generation completed"]`},
-		{err: stream.ErrBrokenUnreported, early: broken + `],"data":{"report":false}`},
+		{err: stream.ErrFailed, early: broken + `]`},
+		{err: fmt.Errorf("worker 3: %w", stream.ErrFailed), early: broken + `,"worker 3: Stream ended before generation completed"]`},
+		{err: stream.ErrFailedUnreported, early: broken + `],"data":{"report":false}`},
 		{
-			err:   fmt.Errorf("no such worker: %w", stream.ErrBrokenUnreported),
+			err:   fmt.Errorf("no such worker: %w", stream.ErrFailedUnreported),
 			early: broken + `,"no such worker: Stream ended before generation completed; the server is sound"],"data":{"report":false}`,
 		},
 		{
@@ -184,7 +185,7 @@ func TestHandlerErrors(t *testing.T) {
 	}
 }
 
-// What a handler must not send it is told of, and what it sends besides arrives.
+// An invalid item is an error of send, and the rest of the answer arrives.
 func TestBadItems(t *testing.T) {
 	bad := map[string]stream.Annotated{
 		"not JSON":     {Data: []byte("hello")},

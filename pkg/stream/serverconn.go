@@ -11,12 +11,9 @@ import (
 	"time"
 )
 
-// maxQueued is how many requests without a number may wait on a connection for
-// the one that runs. Further ones wait in the socket.
-const maxQueued = 16
-
-// gone is why a stream ended whose client wants no more of it. It is
-// [context.Canceled], so that a handler need not tell it from its context's error.
+// gone is why a stream ended that the client no longer wants. It is
+// [context.Canceled], so that handlers need not tell it from the error of their
+// context.
 type gone string
 
 func (g gone) Error() string { return string(g) }
@@ -36,48 +33,31 @@ type serverConn struct {
 	srv      *Server
 	peer     Peer
 	conn     net.Conn
-	host     netip.Addr      // whom the connection counts for; invalid for nobody
+	host     netip.Addr      // for which the connection counts; invalid for none
 	ctx      context.Context // of all handlers
 	cancel   context.CancelCauseFunc
 	handlers sync.WaitGroup
 	writer   sync.WaitGroup
-	heard    atomic.Int64 // when bytes came last, by the clock of lastHeard
+	heard    atomic.Int64 // when bytes last came, for lastHeard
 
 	// Of the reader.
 	lines  lineReader
-	block  []byte       // whole lines that were read and not yet taken
+	block  []byte       // whole lines that were not yet acted on
 	spoken bool         // a whole line came
 	queue  chan *queued // requests without a number
 
 	w lineWriter // its mu guards what follows
-	// streams are those that run, by number; one at most is unnumbered.
+	// streams are the running streams by number; at most one is unnumbered.
 	streams map[int64]*serverStream
 	// running is how many requests hold a place: their handlers have not
-	// returned, though the client may have cancelled. It was 0 last at quiet.
+	// returned, even if the client has cancelled. It was last 0 at quiet.
 	running int
 	quiet   time.Time
-	blocked int // how many sends wait
+	blocked int // how many sends are waiting
 	tick    *time.Timer
 	ticking bool
-	ending  ending
+	onClose func(net.Conn) // called right before a fault's close; nil is a clean close
 }
-
-// queued is a request without a number that waits for the one before it.
-type queued struct {
-	req  Request
-	came time.Time
-	// taken is closed when its turn comes; nil for one that is small.
-	taken chan struct{}
-}
-
-// ending is how a connection is closed once its last lines are written.
-type ending int
-
-const (
-	endFIN  ending = iota
-	endRST         // a fault
-	endExit        // a fault: the process goes with it
-)
 
 func newServerConn(s *Server, conn net.Conn, host netip.Addr) *serverConn {
 	c := &serverConn{srv: s, conn: conn, peer: Peer{Addr: conn.RemoteAddr()}, host: host, streams: make(map[int64]*serverStream), quiet: time.Now()}
@@ -87,7 +67,7 @@ func newServerConn(s *Server, conn net.Conn, host netip.Addr) *serverConn {
 	return c
 }
 
-// serve runs the connection to its end, which end is told of.
+// serve runs the connection; its goroutines end it.
 func (c *serverConn) serve() {
 	keepAlive(c.conn)
 	c.writer.Go(c.write)
@@ -98,22 +78,18 @@ func (c *serverConn) serve() {
 func (c *serverConn) write() {
 	err := c.w.run()
 	c.w.mu.Lock()
-	end := c.ending
+	onClose := c.onClose
 	c.w.mu.Unlock()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
-		c.cancel(errClientGone) // the reader may wait for a handler
+		c.cancel(errClientGone) // the reader may be waiting for a handler
 	}
 	switch {
-	case end == endExit:
-		exit()
-	case end == endRST:
-		if tcp, ok := c.conn.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // best effort: the close below breaks the stream in any case
-		}
+	case onClose != nil:
+		onClose(c.conn)
 	case err == nil && closeWrite(c.conn) == nil:
-		// To close with lines of the client's unread would be a reset, which
-		// may overtake what was written. The reader goes on until the client
-		// closes too, for a while.
+		// Closing with unread lines of the client would send a reset, which may
+		// overtake what was written. So the reader goes on until the client closes
+		// too, for a while.
 		if c.conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 			return
 		}
@@ -121,7 +97,7 @@ func (c *serverConn) write() {
 	c.conn.Close() // also ends the reader
 }
 
-// closeWrite sends FIN.
+// closeWrite sends a FIN.
 func closeWrite(conn net.Conn) error {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -129,74 +105,9 @@ func closeWrite(conn net.Conn) error {
 	return errors.ErrUnsupported
 }
 
-// request begins a request, or queues one that has no number.
-func (c *serverConn) request(number int64, req Request) error {
-	req.Peer = &c.peer
-	var came time.Time
-	if req.Timeout > 0 {
-		came = time.Now()
-	}
-	if number != unnumbered {
-		c.w.mu.Lock()
-		_, taken := c.streams[number]
-		c.w.mu.Unlock()
-		if taken {
-			return errors.New("stream number is in use")
-		}
-		if st := c.begin(number, req, came); st != nil {
-			st.alone = true
-			c.handlers.Add(1) // not Go, whose frames would be on each stack
-			go st.run()
-		}
-		return nil
-	}
-	if c.queue == nil {
-		c.queue = make(chan *queued, maxQueued)
-		c.handlers.Go(c.runQueue)
-	}
-	q := &queued{req: req, came: came}
-	if len(req.Data) > largeBuffer {
-		q.taken = make(chan struct{}) // those behind it wait in the socket: they may be as large
-	}
-	select {
-	case c.queue <- q:
-	case <-c.ctx.Done():
-		return nil
-	}
-	if q.taken != nil {
-		select {
-		case <-q.taken:
-		case <-c.ctx.Done():
-		}
-	}
-	return nil
-}
-
-// runQueue runs the requests without a number one after another.
-func (c *serverConn) runQueue() {
-	over := false
-	defer func() {
-		if !over { // a function of the user's has called runtime.Goexit
-			c.handlers.Go(c.runQueue)
-		}
-	}()
-	for q := range c.queue {
-		if q.taken != nil {
-			close(q.taken)
-		}
-		if c.ctx.Err() != nil {
-			continue // nobody waits for the answer
-		}
-		if st := c.begin(unnumbered, q.req, q.came); st != nil {
-			st.run()
-		}
-	}
-	over = true
-}
-
 // waitRoom waits until the client has read enough to be sent more lines that need
-// no turn: starts, ends and refusals, of which a few may overfill the buffer. Who
-// asks faster than it reads stops being read. The caller holds w.mu.
+// no turn: starts, ends and refusals, a few of which may overfill the buffer. A
+// client that asks faster than it reads is not read from. The caller holds w.mu.
 func (c *serverConn) waitRoom(q *waiter) {
 	for c.w.open() && c.w.over >= turnBytes {
 		c.startTicks() // they see whether it reads at all
@@ -220,15 +131,15 @@ func (c *serverConn) say(number int64, event, comment string) {
 	c.w.passOn(&q)
 }
 
-// over notes that a request holds no place any more. The caller holds w.mu.
+// over notes that a request no longer holds a place. The caller holds w.mu.
 func (c *serverConn) over() {
 	if c.running--; c.running == 0 {
 		c.quiet = time.Now()
 	}
 }
 
-// handBack ends every running stream with draining, says the same to whoever
-// asks next, and returns how many streams ran.
+// handBack ends every running stream with draining, says the same of the whole
+// connection, and returns how many streams it ended.
 func (c *serverConn) handBack() int {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
@@ -241,7 +152,7 @@ func (c *serverConn) handBack() int {
 		}
 	}
 	// A request that is on its way was not taken either. A person who asked
-	// without a number has just been told.
+	// without a number was just told so.
 	if c.streams[unnumbered] == nil && c.w.open() {
 		c.w.buf = appendEvent(c.w.buf, appendPrefix(nil, unnumbered), eventDraining, ErrDraining.Error())
 		c.w.added()
@@ -254,7 +165,7 @@ func (c *serverConn) handBack() int {
 func (c *serverConn) close(flush bool, why error) {
 	c.w.stop(flush)
 	if !flush {
-		// A write that is under way may be to a client that takes nothing.
+		// A write to a client that takes nothing may be under way.
 		_ = c.conn.SetWriteDeadline(time.Now()) // best effort: without it the close takes longer
 	}
 	c.cancel(why)
@@ -268,8 +179,8 @@ func (c *serverConn) close(flush bool, why error) {
 	}
 }
 
-// idleSince returns since when nothing has happened on a connection on which
-// nothing runs.
+// idleSince returns since when nothing has happened on the connection, and
+// whether it is idle.
 func (c *serverConn) idleSince() (time.Time, bool) {
 	heard := lastHeard(c.heard.Load())
 	c.w.mu.Lock()
@@ -281,9 +192,9 @@ func (c *serverConn) idleSince() (time.Time, bool) {
 	return c.quiet, idle
 }
 
-// drop closes a connection if nothing runs on it. A request that is on its way
-// finds the connection closed before its first line, as any that was idle for
-// long may be.
+// drop closes the connection if nothing runs on it. A request that is on its
+// way then finds the connection closed before its first line, as on any
+// connection that was idle.
 func (c *serverConn) drop() bool {
 	c.w.mu.Lock()
 	idle := c.running == 0 && c.w.open()
@@ -295,4 +206,73 @@ func (c *serverConn) drop() bool {
 		c.conn.Close()
 	}
 	return idle
+}
+
+// pingInterval is how long a connection with running streams may be silent
+// before the server pings. Clients give up after three times as long.
+const pingInterval = 5 * time.Second
+
+// pingAt returns when a connection that is silent since last pings: at the last
+// whole second within the interval, so that silent connections ping together
+// and wake both processes once, instead of each at its own time.
+func pingAt(last time.Time) time.Time {
+	at := last.Add(pingInterval)
+	return at.Add(-time.Duration(at.Nanosecond()))
+}
+
+// startTicks starts the timer that looks after the connection while anything
+// runs on it or waits for it. The caller holds w.mu.
+func (c *serverConn) startTicks() {
+	if c.ticking || !c.w.open() {
+		return
+	}
+	c.ticking = true
+	in := time.Until(pingAt(time.Now()))
+	if c.tick == nil {
+		c.tick = time.AfterFunc(in, c.lookAfter)
+	} else {
+		c.tick.Reset(in)
+	}
+}
+
+// lookAfter is called by the timer. It pings if nothing else was written, and
+// gives up on clients that do not read. One timer serves all streams: it looks
+// at when something was last written, instead of being set again for each line.
+func (c *serverConn) lookAfter() {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	busy := c.w.writing || len(c.w.buf) > 0
+	if len(c.streams) == 0 && !busy || !c.w.open() {
+		c.ticking = false
+		return
+	}
+	now := time.Now()
+	bound := cmpOr(c.srv.SendTimeout, DefaultSendTimeout)
+	if c.w.writing && now.Sub(latest(c.w.wrote, c.w.tookAt)) >= bound {
+		c.w.fail(errNotReading)
+		c.cancel(errClientGone)
+		c.conn.Close() // which ends the write
+		return
+	}
+	at := pingAt(c.w.wrote)
+	if !at.After(now) {
+		at = pingAt(now)
+		if !busy && len(c.streams) > 0 {
+			c.w.buf = appendEvent(c.w.buf, []byte{'{'}, eventPing, "")
+			c.w.added()
+		}
+	}
+	if c.blocked > 0 {
+		for _, st := range c.streams {
+			if st.blocked == 0 || c.w.muted {
+				continue
+			}
+			if due := time.Unix(0, st.blocked).Add(bound); !due.After(now) {
+				st.giveUp(errNotReading)
+			} else if due.Before(at) {
+				at = due
+			}
+		}
+	}
+	c.tick.Reset(at.Sub(now))
 }

@@ -2,10 +2,13 @@ package stream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/request-migration/migrate/pkg/stream/internal/misbehave"
 )
 
 // errLate is why nothing more can be sent once the request's time is over.
@@ -25,13 +28,14 @@ type serverStream struct {
 	// Guarded by c.w.mu.
 	next    int   // index of the next item
 	credit  int32 // bytes of lines that the client is ready for
-	done    bool  // the last line was added, or nobody wants it
+	done    bool  // the last line was added, or nobody wants one
 	late    bool  // the request's time is over
 	turn    waiter
-	blocked int64 // since when a send waits, in ns since 1970; 0 if none does
+	blocked int64 // since when a send is waiting, in ns since 1970; 0 if none is
 }
 
-// begin takes a request, or refuses it and returns nil. It came at that time.
+// begin takes a request that came at the given time, or refuses it and returns
+// nil.
 func (c *serverConn) begin(number int64, req Request, came time.Time) *serverStream {
 	st := &serverStream{
 		c: c, number: number, prefix: appendPrefix(make([]byte, 0, 32), number),
@@ -73,16 +77,16 @@ func (c *serverConn) reserve(q *waiter) error {
 	defer c.w.mu.Unlock()
 	c.waitRoom(q)
 	c.w.passOn(q)
-	c.running++ // also if it is refused, until that is said
+	c.running++ // also if it is refused, until it was told so
 	if limit := cmpOr(c.srv.MaxConnStreams, DefaultMaxConnStreams); c.running > limit {
-		return fmt.Errorf("%w: %d requests run on this connection, its limit", ErrOverloaded, limit)
+		return fmt.Errorf("%w: %d streams run on this connection, its limit", ErrOverloaded, limit)
 	}
 	return nil
 }
 
-// refuse adds the line with which a request is not taken.
+// refuse adds the line that refuses a request.
 func (st *serverStream) refuse(err error) {
-	defer func() { // also if Refused does not return
+	defer func() { // also if Refused panics
 		st.c.w.mu.Lock()
 		defer st.c.w.mu.Unlock()
 		st.c.over()
@@ -92,7 +96,7 @@ func (st *serverStream) refuse(err error) {
 	st.c.srv.tellRefused(st.req, err)
 }
 
-// limit ends the stream's context at a deadline, and with it what waits to send.
+// limit ends the stream's context at a deadline, and with it a send that waits.
 func (st *serverStream) limit(deadline time.Time) {
 	st.ctx = timedContext{st.ctx, deadline}
 	st.timer = time.AfterFunc(time.Until(deadline), func() {
@@ -104,9 +108,9 @@ func (st *serverStream) limit(deadline time.Time) {
 	})
 }
 
-// timedContext is a context that its owner cancels at a deadline. One timer and
-// one context do for what a context with a deadline below one with a cause takes
-// two of each for.
+// timedContext is a context that its owner cancels at a deadline. It needs one
+// timer and one context, where a context with a deadline below one with a cause
+// would need two of each.
 type timedContext struct {
 	context.Context
 	deadline time.Time
@@ -122,7 +126,7 @@ func (c timedContext) Err() error {
 	return err
 }
 
-// run calls the handler and ends the stream as the handler says.
+// run calls the handler and ends the stream as it says.
 func (st *serverStream) run() {
 	err := errPanicked // unless the handler returns
 	defer st.returned(&err)
@@ -136,13 +140,14 @@ func (st *serverStream) returned(err *error) {
 	if st.alone {
 		defer st.c.handlers.Done()
 	}
-	if v := recover(); *err == errPanicked { //nolint:errorlint // it is the very value
+	if v := recover(); *err == errPanicked { //nolint:errorlint // this very value
 		st.c.srv.survived("Handler", st.req, v)
 	}
 	st.finish(*err)
 }
 
-// finish ends the stream of a handler that is over, and gives its place back.
+// finish ends the stream after its handler has returned, and gives its place
+// back.
 func (st *serverStream) finish(err error) {
 	st.c.srv.logRequest("request over", st, err)
 	if errors.Is(err, context.DeadlineExceeded) && errors.Is(st.ctx.Err(), context.DeadlineExceeded) {
@@ -157,9 +162,9 @@ func (st *serverStream) finish(err error) {
 	alone := len(st.c.streams) == 1
 	st.free()
 	st.c.over()
-	st.c.srv.release() // before the client can see the last line and ask again
+	st.c.srv.release() // before the client sees the last line and can ask again
 	if alone && len(w.buf) <= surelyFits {
-		w.writeNow() // with others, the writer takes their lines along
+		w.writeNow() // with other streams, the writer takes their lines along
 	}
 	w.mu.Unlock()
 	if st.timer != nil {
@@ -168,8 +173,8 @@ func (st *serverStream) finish(err error) {
 	st.cancel(nil)
 }
 
-// start says that the request is taken. It is for the handler's goroutine: the
-// writer, which is woken here, then finds the first items there as well.
+// start says that the request is taken. It runs in the handler's goroutine: the
+// writer, which it wakes, then also finds the first items.
 func (st *serverStream) start() {
 	w := &st.c.w
 	w.mu.Lock()
@@ -219,8 +224,8 @@ func (st *serverStream) send(a *Annotated) error {
 	}
 }
 
-// checkItem says what keeps a from being sent, and puts its data on one line. It
-// is apart so that a send takes little stack.
+// checkItem returns what keeps a from being sent, and puts its data on one line.
+// It is a function of its own so that a send takes little stack.
 func checkItem(a *Annotated) error {
 	if isControl(a.Event) {
 		return fmt.Errorf("sending an item: event %q is not for items", a.Event)
@@ -241,10 +246,10 @@ func (st *serverStream) block() {
 	st.c.blocked++
 }
 
-// unblock notes that something has woken it. The caller holds w.mu.
+// unblock notes that a send was woken. The caller holds w.mu.
 func (st *serverStream) unblock() { st.c.blocked-- }
 
-// add takes the writer's buffer back with a line of the stream's in it. The
+// add takes the writer's buffer back, with a line of the stream added. The
 // caller holds w.mu.
 func (st *serverStream) add(buf []byte) {
 	w := &st.c.w
@@ -255,14 +260,14 @@ func (st *serverStream) add(buf []byte) {
 	w.addedBy(&st.turn, n)
 }
 
-// abandon lets nothing more be sent. The caller holds w.mu.
+// abandon makes sends fail from now on. The caller holds w.mu.
 func (st *serverStream) abandon() {
 	st.done = true
 	st.turn.wake.Signal()
 }
 
-// free lets the client use the stream's number again. The place is free only
-// when the handler has returned. The caller holds w.mu.
+// free lets the client reuse the stream's number. The stream keeps its place
+// until the handler has returned. The caller holds w.mu.
 func (st *serverStream) free() {
 	if st.c.streams[st.number] == st {
 		delete(st.c.streams, st.number)
@@ -270,7 +275,7 @@ func (st *serverStream) free() {
 	}
 }
 
-// giveUp ends a stream that runs, with the line that err asks for. The caller
+// giveUp ends a running stream with the line that err asks for. The caller
 // holds w.mu.
 func (st *serverStream) giveUp(err error) {
 	if !st.done {
@@ -290,15 +295,104 @@ func (c *serverConn) cancelStream(number int64) {
 	}
 }
 
-// grant lets a stream send n bytes of lines more.
+// grant lets a stream send n more bytes of lines.
 func (c *serverConn) grant(number int64, n int) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
 	if st := c.streams[number]; st != nil {
-		// A sum beyond any use is the client's mistake; it must not wrap.
+		// A sum beyond any use is the client's mistake, but must not overflow.
 		st.credit = min(st.credit+int32(min(n, 1<<29)), 1<<29)
 		if st.turn.queue == nil { // else it waits for its turn, and keeps its place
 			st.turn.wake.Signal()
 		}
 	}
+}
+
+// errTimeOver is the error of a request whose Timeout has passed.
+var errTimeOver = errors.New("the request's time is over")
+
+// last adds the line that err asks for and ends the stream. The caller holds
+// w.mu.
+func (st *serverStream) last(err error) {
+	if m, ok := errors.AsType[*misbehave.Error](err); ok {
+		st.misbehave(m)
+		return
+	}
+	if st.c.w.open() {
+		st.add(st.appendLast(st.c.w.buf, err))
+	}
+	st.abandon()
+}
+
+// misbehave does what package fault asks in place of ending the stream. The caller
+// holds w.mu.
+func (st *serverStream) misbehave(m *misbehave.Error) {
+	w := &st.c.w
+	if !w.open() {
+		st.abandon()
+		return
+	}
+	if m.Last != nil {
+		st.add(m.Last(w.buf, st.prefix, st.next))
+	}
+	switch m.Then {
+	case misbehave.FallSilent:
+		w.muted = true // the stream stays as it is
+		return
+	case misbehave.Close:
+		st.c.onClose = m.OnClose
+		w.finish()
+	case misbehave.GoOn:
+	}
+	st.abandon()
+}
+
+// appendLast appends the last line of a stream that ends with err.
+func (st *serverStream) appendLast(dst []byte, err error) []byte {
+	if err == nil {
+		return appendIndexEvent(dst, st.prefix, eventEnd, st.next)
+	}
+	begun := st.next > st.req.From // too late to refuse
+	text := err.Error()
+	switch {
+	case errors.Is(err, ErrDraining):
+		return appendEvent(dst, st.prefix, eventDraining, text)
+	case errors.Is(err, Misdirected) && !begun:
+		return appendEvent(dst, st.prefix, eventMisdirected, text)
+	case errors.Is(err, ErrUnresumable) && !begun:
+		return appendEvent(dst, st.prefix, eventUnresumable, text)
+	case errors.Is(err, ErrOverloaded) && !begun:
+		return appendControl(dst, st.prefix, eventOverloaded, retryAfterData(err), text)
+	case isRefusal(err), errors.Is(err, ErrFailedUnreported):
+		return appendControl(dst, st.prefix, eventError, json.RawMessage(`{"report":false}`), failedComments(err, ErrFailedUnreported)...)
+	case errors.Is(err, ErrFailed):
+		return appendControl(dst, st.prefix, eventError, nil, failedComments(err, ErrFailed)...)
+	}
+	var data json.RawMessage
+	if e, ok := errors.AsType[*Error](err); ok {
+		data = e.Data
+	}
+	if text == "" {
+		return appendControl(dst, st.prefix, eventError, data)
+	}
+	return appendControl(dst, st.prefix, eventError, data, text)
+}
+
+// failedComments returns the comments of the line that makes the client carry on
+// elsewhere: the fixed text, and err's own text if it says more than bare.
+func failedComments(err, bare error) []string {
+	if text := err.Error(); text != bare.Error() {
+		return []string{failedText, text}
+	}
+	return []string{failedText}
+}
+
+// retryAfterData returns the data with which an overloaded server says when to
+// come back.
+func retryAfterData(err error) json.RawMessage {
+	o, ok := errors.AsType[overloadedFor](err)
+	if !ok || o.d <= 0 {
+		return nil
+	}
+	return fmt.Appendf(nil, `{"retry_after_ms":%d}`, max(o.d.Round(time.Millisecond).Milliseconds(), 1))
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// A server that drains refuses new requests and lets the others finish.
+// A draining server refuses new requests and lets the others finish.
 func TestShutdownLetsStreamsFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stream.Server{Handler: stream.Echo("server1", time.Second)}
@@ -52,7 +52,7 @@ func TestShutdownLetsStreamsFinish(t *testing.T) {
 	})
 }
 
-// What has not finished in time is handed back.
+// Streams that have not finished in time are handed back.
 func TestShutdownHandsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stream.Server{Handler: stream.Echo("server1", time.Second)}
@@ -91,8 +91,8 @@ func TestShutdownHandsBack(t *testing.T) {
 	})
 }
 
-// Who holds a connection without a stream is told, so that a request that is on
-// its way counts as not taken.
+// A client with an idle connection is told, so that a request on its way counts
+// as not taken.
 func TestShutdownTellsIdleConnections(t *testing.T) {
 	s := echo("server1")
 	p := dialPeer(t, serve(t, s))
@@ -111,7 +111,7 @@ func TestShutdownTellsIdleConnections(t *testing.T) {
 	}
 }
 
-// A client that does not read holds up a shutdown for a second, not for ever.
+// A client that does not read delays a shutdown by a second, not for ever.
 func TestShutdownOfStuckClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stream.Server{Handler: many(1_000_000)}
@@ -161,7 +161,7 @@ func TestCloseCutsOff(t *testing.T) {
 	}
 }
 
-// Close ends a Shutdown that waits.
+// Close ends a waiting Shutdown.
 func TestCloseDuringShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		handler, running := held(nil)

@@ -8,8 +8,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// A kept connection on which no byte comes for a second after a request is
-// replaced by a fresh one, once, and the caller learns of it.
+// A kept connection that brings no byte for a second after a request is
+// replaced by a fresh one, once, and the Stale hook is called.
 func TestForgottenConnectionIsReplaced(t *testing.T) {
 	whole := []string{start, itemA, itemB, end2}
 	kept := func(then ...func(*peer)) func(*peer) {
@@ -65,7 +65,7 @@ func TestForgottenConnectionIsReplaced(t *testing.T) {
 	}
 }
 
-// A fresh connection is given the whole time, also by requests that come second.
+// A fresh connection is given the full time, for later requests too.
 func TestFreshConnectionIsNotReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, &stream.Client{Dial: scripted(t, answer())})

@@ -13,11 +13,11 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// tape is a connection that plays what a server once said, as soon as it was
+// tape is a connection that plays what a server once sent, as soon as it is
 // asked, and then ends.
 type tape struct {
 	net.Conn // what a client does not call
-	// said gives what to play once len(asked) requests have come.
+	// said returns what to play after len(asked) requests.
 	said  func(asked []asked) []byte
 	asks  int
 	piece int   // bytes a read
@@ -94,8 +94,8 @@ func (t *tape) Close() error {
 
 func (t *tape) SetReadDeadline(time.Time) error { return nil }
 
-// record returns all that a server says to a request for stream 1, up to its
-// last word. Once it has said as many lines as that, it is asked to leave.
+// record returns all that a server sends in answer to a request as stream 1, up
+// to the last line. After that many lines, the server is told to leave.
 func record(t *testing.T, s *stream.Server, request string, leaveAfter int) []byte {
 	t.Helper()
 	p := dialPeer(t, serve(t, s))
@@ -118,8 +118,8 @@ func record(t *testing.T, s *stream.Server, request string, leaveAfter int) []by
 	}
 }
 
-// lastWord says by encoding/json alone whether a line ends a stream, and how: a
-// kind of break, or "" for the end.
+// lastWord uses encoding/json alone to tell whether a line ends a stream, and
+// how: with a kind of break, or "" for the end.
 func lastWord(tb testing.TB, line []byte) (bool, stream.Kind) {
 	tb.Helper()
 	var a stream.Annotated
@@ -140,8 +140,9 @@ func lastWord(tb testing.TB, line []byte) (bool, stream.Kind) {
 	return false, ""
 }
 
-// meaning says by encoding/json alone what the whole lines of said bring: the
-// data of the items, and how the stream ends, which is lost if nothing says.
+// meaning uses encoding/json alone to tell what the whole lines of said mean:
+// the data of the items, and how the stream ends, which is lost if no line
+// says.
 func meaning(tb testing.TB, said []byte, lost stream.Kind) (items []string, kind stream.Kind) {
 	tb.Helper()
 	for {

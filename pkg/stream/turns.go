@@ -2,29 +2,30 @@ package stream
 
 import "sync"
 
-// turnBytes is what one stream adds to a connection's buffer while others wait,
-// before it waits too: a quarter of the buffer, so that several share each write,
-// and hundreds of small items, so that they are not handed over one by one.
-const turnBytes = maxPending / 4
+const (
+	// turnBytes is how much one stream adds to a connection's buffer while others
+	// wait, before it waits too. It is a quarter of the buffer, so that several
+	// streams share each write, and hundreds of small items, so that these are
+	// not handed over one by one.
+	turnBytes = maxPending / 4
+	// restBytes is how much a stream gets back of its turn for each buffer that
+	// goes out without it. It is enough for a stream of tokens never to use up its
+	// turn, while a stream of long items still has a debt.
+	restBytes = turnBytes / 128
+)
 
-// restBytes is what a stream gets back of its turn for each buffer that goes out
-// without it: enough for a stream of tokens never to use its turn up, so little
-// that one of long items still has a debt.
-const restBytes = turnBytes / 128
-
-// waiter is one who adds lines to a connection and may have to wait for its turn.
-// All of it is guarded by the lineWriter's mu.
+// waiter is a stream that adds lines to a connection and may have to wait for
+// its turn. The lineWriter's mu guards all of it.
 type waiter struct {
-	wake       sync.Cond // also for reasons of the owner's
+	wake       sync.Cond // the owner may use it too
 	prev, next *waiter
 	queue      *waitQueue // where it waits; nil if it does not
-	left       int32      // bytes that are left of its turn; a longer line leaves a debt
+	left       int32      // bytes that are left of its turn, less than 0 after a longer line
 	swap       uint32     // the buffer in which it last had its turn
-	// greedy says that it has used up a turn and has not rested since.
+	// greedy: it has used up a turn and has not rested since.
 	greedy bool
-	// called says that it was woken and has not run yet, first that it is one of
-	// those who then go first, chosen that its turn has come and it has added
-	// nothing yet.
+	// called: it was woken and has not run yet. first: it was then one of those
+	// that go first. chosen: its turn has come and it has added nothing yet.
 	called, first, chosen bool
 }
 
@@ -33,7 +34,7 @@ func (q *waiter) init(l sync.Locker) {
 	q.left = turnBytes
 }
 
-// waitQueue is a list of waiters, first come first.
+// waitQueue is a list of waiters, first come, first served.
 type waitQueue struct{ first, last *waiter }
 
 func (l *waitQueue) pushBack(q *waiter) {
@@ -70,17 +71,18 @@ func (l *waitQueue) remove(q *waiter) {
 	q.queue, q.prev, q.next = nil, nil, nil
 }
 
-// turns lets those who add lines to one buffer take turns at it. Whoever has used
-// up no turn lately goes first, so that a short answer does not wait behind long
-// ones; the others share what is left evenly, counted in bytes: deficit round
-// robin with a list of new flows, as in FQ-CoDel (RFC 8290).
+// turns lets streams take turns at one buffer. Those that have not used up a turn
+// lately go first, so that a short answer does not wait behind long ones; the
+// others share the rest evenly, counted in bytes. This is deficit round robin
+// with a list of new flows, as in FQ-CoDel (RFC 8290).
 //
-// While anybody waits, a buffer goes out soon, or somebody was called: whoever is
-// called adds a line, which makes the next buffer go out, or calls another.
+// While any stream waits, a buffer goes out soon or a waiter has been called. A
+// called waiter adds a line, which makes the next buffer go out, or calls
+// another one.
 type turns struct {
 	fresh, rest waitQueue
-	called      int    // waiters who were woken and have not run yet
-	calledFirst int    // of these, those who go first
+	called      int    // waiters that were woken and have not run yet
+	calledFirst int    // those of them that go first
 	owed        int    // bytes for which the rest is called after those
 	swap        uint32 // counts the buffers that went out
 }
@@ -90,7 +92,7 @@ func (t *turns) waits() bool {
 	return t.called > 0 || t.fresh.first != nil || t.rest.first != nil
 }
 
-// mayAdd reports whether q may add a line to a buffer that is not full.
+// mayAdd reports whether q may add a line to the buffer, which is not full.
 func (t *turns) mayAdd(q *waiter) bool {
 	if q.greedy && (t.calledFirst > 0 || t.fresh.first != nil) {
 		return false
@@ -98,7 +100,7 @@ func (t *turns) mayAdd(q *waiter) bool {
 	return q.left > 0 || q.chosen || !t.waits()
 }
 
-// added counts n bytes that q has added against its turn.
+// added charges n bytes that q has added against its turn.
 func (t *turns) added(q *waiter, n int) {
 	q.chosen, q.swap = false, t.swap
 	waits := t.waits()
@@ -107,13 +109,13 @@ func (t *turns) added(q *waiter, n int) {
 	}
 	q.left -= int32(n)
 	if !waits {
-		q.left = max(q.left, -int32(n)) // nobody was kept waiting by what was before
+		q.left = max(q.left, -int32(n)) // its earlier lines kept nobody waiting
 	}
 	q.greedy = q.left <= 0 || q.greedy && waits
 }
 
 // wait queues q until its turn comes or something else wakes it. The caller
-// looks at everything again afterwards.
+// checks everything again afterwards.
 func (t *turns) wait(q *waiter) {
 	if missed := t.swap - q.swap; missed > 1 { // whole buffers went out without it
 		q.left = min(q.left+int32(min(missed-1, 1<<16))*restBytes, turnBytes)
@@ -143,8 +145,8 @@ func (t *turns) wait(q *waiter) {
 	}
 }
 
-// call wakes those whose turn is next, as many as fill n bytes. The rest is called
-// only when those who go first have run.
+// call wakes the waiters whose turn is next, as many as fill n bytes. The rest is
+// called only when those that go first have run.
 func (t *turns) call(n int) {
 	t.owed = 0
 	for n > 0 && t.fresh.first != nil {
@@ -180,14 +182,14 @@ func (t *turns) wake(q *waiter) {
 	q.wake.Signal()
 }
 
-// callRest wakes those who had to let others go first, once these have run.
+// callRest wakes those that had to let others go first, once these have run.
 func (t *turns) callRest() {
 	if t.owed > 0 && t.calledFirst == 0 {
 		t.call(t.owed)
 	}
 }
 
-// wakeAll lets everybody see that nothing can be added any more.
+// wakeAll wakes every waiter: nothing can be added any more.
 func (t *turns) wakeAll() {
 	for _, queue := range []*waitQueue{&t.fresh, &t.rest} {
 		for queue.first != nil {

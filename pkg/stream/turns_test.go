@@ -12,7 +12,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// sizes is a handler that sends items of as many bytes as its request says, for
+// sizes is a handler that sends items of the size that its request says, for
 // ever.
 func sizes(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 	var n int
@@ -27,8 +27,8 @@ func sizes(_ context.Context, req *stream.Request, send func(stream.Annotated) e
 	}
 }
 
-// hogs starts streams 1 to n, whose items have the given sizes in turn, all with
-// more credit than they can use, and reads until none of them is new any more.
+// hogs starts streams 1 to n with items of the given sizes in turn, and more
+// credit than they can use, and reads until all have started.
 func hogs(t *testing.T, n int, size ...int) *peer {
 	t.Helper()
 	p := pipePeer(t, &stream.Server{Handler: func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
@@ -69,8 +69,8 @@ func streamOf(t *testing.T, line string) int {
 	return n
 }
 
-// Streams that all have much to send are sent as much each, be their items small
-// or large.
+// Busy streams are sent equally many bytes, whether their items are small or
+// large.
 func TestStreamsTakeTurns(t *testing.T) {
 	for name, size := range map[string][]int{
 		"small": {10}, "mixed": {10, 100, 1000, 10_000}, "long ones among them": {10, 10, 10, 200_000},
@@ -98,13 +98,13 @@ func TestStreamsTakeTurns(t *testing.T) {
 	}
 }
 
-// A short answer does not wait behind what the streams beside it have to send:
-// what is queued before the socket is little, and its lines go first.
+// A short answer does not wait behind busy streams: little is queued before the
+// socket, and its lines go first.
 func TestShortBesideLong(t *testing.T) {
 	for name, tt := range map[string]struct{ size, before int }{
-		// Two buffers, and what goes out while its handler wakes.
+		// Two buffers, and what is sent while its handler wakes up.
 		"small items": {10, 512 << 10},
-		// One that is on its way, and one in the buffer.
+		// One buffer that is being written, and one that fills.
 		"items of 1 MB": {1_000_000, 2_200_000},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestShortBesideLong(t *testing.T) {
 	}
 }
 
-// A stream whose credit is used up waits without holding the others.
+// A stream without credit waits without delaying the others.
 func TestNoCreditHoldsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := pipePeer(t, &stream.Server{Handler: sizes})

@@ -15,7 +15,7 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// slowly sends s over a link that brings 100 kB a second.
+// slowly sends s over a link of 100 kB/s.
 func (p *peer) slowly(s string) {
 	for len(s) > 0 {
 		time.Sleep(100 * time.Millisecond)
@@ -27,12 +27,12 @@ func (p *peer) slowly(s string) {
 	}
 }
 
-// longItem is an item of the first stream that takes a slow link 10 s.
+// longItem is an item of the first stream that takes 10 s on a slow link.
 func longItem() string {
 	return `{"stream":1,"data":"` + strings.Repeat("x", 1_000_000) + `"}` + "\n"
 }
 
-// A line that keeps growing is a sign of life, however long it takes.
+// A growing line is a sign of life, however long it takes.
 func TestLongItemOnSlowLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, &stream.Client{StallTimeout: 6 * time.Second, Dial: scripted(t, func(p *peer) {
@@ -47,7 +47,7 @@ func TestLongItemOnSlowLink(t *testing.T) {
 	})
 }
 
-// The time for the start counts from the last byte of the request.
+// The start timeout runs from the last byte of the request.
 func TestLongRequestOnSlowLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, &stream.Client{Dial: scripted(t, func(p *peer) {
@@ -76,7 +76,7 @@ func TestLongRequestOnSlowLink(t *testing.T) {
 	})
 }
 
-// A server that takes nothing more of a request is given up.
+// A server that takes no more of a request is given up.
 func TestRequestIsNotTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, &stream.Client{Dial: scripted(t, func(p *peer) {
@@ -91,8 +91,8 @@ func TestRequestIsNotTaken(t *testing.T) {
 	})
 }
 
-// beside runs a second request on a connection whose first stream is long
-// under way, and returns how it ended and after what time.
+// beside runs a second request on a connection whose first stream has long been
+// running, and returns how it ended and how long it took.
 func beside(t *testing.T, second func(p *peer)) (took time.Duration, err error) {
 	t.Helper()
 	c := newClient(t, &stream.Client{Dial: scripted(t, func(p *peer) {
@@ -115,8 +115,8 @@ func beside(t *testing.T, second func(p *peer)) (took time.Duration, err error) 
 	return took, err
 }
 
-// A small request whose answer is behind a long item of another stream does not
-// blame the server.
+// A small request whose answer is queued behind a long item of another stream
+// does not time out.
 func TestSmallRequestBesideLongItem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		if took, err := beside(t, func(p *peer) {
@@ -129,7 +129,7 @@ func TestSmallRequestBesideLongItem(t *testing.T) {
 	})
 }
 
-// A start that never comes is not waited for without end, whatever else comes.
+// A start that never comes is not awaited for ever, whatever else comes.
 func TestNoStartBesideOthers(t *testing.T) {
 	for name, tt := range map[string]struct {
 		item string
@@ -153,7 +153,7 @@ func TestNoStartBesideOthers(t *testing.T) {
 	}
 }
 
-// What a client's own bounds break concerns nobody else.
+// A break that a client's own bounds cause concerns nobody else.
 func TestOwnBoundsAreNotShared(t *testing.T) {
 	nobody := func(ctx context.Context, _ string) (net.Conn, error) {
 		<-ctx.Done()

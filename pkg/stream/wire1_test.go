@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 // testdata/wire1 holds what the first released wire looked like: each file is an
@@ -32,19 +33,19 @@ import (
 // Both halves are played: the client's to today's server, the server's to
 // today's client.
 
-// exchange is how one of the recordings came about.
+// exchange is how one of the recordings was made.
 type exchange struct {
 	name   string
 	server func() *stream.Server
-	// caller makes requests of a client and returns what came of each. It may
-	// tell the server to leave.
+	// caller makes requests with a client and returns how each ended. It may tell
+	// the server to leave.
 	caller func(ctx context.Context, c *stream.Client, leave func()) []string
-	// person are lines that somebody types, each once the server is silent,
-	// where there is no client.
+	// person is the lines that a person types, each when the server is silent, if
+	// there is no client.
 	person []string
 	// busy says that another connection takes the server's one place.
 	busy bool
-	// today replaces what the server says differently now, on purpose.
+	// today replaces what the server intentionally says differently now.
 	today map[string]string
 }
 
@@ -57,9 +58,9 @@ func exchanges() []exchange {
 	handler := func(h stream.Handler) func() *stream.Server {
 		return func() *stream.Server { return &stream.Server{Handler: h} }
 	}
-	fault := func(k stream.FaultKind) func() *stream.Server {
+	injected := func(k fault.Kind) func() *stream.Server {
 		return func() *stream.Server {
-			i := stream.Inject(stream.Echo("server1", 0), stream.Fault{Mode: stream.FaultFirst, Kind: k, After: 2})
+			i := fault.Inject(stream.Echo("server1", 0), fault.Fault{Mode: fault.First, Kind: k, After: 2})
 			return &stream.Server{Handler: i.Handle, Admit: i.Admit, Resumes: true}
 		}
 	}
@@ -134,17 +135,17 @@ func exchanges() []exchange {
 			s.MaxConns = 1
 			return s
 		}, busy: true, caller: ask(hello)},
-		{name: "refused-close", server: fault(stream.FaultRefuse), caller: ask(hello)},
+		{name: "refused-close", server: injected(fault.Refuse), caller: ask(hello)},
 		{name: "error-line", server: handler(func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 			if err := send(stream.Annotated{Data: req.Data, ID: "i", Event: "note", Comment: []string{"c", "d"}}); err != nil {
 				return err
 			}
 			return errors.New("no such\n\"model\"")
 		}), caller: ask(hello, hello)},
-		{name: "broken-line", server: fault(stream.FaultError), caller: ask(hello, hello)},
-		{name: "closed", server: fault(stream.FaultClose), caller: ask(hello)},
-		{name: "bad-count", server: fault(stream.FaultBadCount), caller: ask(hello)},
-		{name: "garbage", server: fault(stream.FaultGarbage), caller: ask(hello)},
+		{name: "broken-line", server: injected(fault.Error), caller: ask(hello, hello)},
+		{name: "closed", server: injected(fault.Close), caller: ask(hello)},
+		{name: "bad-count", server: injected(fault.BadCount), caller: ask(hello)},
+		{name: "garbage", server: injected(fault.Garbage), caller: ask(hello)},
 		{name: "draining", server: slow(time.Second), caller: func(ctx context.Context, c *stream.Client, leave func()) []string {
 			var running sync.WaitGroup
 			var first string
@@ -191,7 +192,8 @@ var wire1Long = strings.Repeat("x", 30_000)
 
 const wire1Short = "{30000 x}"
 
-// outcome makes a request, leaves it after so many items, and returns what came.
+// outcome makes a request, leaves it after that many items, and returns what
+// came.
 func outcome(ctx context.Context, c *stream.Client, req stream.Request, leaveAfter int) string {
 	n := 0
 	for _, err := range c.Stream(ctx, "", req) {
@@ -210,7 +212,7 @@ func outcome(ctx context.Context, c *stream.Client, req stream.Request, leaveAft
 	return fmt.Sprintf("%d items", n)
 }
 
-// atOnce makes requests, each begun once the one before it has.
+// atOnce makes requests, each when the previous one has begun.
 func atOnce(ctx context.Context, c *stream.Client, reqs ...stream.Request) []string {
 	all := make([]string, len(reqs))
 	var running sync.WaitGroup
@@ -246,8 +248,8 @@ func recorded(t *testing.T, name string) []string {
 	return lines
 }
 
-// byStream puts together what belongs to one stream: streams may take turns in
-// another order than they once did.
+// byStream groups lines by stream: streams may take turns in another order than
+// they once did.
 func byStream(lines []string) map[string][]string {
 	all := make(map[string][]string)
 	for _, line := range lines {
@@ -260,8 +262,8 @@ func byStream(lines []string) map[string][]string {
 	return all
 }
 
-// TestWire1Clients plays what clients once said to today's server, which answers
-// as the server did then.
+// TestWire1Clients plays what clients once sent to today's server, which
+// answers as the server did then.
 func TestWire1Clients(t *testing.T) {
 	for _, x := range exchanges() {
 		t.Run(x.name, func(t *testing.T) {
@@ -300,7 +302,7 @@ func playClient(t *testing.T, x exchange, lines []string) {
 			mu.Unlock()
 		}
 	}()
-	// heard waits for what the server once said by now, for a minute.
+	// heard waits for what the server had sent by then, for a minute.
 	heard := func() bool {
 		for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			synctest.Wait()
@@ -352,7 +354,7 @@ func playClient(t *testing.T, x exchange, lines []string) {
 	leaving.Wait()
 }
 
-// occupy takes a place with a request that takes its time.
+// occupy takes a place with a long request.
 func occupy(t *testing.T, l *pipeListener) {
 	t.Helper()
 	conn, err := l.dial(t.Context(), "")
@@ -365,7 +367,7 @@ func occupy(t *testing.T, l *pipeListener) {
 	go p.hold()
 }
 
-// TestWire1Servers plays what servers once said to today's client, which asks
+// TestWire1Servers plays what servers once sent to today's client, which asks
 // and understands as the client did then.
 func TestWire1Servers(t *testing.T) {
 	for _, x := range exchanges() {
@@ -419,8 +421,8 @@ func playServer(t *testing.T, x exchange, lines []string) {
 	}
 }
 
-// hears reads what the client says next, which is want. How a client divides
-// what it grants is its own affair: it only must not let the server wait.
+// hears reads what the client sends next, which is want. How a client divides
+// its grants is its own affair, as long as the server need not wait.
 func (p *peer) hears(want string, credit *int) bool {
 	p.tb.Helper()
 	if _, isCredit := creditIn(want); isCredit {
@@ -441,7 +443,7 @@ func (p *peer) hears(want string, credit *int) bool {
 	}
 }
 
-// awaitCredit waits, as servers do that have used up what they were granted.
+// awaitCredit waits, as a server does that has used up its credit.
 func (p *peer) awaitCredit(credit *int) bool {
 	p.tb.Helper()
 	for *credit <= 0 {

@@ -8,32 +8,33 @@ import (
 )
 
 const (
-	// maxPending is how many bytes of lines wait for the socket before those
-	// who add more have to wait too. One write of this size costs little more
-	// than a small one; a larger one gains nothing.
+	// maxPending is how many bytes of lines may wait for the socket before adding
+	// more has to wait too. A write of this size costs little more than a small
+	// one; a larger one gains nothing.
 	maxPending = 64 << 10
-	// keepBuffer is the largest buffer that is kept for the next lines; one
-	// that a single long line has grown goes back.
+	// keepBuffer is the largest buffer that is kept for later lines; one that a
+	// long line has grown is freed.
 	keepBuffer = 2 * maxPending
-	// longPiece is how much of a line that took the buffer beyond that is written
-	// at a time, so that a slow network is seen to take it.
+	// longPiece is how much of a longer buffer is written at a time, so that
+	// progress shows on a slow network.
 	longPiece = 16 << 10
-	// fewBytes is less than what makes a write worth its system call.
+	// fewBytes is too little for a write to be worth its system call.
 	fewBytes = 1 << 10
-	// surelyFits is less than the smallest buffer that systems give a socket.
+	// surelyFits is less than the smallest send buffer that any system gives a
+	// socket.
 	surelyFits = 4 << 10
-	// lingerTime is how long a closing connection waits for the other end: to
-	// take the last lines, and to close its side.
+	// lingerTime is how long a closing connection waits for the other end to take
+	// the last lines and to close its side.
 	lingerTime = time.Second
 )
 
-// lineWriter lets many goroutines add whole lines to a connection that one
-// goroutine, in run, writes out. A line goes out as soon as the socket is free;
-// lines that are added while a write is under way go out together in the next.
-// Whoever has nothing else to do may write in its place.
+// lineWriter lets many goroutines add whole lines to a connection; one
+// goroutine, in run, writes them. A line goes out as soon as the socket is
+// free; lines that are added during a write go out together in the next. A
+// goroutine that has nothing else to do may write itself.
 //
 // mu guards everything below it. The streams of a connection keep their sending
-// side under the same lock: adding a line takes it once.
+// state under the same lock, so adding a line takes it once.
 type lineWriter struct {
 	conn net.Conn
 
@@ -42,31 +43,31 @@ type lineWriter struct {
 	spare   []byte // what the last write left behind, for reuse
 	err     error  // why nothing is written any more; set once
 	closing bool   // write what is there, then stop
-	muted   bool   // write what is there, then fall silent (a fault)
+	muted   bool   // write what is there, then fall silent: an injected fault
 	data    sync.Cond
-	turns   turns     // of those who wait for room
+	turns   turns     // of the goroutines that wait for room
 	over    int       // bytes of buf that were added when it was full already
 	writing bool      // a write is under way
-	sharers int       // how many goroutines add lines, if it is known
+	sharers int       // how many goroutines add lines, if known
 	wrote   time.Time // when the last write began
-	// begun and written count the bytes that were ever given to the connection
-	// and that it has taken. It took the last ones at tookAt: while a long line
-	// is written, that shows whether the other end lives.
+	// begun counts the bytes that were given to the connection, written those
+	// that it has taken, the last ones at tookAt. While a long line is written,
+	// that shows whether the other end lives.
 	begun, written int64
 	tookAt         time.Time
-	// marks are the ends of lines that somebody follows, in their order; those of
-	// marks[:marked] were taken.
+	// marks are the followed ends of lines, in order; those of marks[:marked]
+	// were taken.
 	marks  []*mark
 	marked int
-	// unanswered is how many bytes were written since the other end last said
-	// something, for ends that keep account of it.
+	// unanswered is how many bytes were written since the other end last sent
+	// anything, if the owner keeps count.
 	unanswered int
 }
 
 // mark is the end of a line that somebody follows. The writer's mu guards it.
 type mark struct {
-	end int64     // as begun and written count
-	at  time.Time // when the connection had taken it all; zero until then
+	end int64     // in bytes, as begun and written count
+	at  time.Time // when the connection had taken all of it; zero until then
 }
 
 func (w *lineWriter) init(conn net.Conn) {
@@ -87,8 +88,8 @@ func (w *lineWriter) run() error {
 			return w.err
 		}
 		if w.sharers > 1 && len(w.buf) < fewBytes {
-			// Others who are ready to run may have a line too: let them add it
-			// first. That is no wait: with nobody ready this goes on at once.
+			// Other goroutines that are ready to run may have a line too: let them
+			// add it first. That is no wait: if none is ready, this goes on at once.
 			w.mu.Unlock()
 			runtime.Gosched()
 			w.mu.Lock()
@@ -97,8 +98,8 @@ func (w *lineWriter) run() error {
 	}
 }
 
-// write writes what waits, unless somebody else does. The caller holds mu, which
-// is free meanwhile.
+// write writes what waits, unless another goroutine is writing. The caller
+// holds mu, which is released meanwhile.
 func (w *lineWriter) write() {
 	if w.writing || w.err != nil || len(w.buf) == 0 {
 		return
@@ -149,14 +150,14 @@ func (w *lineWriter) took(n int) {
 	}
 }
 
-// follow makes m the end of what was added last. The caller holds mu.
+// follow makes m the end of the line that was added last. The caller holds mu.
 func (w *lineWriter) follow(m *mark) {
 	m.end = w.begun + int64(len(w.buf))
 	w.marks = append(w.marks, m)
 }
 
-// writeNow is added for one who has nothing else to do: it writes in the
-// caller's goroutine, which saves a switch to another. The caller holds mu.
+// writeNow is added for a goroutine that has nothing else to do: it writes by
+// itself, which saves a switch to another one. The caller holds mu.
 func (w *lineWriter) writeNow() {
 	if !w.closing {
 		w.write()
@@ -166,26 +167,27 @@ func (w *lineWriter) writeNow() {
 	}
 }
 
-// fits reports whether to write what waits surely doesn't block: less is on its
-// way than any socket takes in. The caller holds mu.
+// fits reports whether writing what waits surely does not block: less is on its
+// way than any socket buffers. The caller holds mu.
 func (w *lineWriter) fits() bool {
 	_, ok := w.conn.(*net.TCPConn)
 	return ok && w.unanswered+len(w.buf) <= surelyFits
 }
 
-// answered notes that the other end has read what it was sent, as its answer shows.
+// answered notes that the other end has read what it was sent, as its answer
+// shows.
 func (w *lineWriter) answered() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.unanswered = 0
 }
 
-// mayAdd reports whether there is room for a line and it is q's turn. The caller
-// holds mu.
+// mayAdd reports whether there is room for a line and it is q's turn. The
+// caller holds mu.
 func (w *lineWriter) mayAdd(q *waiter) bool { return !w.full() && w.turns.mayAdd(q) }
 
-// passOn says that q adds nothing, be it its turn or not: somebody else may. The
-// caller holds mu.
+// passOn notes that q adds nothing. If it was q's turn, it goes to the next
+// waiter. The caller holds mu.
 func (w *lineWriter) passOn(q *waiter) {
 	if q.chosen {
 		q.chosen = false
@@ -195,7 +197,7 @@ func (w *lineWriter) passOn(q *waiter) {
 	}
 }
 
-// addedBy tells that q has added n bytes to buf. The caller holds mu.
+// addedBy notes that q has added n bytes to buf. The caller holds mu.
 func (w *lineWriter) addedBy(q *waiter, n int) {
 	if len(w.buf)-n >= maxPending {
 		w.over += n
@@ -210,7 +212,7 @@ func (w *lineWriter) addedBy(q *waiter, n int) {
 // open reports whether a line may still be added. The caller holds mu.
 func (w *lineWriter) open() bool { return w.err == nil && !w.closing && !w.muted }
 
-// full reports whether a line has to wait. The caller holds mu.
+// full reports whether the next line has to wait. The caller holds mu.
 func (w *lineWriter) full() bool { return len(w.buf) >= maxPending }
 
 // added tells the writer that buf has grown. The caller holds mu.
@@ -226,7 +228,7 @@ func (w *lineWriter) fail(err error) {
 	w.turns.wakeAll()
 }
 
-// stop makes run return: once what waits is written, or at once.
+// stop makes run return: after writing what waits, or at once.
 func (w *lineWriter) stop(flush bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -237,10 +239,10 @@ func (w *lineWriter) stop(flush bool) {
 	w.finish()
 }
 
-// finish lets run write what waits and return. The caller holds mu.
+// finish makes run write what waits and return. The caller holds mu.
 func (w *lineWriter) finish() {
 	w.closing = true
-	// Who does not read by now is not waited for.
+	// A peer that does not read by now is not waited for.
 	_ = w.conn.SetWriteDeadline(time.Now().Add(lingerTime)) // best effort: without it the close takes longer
 	w.data.Signal()
 	w.turns.wakeAll()

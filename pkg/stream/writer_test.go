@@ -27,7 +27,7 @@ func (g *gate) Write(p []byte) (int, error) {
 
 func (g *gate) SetWriteDeadline(time.Time) error { return nil }
 
-// add adds a line as a stream does: it waits for its turn first.
+// add adds a line like a stream: it waits for its turn first.
 func (w *lineWriter) add(line string) {
 	var q waiter
 	q.init(&w.mu)
@@ -42,7 +42,7 @@ func (w *lineWriter) add(line string) {
 	}
 }
 
-// testWriter runs a writer whose socket takes a write whenever pass is called.
+// testWriter runs a writer whose socket takes one write for each call of pass.
 func testWriter(t *testing.T, test func(w *lineWriter, g *gate, done <-chan error)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -64,8 +64,8 @@ func (g *gate) expect(t *testing.T, want ...string) {
 	}
 }
 
-// A line goes out at once if the socket is free, and otherwise with all others
-// that came meanwhile.
+// A line goes out at once if the socket is free, and otherwise together with
+// all others that came meanwhile.
 func TestWritesAreCoalesced(t *testing.T) {
 	testWriter(t, func(w *lineWriter, g *gate, done <-chan error) {
 		w.add("a")
@@ -91,7 +91,7 @@ func TestWritesAreCoalesced(t *testing.T) {
 	})
 }
 
-// What waits for a socket is bounded; who has more waits too.
+// What waits for a socket is bounded; a stream that has more waits too.
 func TestWriterIsBounded(t *testing.T) {
 	testWriter(t, func(w *lineWriter, g *gate, done <-chan error) {
 		line := strings.Repeat("x", 999)
@@ -128,7 +128,8 @@ func TestWriterIsBounded(t *testing.T) {
 	})
 }
 
-// An error of the connection, or a stop, lets nobody wait and nothing be added.
+// After an error of the connection, or a stop, nobody waits and nothing is
+// added.
 func TestWriterEnds(t *testing.T) {
 	broken := errors.New("broken pipe")
 	for name, end := range map[string]func(*lineWriter, *gate){

@@ -202,7 +202,7 @@ func (m *member) report(ctx context.Context, n int) error {
 		now := time.Now()
 		return registry.Report(ctx, discovery.Report{
 			Endpoint: m.endpoint, Instance: discovery.InstanceID(first + i + 1), Reporter: "bench",
-			Kind: string(stream.Failed), Reason: "Stream ended before generation completed",
+			Kind: string(stream.Failed), Reason: stream.ErrFailed.Error(),
 			Since: now, Until: now.Add(reportTime),
 		})
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/request-migration/migrate/cmd/internal/cli"
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 	"github.com/request-migration/migrate/pkg/stream/metrics"
 )
 
@@ -36,7 +37,7 @@ type Config struct {
 	Listen     string
 	Advertise  string
 	Handler    stream.Handler
-	Fault      stream.Fault
+	Fault      fault.Fault
 	MaxStreams int
 	MaxRequest int // bytes of a request's line; 0: stream.MaxLine
 	Farewell   time.Duration
@@ -47,10 +48,10 @@ type Config struct {
 // nothing runs.
 func Start(ctx context.Context, c cli.Common, store discovery.Store, cfg Config) (*Backend, error) {
 	log := c.Logs.For("serve")
-	cfg.Fault.Notify = func(f stream.Fault) {
+	cfg.Fault.Notify = func(f fault.Fault) {
 		log.Info(faultText(f, cfg.Name))
 	}
-	injector := stream.Inject(cfg.Handler, cfg.Fault)
+	injector := fault.Inject(cfg.Handler, cfg.Fault)
 	b := &Backend{server: &stream.Server{
 		Handler:    injector.Handle,
 		Admit:      injector.Admit,
@@ -110,8 +111,8 @@ func (b *Backend) Stop(ctx context.Context) (handedBack int, undone, err error) 
 const releaseTimeout = 2 * time.Second
 
 // faultText is the log line of a fault that shows.
-func faultText(f stream.Fault, name string) string {
-	if f.Kind == stream.FaultError {
+func faultText(f fault.Fault, name string) string {
+	if f.Kind == fault.Error {
 		return fmt.Sprintf("Simulating stream error after %d characters (server: %s)", f.After, name)
 	}
 	return fmt.Sprintf("Simulating %s after %d characters (server: %s)", f.Kind, f.After, name)

@@ -12,11 +12,12 @@ import (
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/router/metrics"
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 )
 
 // echo starts an echo server that breaks the requests of mode after two items.
-func echo(id discovery.InstanceID, name string, mode stream.FaultMode) discovery.Instance {
-	faulty := stream.Inject(stream.Echo(name, 0), stream.Fault{Mode: mode, After: 2})
+func echo(id discovery.InstanceID, name string, mode fault.Mode) discovery.Instance {
+	faulty := fault.Inject(stream.Echo(name, 0), fault.Fault{Mode: mode, After: 2})
 	server := &stream.Server{Handler: faulty.Handle, Admit: faulty.Admit, Resumes: true}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,7 +36,7 @@ func Example() {
 	m := metrics.New(endpoint)
 	r := router.New(router.Config{
 		Endpoint: endpoint,
-		Source:   discovery.Static(echo(1, "server1", stream.FaultAlways), echo(2, "server2", stream.FaultNever)),
+		Source:   discovery.Static(echo(1, "server1", fault.Always), echo(2, "server2", fault.Never)),
 		Client:   client,
 		Trace:    m.Trace, // counts the requests
 	})

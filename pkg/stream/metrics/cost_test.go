@@ -27,7 +27,7 @@ func TestItems(t *testing.T) {
 	m := metrics.New()
 	handler := m.Handler(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 		item := stream.Annotated{Data: stream.String("x")}
-		// It makes one call more than it is told, to warm up.
+		// It makes one more call, to warm up.
 		if n := testing.AllocsPerRun(69, func() { _ = send(item) }); n > 0 {
 			t.Errorf("an item allocates %v times", n)
 		}
@@ -68,7 +68,7 @@ func TestConcurrently(t *testing.T) {
 	}
 	all.Wait()
 	check(t, m, map[string]float64{
-		"streams_total completed": streams, "refusals_total failed": streams, "items_total": streams * items,
+		"streams_total completed": streams, "refusals_total application": streams, "items_total": streams * items,
 	})
 }
 

@@ -12,31 +12,31 @@ import (
 
 // The values of the label outcome.
 const (
-	completed  = "completed"
-	broken     = "broken"      // by the handler: the client carries on elsewhere
-	failed     = "failed"      // the request itself
-	cancelled  = "cancelled"   // by the client, or with the connection or the server
-	handedBack = "handed_back" // by a server that leaves, or whose client does not read
-	refused    = "refused"     // by the handler, before its first item
+	completed   = "completed"
+	failed      = "failed"      // in the handler: the client carries on elsewhere
+	application = "application" // the request itself failed
+	cancelled   = "cancelled"   // by the client, or with the connection or the server
+	handedBack  = "handed_back" // by a server that is leaving, or whose client does not read
+	refused     = "refused"     // by the handler, before its first item
 )
 
-// The values of the label reason; failed is one, too.
+// The values of the label reason; failed (by an injected fault) and application
+// are two more.
 const (
 	overloaded  = "overloaded"
 	draining    = "draining"
 	misdirected = "misdirected"
 	unresumable = "unresumable"
-	faulty      = "broken" // refused by an injected fault
 )
 
-// step is after how many of its items a stream adds them to the total: rarely
-// enough for many streams on many processors not to fight over one counter, and
-// soon enough for the total not to lag behind a stream of tokens.
+// step is how many items a stream sends before it adds them to the total: few
+// enough for the total not to lag behind a stream of tokens, and enough for
+// many streams on many processors not to fight over one counter.
 const step = 32
 
-// Server is a [prometheus.Collector] that counts the requests of a
-// [stream.Server], or of several as one. Set the server's Handler and Refused
-// to it, and register it. It is safe for concurrent use.
+// Server is a [prometheus.Collector] that counts the streams of one
+// [stream.Server], or of several together. Set the server's Handler and Refused
+// to those of s, and register s. It is safe for concurrent use.
 type Server struct {
 	streams   *prometheus.CounterVec // by outcome
 	refusals  *prometheus.CounterVec // by reason
@@ -45,20 +45,20 @@ type Server struct {
 	firstItem prometheus.Histogram
 }
 
-// New returns a collector that has counted nothing yet.
+// New returns a collector with all counts at 0.
 func New() *Server {
 	s := &Server{
 		streams: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "migrate_server_streams_total",
-			Help: "Streams that are over, by how they ended.",
+			Help: "Streams that have ended, by how they ended.",
 		}, []string{"outcome"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "migrate_server_refusals_total",
-			Help: "Requests that were not taken, by why.",
+			Help: "Requests that were not taken, by reason.",
 		}, []string{"reason"}),
 		items: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "migrate_server_items_total",
-			Help: "Items sent. A stream that runs may have sent up to 31 more.",
+			Help: "Items sent. Each running stream may have sent up to 31 more.",
 		}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "migrate_server_streams_in_flight",
@@ -67,15 +67,15 @@ func New() *Server {
 		firstItem: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "migrate_server_first_item_seconds",
 			Help: "Time from a handler's start to its first item.",
-			// From an echo to a model that has a long prompt to read.
+			// From an echo to a model with a long prompt to read.
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}),
 	}
-	// A counter that is there from the start shows its first increment as one.
-	for _, outcome := range []string{completed, broken, failed, cancelled, handedBack, refused} {
+	// A counter that exists from the start shows its first increment as one.
+	for _, outcome := range []string{completed, failed, application, cancelled, handedBack, refused} {
 		s.streams.WithLabelValues(outcome)
 	}
-	for _, reason := range []string{overloaded, draining, misdirected, unresumable, faulty, failed} {
+	for _, reason := range []string{overloaded, draining, misdirected, unresumable, failed, application} {
 		s.refusals.WithLabelValues(reason)
 	}
 	return s
@@ -99,10 +99,10 @@ func (s *Server) collectors() []prometheus.Collector {
 	return []prometheus.Collector{s.streams, s.refusals, s.items, s.inFlight, s.firstItem}
 }
 
-// Refused counts a request that was not taken; it is for [stream.Server]'s
-// field of that name.
+// Refused counts a request that was not taken. It is for
+// [stream.Server.Refused].
 func (s *Server) Refused(_ stream.Request, err error) {
-	reason := failed
+	reason := application
 	switch {
 	case errors.Is(err, stream.ErrOverloaded):
 		reason = overloaded
@@ -112,20 +112,20 @@ func (s *Server) Refused(_ stream.Request, err error) {
 		reason = misdirected
 	case errors.Is(err, stream.ErrUnresumable):
 		reason = unresumable
-	case errors.Is(err, stream.ErrBroken):
-		reason = faulty
+	case errors.Is(err, stream.ErrFailed):
+		reason = failed
 	}
 	s.refusals.WithLabelValues(reason).Inc()
 }
 
-// Handler returns a handler that answers as h does and is counted. An item
-// costs an increment of a variable of the stream's own.
+// Handler returns a handler that answers like h and is counted. An item costs
+// an increment of a variable of its stream.
 func (s *Server) Handler(h stream.Handler) stream.Handler {
 	return func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		s.inFlight.Inc()
 		defer s.inFlight.Dec()
 		c := call{s: s, send: send, began: time.Now()}
-		outcome := failed // of a handler that panics
+		outcome := application // if the handler panics
 		defer func() {
 			s.items.Add(float64(c.sent % step))
 			s.streams.WithLabelValues(outcome).Inc()
@@ -159,12 +159,12 @@ func (c *call) item(a stream.Annotated) error {
 	return nil
 }
 
-// outcome returns how the stream ended whose handler has returned err.
+// outcome returns how a stream ended whose handler returned err.
 func (c *call) outcome(ctx context.Context, err error) string {
 	cause := context.Cause(ctx)
 	switch {
-	// What ended the stream before its handler comes first: the client does
-	// not hear of err any more.
+	// What ended the stream before its handler comes first: the client no longer
+	// hears of err.
 	case errors.Is(cause, stream.ErrDraining):
 		return handedBack
 	case cause != nil, errors.Is(c.err, context.Canceled):
@@ -177,9 +177,9 @@ func (c *call) outcome(ctx context.Context, err error) string {
 		if c.sent == 0 {
 			return refused
 		}
-		return broken // it is too late to refuse
-	case errors.Is(err, stream.ErrBroken):
-		return broken
+		return failed // it is too late to refuse
+	case errors.Is(err, stream.ErrFailed):
+		return failed
 	}
-	return failed
+	return application
 }

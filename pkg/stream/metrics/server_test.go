@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/fault"
 	"github.com/request-migration/migrate/pkg/stream/metrics"
 )
 
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
-	injected := func(k stream.FaultKind) stream.Handler {
-		return stream.Inject(stream.Echo("s", 0), stream.Fault{Mode: stream.FaultAlways, Kind: k, After: 2}).Handle
+	injected := func(k fault.Kind) stream.Handler {
+		return fault.Inject(stream.Echo("s", 0), fault.Fault{Mode: fault.Always, Kind: k, After: 2}).Handle
 	}
 	for _, tt := range []struct {
 		name, outcome string
@@ -26,14 +27,14 @@ func TestOutcomes(t *testing.T) {
 		items         int // -1: not told
 	}{
 		{"completed", "completed", stream.Echo("s", 0), 0, 5},
-		{"error line", "broken", injected(stream.FaultError), 0, 2},
-		{"close", "broken", injected(stream.FaultClose), 0, 2},
-		{"garbage", "broken", injected(stream.FaultGarbage), 0, 2},
-		{"bad count", "broken", injected(stream.FaultBadCount), 0, 5},
-		{"its own error", "failed", func(context.Context, *stream.Request, func(stream.Annotated) error) error {
+		{"error line", "failed", injected(fault.Error), 0, 2},
+		{"close", "failed", injected(fault.Close), 0, 2},
+		{"garbage", "failed", injected(fault.Garbage), 0, 2},
+		{"bad count", "failed", injected(fault.BadCount), 0, 5},
+		{"its own error", "application", func(context.Context, *stream.Request, func(stream.Annotated) error) error {
 			return errors.New("no such model")
 		}, 0, 0},
-		{"no item", "failed", func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
+		{"no item", "application", func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 			return send(stream.Annotated{Event: "end"})
 		}, 0, 0},
 		{"hands itself back", "handed_back", func(context.Context, *stream.Request, func(stream.Annotated) error) error {
@@ -45,14 +46,14 @@ func TestOutcomes(t *testing.T) {
 		{"cannot resume", "refused", func(context.Context, *stream.Request, func(stream.Annotated) error) error {
 			return stream.ErrUnresumable
 		}, 0, 0},
-		{"refuses too late", "broken", func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
+		{"refuses too late", "failed", func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 			if err := send(stream.Annotated{Data: stream.String("x")}); err != nil {
 				return err
 			}
 			return stream.ErrOverloaded
 		}, 0, 1},
-		{"panics", "failed", func(context.Context, *stream.Request, func(stream.Annotated) error) error { panic("x") }, 0, 0},
-		{"exits", "failed", func(context.Context, *stream.Request, func(stream.Annotated) error) error {
+		{"panics", "application", func(context.Context, *stream.Request, func(stream.Annotated) error) error { panic("x") }, 0, 0},
+		{"exits", "application", func(context.Context, *stream.Request, func(stream.Annotated) error) error {
 			runtime.Goexit()
 			return nil
 		}, 0, 0},
@@ -114,7 +115,7 @@ func TestServerLeaves(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	running := make(chan struct{})
-	faulty := stream.Inject(nil, stream.Fault{Mode: stream.FaultAlways, Kind: stream.FaultRefuse})
+	faulty := fault.Inject(nil, fault.Fault{Mode: fault.Always, Kind: fault.Refuse})
 	c := serve(t, &stream.Server{
 		MaxStreams: 1,
 		Admit: func(req stream.Request) error {
@@ -143,7 +144,7 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	c.m.Refused(text("hello"), faulty.Admit(text("hello")))
-	check(t, c.m, map[string]float64{"refusals_total overloaded": 1, "refusals_total failed": 1, "refusals_total broken": 1,
+	check(t, c.m, map[string]float64{"refusals_total overloaded": 1, "refusals_total application": 1, "refusals_total failed": 1,
 		"refusals_total unresumable": 1, "refusals_total misdirected": 1})
 
 	ctx, cancel := context.WithCancel(t.Context())

@@ -22,7 +22,7 @@ type counted struct {
 	addr   string
 }
 
-// serve counts what s does, which ends with the test at the latest.
+// serve counts what s does until the end of the test, or earlier.
 func serve(t *testing.T, s *stream.Server) *counted {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -43,7 +43,7 @@ func serve(t *testing.T, s *stream.Server) *counted {
 	return c
 }
 
-// ask makes a request and leaves it after so many items.
+// ask makes a request and leaves it after that many items.
 func (c *counted) ask(ctx context.Context, req stream.Request, leaveAfter int) error {
 	for _, err := range c.client.Stream(ctx, c.addr, req) {
 		if err != nil {
@@ -56,8 +56,8 @@ func (c *counted) ask(ctx context.Context, req stream.Request, leaveAfter int) e
 	return nil
 }
 
-// gathered returns the values of all that m has, by name and label; of the
-// histogram, its sum. What is 0 is left out.
+// gathered returns all values of m by name and label, and the sum of the
+// histogram. Zeros are left out.
 func gathered(t *testing.T, m *metrics.Server) map[string]float64 {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
@@ -81,7 +81,7 @@ func gathered(t *testing.T, m *metrics.Server) map[string]float64 {
 	return got
 }
 
-// check compares what m has, but for times, which differ.
+// check compares all values of m but the times.
 func check(t *testing.T, m *metrics.Server, want map[string]float64) {
 	t.Helper()
 	got := gathered(t, m)

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What keepAlive sets is what the kernel has.
+// The kernel has the options that keepAlive sets.
 func TestKeepAlive(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -34,7 +34,7 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
-// option returns what the kernel has for a connection.
+// option returns an option of a connection from the kernel.
 func option(t *testing.T, conn net.Conn, level, opt int) int {
 	t.Helper()
 	raw, err := conn.(*net.TCPConn).SyscallConn()
@@ -48,7 +48,7 @@ func option(t *testing.T, conn net.Conn, level, opt int) int {
 	return got
 }
 
-// A client's connections are kept alive, in whatever way they were dialled.
+// A client's connections are kept alive, however they were dialled.
 func TestClientKeepsAlive(t *testing.T) {
 	for name, dial := range map[string]func(context.Context, string) (net.Conn, error){
 		"own": dialTCP,
