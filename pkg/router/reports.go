@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/internal/signal"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -65,7 +66,7 @@ func (s *sharing) add(d Down) {
 	s.mu.Lock()
 	s.pending[d.Instance.ID] = d
 	s.mu.Unlock()
-	signal(s.kick)
+	signal.Send(s.kick)
 }
 
 func (s *sharing) take() map[discovery.InstanceID]Down {

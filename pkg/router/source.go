@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/internal/signal"
 )
 
 // Source is where a router learns which instances there are. It must be safe for
@@ -113,7 +114,7 @@ func (t *tiers) setSource(set discovery.Instances) (tiers *Tiers, lost int) {
 	t.next.Source, t.next.listed, t.next.Stale = source, true, set.Stale
 	lost = t.sortAway(now)
 	t.rebuild(now)
-	signal(t.kick)
+	signal.Send(t.kick)
 	return t.load(), lost
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/internal/signal"
 )
 
 // Down is an instance that is out of instance_avail.
@@ -179,7 +180,7 @@ func (t *tiers) fresh() *Tiers {
 	if t.dirty.Load() {
 		t.rebuild(now)
 	}
-	signal(t.kick) // there is a new deadline
+	signal.Send(t.kick) // there is a new deadline
 	return t.load()
 }
 
@@ -192,7 +193,7 @@ func (t *tiers) changed(now time.Time) {
 	if len(t.next.Source) <= shortSource || !now.Before(t.rebuilt.Add(pace)) {
 		t.rebuild(now)
 	}
-	signal(t.kick) // for the rest, or for a deadline that is new
+	signal.Send(t.kick) // for the rest, or for a deadline that is new
 }
 
 // rebuild makes the lists anew and swaps them in. The caller holds mu.
@@ -423,13 +424,5 @@ func (t *tiers) end(now time.Time) {
 	t.due.Store(due)
 	if ended {
 		t.dirty.Store(true)
-	}
-}
-
-// signal wakes the goroutine that waits on c, now or the next time it does.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // it has a signal already
 	}
 }
