@@ -92,8 +92,19 @@ func (t *turns) waits() bool {
 	return t.called > 0 || t.fresh.first != nil || t.rest.first != nil
 }
 
+// reckon gives q back a part of its turn for each whole buffer that went out
+// without it.
+func (t *turns) reckon(q *waiter) {
+	if missed := t.swap - q.swap; missed > 1 {
+		q.left = min(q.left+int32(min(missed-1, 1<<16))*restBytes, turnBytes)
+		q.greedy = q.left <= 0
+		q.swap = t.swap - 1
+	}
+}
+
 // mayAdd reports whether q may add a line to the buffer, which is not full.
 func (t *turns) mayAdd(q *waiter) bool {
+	t.reckon(q)
 	if q.greedy && (t.calledFirst > 0 || t.fresh.first != nil) {
 		return false
 	}
@@ -117,11 +128,7 @@ func (t *turns) added(q *waiter, n int) {
 // wait queues q until its turn comes or something else wakes it. The caller
 // checks everything again afterwards.
 func (t *turns) wait(q *waiter) {
-	if missed := t.swap - q.swap; missed > 1 { // whole buffers went out without it
-		q.left = min(q.left+int32(min(missed-1, 1<<16))*restBytes, turnBytes)
-		q.greedy = q.left <= 0
-		q.swap = t.swap - 1
-	}
+	t.reckon(q) // as for mayAdd, so that whoever queues as fresh found the buffer full
 	switch {
 	case q.left <= 0 && !q.chosen:
 		t.rest.pushBack(q)

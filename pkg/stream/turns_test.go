@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
 )
@@ -152,11 +153,21 @@ func TestNoCreditHoldsNobody(t *testing.T) {
 	})
 }
 
-// A hundred streams on one connection, all with more to send than fits, and each
-// is sent to its end: nobody waits for a turn that does not come.
+// Streams on one connection that all have more to send than fits are each sent to
+// their end, and nobody waits for a turn that only a ping would bring: no time
+// passes, which here is fake.
 func TestManyStreamsEnd(t *testing.T) {
-	const streams, each = 100, 3000
-	addr := serve(t, &stream.Server{Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
+	for _, streams := range []int{2, 10, 100} {
+		t.Run(strconv.Itoa(streams), func(t *testing.T) {
+			for range 20 {
+				synctest.Test(t, func(t *testing.T) { manyStreamsEnd(t, streams, 200_000/streams) })
+			}
+		})
+	}
+}
+
+func manyStreamsEnd(t *testing.T, streams, each int) {
+	l := servePipe(t, &stream.Server{Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		for range each {
 			if err := send(stream.Annotated{Data: req.Data}); err != nil {
 				return err
@@ -164,28 +175,30 @@ func TestManyStreamsEnd(t *testing.T) {
 		}
 		return nil
 	}})
-	for range 20 {
-		c := newClient(t, &stream.Client{MaxStreams: streams})
-		ended := make(chan error, streams)
-		for i := range streams {
-			go func() {
-				n := 0
-				var failed error
-				for _, err := range c.Stream(t.Context(), addr, text(strings.Repeat("x", 10+i))) {
-					if failed = err; err == nil {
-						n++
-					}
+	c := newClient(t, &stream.Client{MaxStreams: streams, Dial: l.dial})
+	began := time.Now()
+	ended := make(chan error, streams)
+	for i := range streams {
+		go func() {
+			n := 0
+			var failed error
+			for _, err := range c.Stream(t.Context(), "", text(strings.Repeat("x", 10+i))) {
+				if failed = err; err == nil {
+					n++
 				}
-				if failed == nil && n != each {
-					failed = fmt.Errorf("%d items, want %d", n, each)
-				}
-				ended <- failed
-			}()
-		}
-		for range streams {
-			if err := await(t, ended, "the end of a stream beside others"); err != nil {
-				t.Fatal(err)
 			}
+			if failed == nil && n != each {
+				failed = fmt.Errorf("%d items, want %d", n, each)
+			}
+			ended <- failed
+		}()
+	}
+	for range streams {
+		if err := await(t, ended, "the end of a stream beside others"); err != nil {
+			t.Fatal(err)
 		}
+	}
+	if took := time.Since(began); took > 0 {
+		t.Errorf("it took %v, as if streams had waited for a ping", took)
 	}
 }

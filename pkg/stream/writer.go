@@ -184,7 +184,7 @@ func (w *lineWriter) answered() {
 
 // mayAdd reports whether there is room for a line and it is q's turn. The
 // caller holds mu.
-func (w *lineWriter) mayAdd(q *waiter) bool { return !w.full() && w.turns.mayAdd(q) }
+func (w *lineWriter) mayAdd(q *waiter) bool { return w.turns.mayAdd(q) && !w.full() }
 
 // passOn notes that q adds nothing. If it was q's turn, it goes to the next
 // waiter. The caller holds mu.

@@ -182,3 +182,25 @@ func TestWriterGivesMemoryBack(t *testing.T) {
 		}
 	})
 }
+
+// A stream that has rested while whole buffers went out without it may add to one
+// that has room at once. If it queued among those who go first, a called stream
+// that has to let them go first would wait for it, and it for the next buffer.
+func TestRestedStreamNeedNotQueue(t *testing.T) {
+	var w lineWriter
+	w.init(nil)
+	w.turns.swap = 1000
+	w.turns.called = 1 // somebody's turn has come
+	var q waiter
+	q.init(&w.mu)
+	q.left, q.greedy, q.swap = -1, true, 900
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.mayAdd(&q) {
+		t.Error("it has to wait")
+	}
+	q.left, q.greedy, q.swap = -1, true, 999
+	if w.mayAdd(&q) {
+		t.Error("a stream that has just used up its turn need not wait")
+	}
+}
