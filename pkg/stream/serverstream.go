@@ -140,11 +140,17 @@ func (st *serverStream) returned(err *error) {
 	if st.alone {
 		defer st.c.handlers.Done()
 	}
-	if v := recover(); *err == errPanicked { //nolint:errorlint // this very value
-		st.c.srv.survived("Handler", st.req, v)
+	if v := recover(); *err == errPanicked { //nolint:errorlint // it is the very value
+		st.panicked(v)
 	}
 	st.finish(*err)
 }
+
+// panicked is apart because of the stack that it needs, which would have to grow
+// for each handler.
+//
+//go:noinline
+func (st *serverStream) panicked(v any) { st.c.srv.survived("Handler", st.req, v) }
 
 // finish ends the stream after its handler has returned, and gives its place
 // back.
