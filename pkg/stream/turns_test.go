@@ -167,6 +167,7 @@ func TestManyStreamsEnd(t *testing.T) {
 }
 
 func manyStreamsEnd(t *testing.T, streams, each int) {
+	t.Helper()
 	l := servePipe(t, &stream.Server{Handler: func(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 		for range each {
 			if err := send(stream.Annotated{Data: req.Data}); err != nil {
