@@ -186,6 +186,7 @@ func brokenStores() []brokenStore {
 		{"backlog", backlog, []string{"SlowReaderGetsLatest"}},
 		{"one watch at a time", oneWatch, []string{"WatchesAreIndependent"}},
 		{"break held up", breakHeldUp, []string{"WatchEndsWithBreak"}},
+		{"idle taken for an outage", flaps, []string{"IdleWatchIsSilent"}},
 		{"context forgotten", contextForgotten, []string{"WatchEndsWithContext"}},
 		{"any prefix", anyPrefix, []string{"BadPrefixesRefused"}},
 		{"never killed", neverKilled, []string{"KilledOwnersRecordsGo"}},

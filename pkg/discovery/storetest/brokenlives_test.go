@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"sync"
 	"sync/atomic"
@@ -135,6 +136,32 @@ func breakHeldUp(shared *discovery.Mem) discovery.Store {
 				left.Store(!more)
 				return more
 			})
+		}
+	}}
+}
+
+// flaps calls a set stale, and current again, while nobody writes.
+func flaps(shared *discovery.Mem) discovery.Store {
+	return &watching{asHandle(shared), func(ctx context.Context, h *handle, prefix string) iter.Seq2[discovery.Snapshot, error] {
+		return func(yield func(discovery.Snapshot, error) bool) {
+			var last discovery.Snapshot
+			for {
+				round, cancel := context.WithTimeout(ctx, renewEvery)
+				for snap, err := range h.Watch(round, prefix) {
+					if err != nil && ctx.Err() == nil && h.ctx.Err() == nil {
+						break // only this round's time is over
+					}
+					if last = snap; !yield(snap, err) || err != nil {
+						cancel()
+						return
+					}
+				}
+				cancel()
+				last.Stale = errors.New("no answer")
+				if !yield(last, nil) {
+					return
+				}
+			}
 		}
 	}}
 }

@@ -62,6 +62,22 @@ func keptOutlives(s *suite) {
 	s.remains(store, s.LeaseTime*3/2, want{ep + "a": "1"})
 }
 
+// idleWatch: while nobody writes, a watch has nothing to say, and above all does not
+// take the silence for an outage.
+func idleWatch(s *suite) {
+	store := s.open()
+	s.put(store, ep+"a", "1")
+	f := s.followFor(store, ep, 2*s.LeaseTime)
+	f.until(want{ep + "a": "1"})
+	snap, err := f.next()
+	if err == nil {
+		s.Fatalf("a watch of what does not change yielded %s", describe(snap))
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		s.Fatalf("the watch ended: %v", err)
+	}
+}
+
 // remains checks that the set is exactly w for as long as d.
 func (s *suite) remains(store discovery.Store, d time.Duration, w want) {
 	s.Helper()

@@ -114,6 +114,7 @@ func checks() []check {
 		{"ExpiryIsTold", expiryIsTold},
 		{"PutChangesLifetime", putChangesLifetime},
 		{"KeptOutlivesLeaseTime", keptOutlives},
+		{"IdleWatchIsSilent", idleWatch},
 		{"KilledOwnersRecordsGo", killedOwner},
 		{"ReplacedOwnerReturns", replacedReturns},
 		{"ReplacedOwnerReturnsAfterCrash", replacedReturnsAfterCrash},
