@@ -154,13 +154,20 @@ func (h *host) linkUp(t *testing.T) {
 	h.run(t, "ip", "route", "add", "default", "via", strings.TrimSuffix(h.addr, "2")+"1")
 }
 
-// slow limits the host's link to rate, in tc's notation, in each direction. A packet waits
-// for at most half a second.
+// slow limits the host's link to rate, in tc's notation, in each direction. The link's
+// queue drops nothing of a sender with [host.smallSendBuffer]: after a drop, TCP may pause
+// for longer than the bounds under test.
 func (h *host) slow(t *testing.T, rate string) {
 	t.Helper()
-	shape := []string{"root", "tbf", "rate", rate, "burst", "10k", "latency", "500ms"}
+	shape := []string{"root", "tbf", "rate", rate, "burst", "10k", "latency", "4s"}
 	h.run(t, append([]string{"tc", "qdisc", "add", "dev", "eth0"}, shape...)...)
 	h.bed.router.run(t, append([]string{"tc", "qdisc", "add", "dev", h.link}, shape...)...)
+}
+
+// smallSendBuffer bounds what each of the host's connections has under way to 32 KiB.
+func (h *host) smallSendBuffer(t *testing.T) {
+	t.Helper()
+	h.set(t, "net/ipv4/tcp_wmem", "4096 16384 32768")
 }
 
 // addressGone takes the host's address away.

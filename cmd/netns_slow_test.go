@@ -22,6 +22,7 @@ func TestNetworkSlowRequest(t *testing.T) {
 	b := newBed(t)
 	client, server := b.host(t), b.host(t)
 	server.slow(t, "2mbit")
+	client.smallSendBuffer(t)
 	server.handle(t, "server", server.at(port), sized)
 	text := sizedRequest(3, 2, 1) + strings.Repeat(" ", 900_000)
 	p := client.start(t, strings.NewReader(text), "migrate", "request", "-", "--output", "json")
@@ -36,6 +37,7 @@ func TestNetworkSlowItem(t *testing.T) {
 	b := newBed(t)
 	client, server := b.host(t), b.host(t)
 	server.slow(t, "400kbit")
+	server.smallSendBuffer(t)
 	const large = 1_000_000
 	begun := make(chan struct{})
 	begins := sync.OnceFunc(func() { close(begun) })
