@@ -43,6 +43,8 @@ type Resume string
 const (
 	// ResumeIndex: the instance can begin at any item, given by its index.
 	ResumeIndex Resume = "index"
+	// ResumePrefix: the instance goes on behind the items so far, which it is given.
+	ResumePrefix Resume = "prefix"
 	// ResumeNo: the instance can begin at the first item only.
 	ResumeNo Resume = "no"
 )

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -115,50 +113,6 @@ func TestWaitRestoreWhenOverloaded(t *testing.T) {
 		sleep(2 * time.Second)
 		wantEnd(t, r, hello(), "", 3*time.Second)
 	})
-}
-
-// An instance that begins only at the first item can't carry an answer on, and is not
-// asked if its record says so.
-func TestCannotResume(t *testing.T) {
-	for name, tt := range map[string]struct {
-		resume  discovery.Resume
-		asked   string
-		restart bool
-	}{
-		"by its record": {discovery.ResumeNo, "server1", false},
-		"by its answer": {"", "server1 server2", false},
-		"from the top":  {discovery.ResumeNo, "server1 server2", true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				list := instances(2)
-				list[1].Resume = tt.resume
-				client := &servers{by: map[string]server{
-					"server1": breaking(stream.Failed, 2),
-					"server2": func(ctx context.Context, req stream.Request, send func(string) bool) error {
-						if req.From > 0 {
-							return &stream.Break{Kind: stream.Unresumable, Reason: "as told"}
-						}
-						return whole(ctx, req, send)
-					},
-				}}
-				r := start(t, Config{Source: newListing(list...), Client: client, Restart: tt.restart})
-				got, err := ask(t.Context(), r, hello())
-				switch {
-				case tt.restart:
-					if got != "he|hello" || err != nil {
-						t.Errorf("got %q, %v", got, err)
-					}
-				case got != "he" || !errors.Is(err, ErrCannotResume) || !errors.Is(err, stream.Failed) ||
-					!strings.HasPrefix(err.Error(), "cannot carry on at item 2 of an answer"):
-					t.Errorf("got %q, %v", got, err)
-				}
-				if client.asked() != tt.asked {
-					t.Errorf("asked %s", client.asked())
-				}
-			})
-		})
-	}
 }
 
 // A stream that breaks because this process was paused is retried, also at the same

@@ -59,7 +59,7 @@ type Item struct {
 //
 //   - [*NoInstancesError] if no instance was left,
 //   - [*OverloadedError] if none was left and some had refused as overloaded,
-//   - [*CannotResumeError] if the instances left begin at the first item only,
+//   - [*CannotResumeError] if no instance left can carry the answer on,
 //   - [ErrAttemptsUsedUp] after the last attempt,
 //   - [stream.Application] if the request itself failed,
 //   - [ErrClosed] if the router was closed,
@@ -103,11 +103,12 @@ type call struct {
 	trace    *Trace
 	yield    func(Item, error) bool
 
-	attempt int // the current one, from 1
-	from    int // index of the first item that it wants
-	next    int // index of the first item that the caller lacks
-	spent   int // attempts that count against the limit
-	pauses  int // breaks that a pause of this process explains
+	attempt int   // the current one, from 1
+	carry   carry // what it takes to carry the answer on; empty with Config.Restart
+	from    int   // index of the first item that the current attempt wants
+	next    int   // behind the index of the newest item that the caller has
+	spent   int   // attempts that count against the limit
+	pauses  int   // breaks that a pause of this process explains
 	tried   map[identity]ending
 	failed  []error // an *AttemptError each
 
@@ -118,11 +119,13 @@ type call struct {
 	hooks stream.Hooks
 
 	// Of the current choice.
-	step  Step
-	peer  *Peer
-	trial int64 // the number of the trial that it has taken; 0 for none
-	owed  bool  // it has yet to answer
-	now   int64 // by the tiers' clock; 0 until it is needed
+	step   Step
+	wanted Way // the only one that will do; "" for any
+	way    Way
+	peer   *Peer
+	trial  int64 // the number of the trial that it has taken; 0 for none
+	owed   bool  // it has yet to answer
+	now    int64 // by the tiers' clock; 0 until it is needed
 }
 
 // run makes attempts until one ends the request.
@@ -131,9 +134,7 @@ func (c *call) run(ctx context.Context) error {
 		return err
 	}
 	for c.attempt = 1; ; c.attempt++ {
-		if !c.r.cfg.Restart {
-			c.from = c.next
-		}
+		c.from = c.carry.next
 		tell(c.trace.Attempt, AttemptEvent{Request: c.req.ID, Attempt: c.attempt, From: c.from})
 		done, err := c.try(ctx)
 		if done {
@@ -150,7 +151,7 @@ func (c *call) try(ctx context.Context) (done bool, err error) {
 		if err != nil {
 			return true, c.giveUp(ctx, err)
 		}
-		tell(c.trace.Chosen, ChosenEvent{Attempt: c.attempt, Instance: p.Instance, Step: c.step, Trial: c.trial != 0})
+		tell(c.trace.Chosen, ChosenEvent{Attempt: c.attempt, Instance: p.Instance, Step: c.step, Way: c.carriedOn(), Trial: c.trial != 0})
 		refused, done, err = c.visit(ctx, p)
 		if c.trial != 0 {
 			p.passTrial(c.trial)
@@ -182,7 +183,7 @@ func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err erro
 	}
 	if refused = v.refusal && got == 0; refused {
 		c.r.log.Info("request refused", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name, "err", err)
-		c.note(p, ending{err: err, refused: true, again: c.r.tiers.began.Add(time.Duration(p.backoff.Load()))})
+		c.note(p, ending{err: err, refused: true, way: c.way, again: c.r.tiers.began.Add(time.Duration(p.backoff.Load()))})
 		c.broke(c.trace.Refused, p, err, v, c.attempts-c.spent)
 		return true, false, nil
 	}
@@ -197,24 +198,41 @@ func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err erro
 		c.spent++
 	}
 	if !v.paused {
-		o := ending{err: err}
+		o := ending{err: err, way: c.way}
 		if !v.report {
 			o.again = time.Now().Add(c.r.cfg.Cooldown) // as if it had been reported
 		}
 		c.note(p, o)
 	}
 	c.failed = append(c.failed, &AttemptError{Attempt: c.attempt, Instance: p.Instance, Err: err})
-	last := c.spent >= c.attempts
+	diverged := errors.Is(err, stream.Diverged)
+	if diverged {
+		c.carry.diverged++
+	}
+	last := c.spent >= c.attempts || c.carry.diverged > 1
 	c.r.log.Info("stream broke", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name,
 		"kind", kindOf(err), "err", err, "items", c.next, "retry", !last)
 	c.broke(c.trace.Break, p, err, v, c.attempts-c.spent)
-	if last {
+	switch {
+	case last && diverged:
+		return false, true, &AttemptsError{Attempts: c.failed, Err: c.cannotResume(0)}
+	case last:
 		return false, true, &AttemptsError{Attempts: c.failed, Err: ErrAttemptsUsedUp}
 	}
 	return false, false, nil
 }
 
-// stream opens one stream and yields its items, of which got is the number.
+// carriedOn returns the way in which the answer is carried on; "" when it is asked for
+// the first time.
+func (c *call) carriedOn() Way {
+	if c.way == WayRestart && len(c.failed) == 0 {
+		return ""
+	}
+	return c.way
+}
+
+// stream opens one stream and yields its items. got is how many came, with those that a
+// replay held back.
 func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 	began := time.Now()
 	p.streams.Add(1)
@@ -225,30 +243,56 @@ func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 		ID: c.req.ID, To: p.to, Data: c.req.Data, From: c.from, Attempt: c.attempt,
 		Timeout: c.req.Timeout, Headers: c.req.Headers, MaxSize: p.MaxRequest, Hooks: &c.hooks,
 	}
+	var again *replay
+	switch c.way {
+	case WayPrefix:
+		req.Prefix = c.carry.kept.items()
+	case WayReplay:
+		req.From, again = 0, newReplay(c.carry.kept.items())
+	case WayIndex, WayRestart:
+	}
 	item := Item{Index: c.from, Attempt: c.attempt, Peer: p}
 	for a, err := range c.r.cfg.Client.Stream(ctx, p.Address, req) {
 		if err != nil {
 			if answers(err) {
 				c.served(began)
 			}
-			return item.Index - c.from, err
+			return got, err
 		}
-		if item.Index == c.from {
+		if got++; got == 1 {
 			c.served(began)
 			c.overloads = 0
 		}
+		if again != nil {
+			var isNew bool
+			if a, isNew, err = again.next(a); err != nil {
+				return got, err
+			}
+			if !isNew {
+				continue
+			}
+		}
 		item.Annotated = a
+		if !c.r.cfg.Restart {
+			if c.carry.next == 0 {
+				c.carry.begins(c.r.tiers.load().allIndex)
+			}
+			c.carry.delivers(a, p, c.way, again, c.r.cfg.MaxPrefix)
+		}
 		if c.trace.Item != nil {
 			c.trace.Item(item)
 		}
 		c.next = item.Index + 1
 		if !c.yield(item, nil) {
-			return item.Index + 1 - c.from, errLeft
+			return got, errLeft
 		}
 		item.Index++
 	}
 	c.served(began)
-	return item.Index - c.from, nil
+	if again != nil {
+		err = again.end()
+	}
+	return got, err
 }
 
 // leave notes that the stream is over.
@@ -297,6 +341,8 @@ func (c *call) learn(p *Peer, err error) {
 		c.overloads++
 		c.r.tiers.backOff(p, retryAfter(err))
 		return
+	case errors.Is(err, stream.Unresumable):
+		c.carry.replayOnly = true
 	case errors.Is(err, stream.Draining):
 		p.draining.Store(true)
 	}
@@ -311,6 +357,7 @@ func (c *call) note(p *Peer, o ending) {
 	if c.tried == nil {
 		c.tried = make(map[identity]ending)
 	}
+	o.kind = kindOf(o.err)
 	c.tried[p.identity()] = o
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -46,7 +45,9 @@ func Steps() []Step {
 // ending is how the last stream of the request at an instance ended.
 type ending struct {
 	err     error
+	kind    stream.Kind
 	refused bool // not a break
+	way     Way  // in which it was asked
 	// again is when the instance may be asked again. This request asks again only
 	// an instance where it broke.
 	again time.Time
@@ -76,7 +77,7 @@ func (c *call) pick(ctx context.Context) (*Peer, error) {
 			return p, nil
 		case c.startPanic(t):
 			if c.panicking.isDue() {
-				c.step = StepPanic
+				c.step, c.way = StepPanic, WayRestart
 				return c.panicking.peer, nil
 			}
 			w.until(c.panicking.at)
@@ -105,21 +106,36 @@ func (c *call) choose(t *Tiers) *Peer {
 	if p := c.chooseNamed(t); p != nil {
 		return p
 	}
-	if p := c.chooseFrom(t.ready, StepAvail); p != nil {
+	if p := c.chooseByWay(t, t.ready, StepAvail); p != nil {
 		return p
 	}
 	if !c.askedBackingOff || t.BackingOff < len(t.Avail) {
-		if p := c.chooseFrom(t.Avail, StepPassedOver); p != nil {
+		if p := c.chooseByWay(t, t.Avail, StepPassedOver); p != nil {
 			return p
 		}
 	}
-	if p := c.chooseFrom(t.Spare, StepReported); p != nil {
+	if p := c.chooseByWay(t, t.Spare, StepReported); p != nil {
 		return p
 	}
-	if p := c.chooseFrom(t.Lost, StepLost); p != nil {
+	if p := c.chooseByWay(t, t.Lost, StepLost); p != nil {
 		return p
 	}
 	return c.chooseAgain(t)
+}
+
+// chooseByWay returns one of peers, a list of t, that fits a step, or nil. An answer that
+// has begun goes to one that can carry it on in a better way, if there is any.
+func (c *call) chooseByWay(t *Tiers, peers []*Peer, step Step) *Peer {
+	if c.carry.next == 0 || !t.mixed {
+		return c.chooseFrom(peers, step)
+	}
+	defer func() { c.wanted = "" }()
+	for _, c.wanted = range c.carry.ways() {
+		if p := c.chooseFrom(t.resuming(peers, step, c.wanted), step); p != nil {
+			return p
+		}
+	}
+	return nil
 }
 
 // chooseNamed returns the instance that the request asks for, unless it is down. The
@@ -179,7 +195,7 @@ func without(peers []*Peer, p *Peer) []*Peer {
 
 // fits reports whether the request can go to p in a step.
 func (c *call) fits(p *Peer, step Step) bool {
-	if len(c.tried) > 0 && c.hasTried(p) || !c.canBegin(p) {
+	if c.carry.next > 0 && !c.canCarryOn(p) || len(c.tried) > 0 && c.hasTried(p) {
 		return false
 	}
 	if p.isUnmarked() {
@@ -209,7 +225,7 @@ func (c *call) take(p *Peer, step Step) *Peer {
 			return nil
 		}
 	}
-	c.step = step
+	c.step, c.way = step, c.wayOf(p)
 	if step != StepAvail && p.isBackingOff(c.r.tiers.clock()) {
 		c.askedBackingOff = true
 	}
@@ -226,7 +242,8 @@ func (c *call) chooseAgain(t *Tiers) (best *Peer) {
 	var since time.Time
 	for id, o := range c.tried {
 		p := t.byID(id.id)
-		if p == nil || p.identity() != id || o.refused || p.down.Load() || o.again.After(now) || !c.canBegin(p) {
+		if p == nil || p.identity() != id || o.refused || p.down.Load() || o.again.After(now) ||
+			c.wayOf(p) == "" || o.kind == stream.Diverged {
 			continue
 		}
 		if best == nil || o.again.Before(since) {
@@ -239,14 +256,20 @@ func (c *call) chooseAgain(t *Tiers) (best *Peer) {
 	return c.take(best, StepAgain)
 }
 
-// canBegin reports whether p can begin at the item that the request wants, as far as
-// its record says. If not, p would refuse.
-func (c *call) canBegin(p *Peer) bool { return c.from == 0 || p.Resume != discovery.ResumeNo }
+// canCarryOn reports whether p can carry the answer on, in the way that is wanted now.
+func (c *call) canCarryOn(p *Peer) bool {
+	way := c.wayOf(p)
+	return way != "" && (c.wanted == "" || way == c.wanted)
+}
 
-// hasTried reports whether p has broken or refused the request.
+// wayOf returns how p can carry the answer on, as far as is known; "" if it cannot.
+func (c *call) wayOf(p *Peer) Way { return c.carry.way(p, len(c.req.Data)) }
+
+// hasTried reports whether p has broken or refused the request, and is not asked again.
+// One that could not go on from where it was asked to may still begin anew.
 func (c *call) hasTried(p *Peer) bool {
-	_, tried := c.tried[p.identity()]
-	return tried
+	o, tried := c.tried[p.identity()]
+	return tried && (o.kind != stream.Unresumable || o.way == WayReplay || c.wayOf(p) != WayReplay)
 }
 
 // contextError says that ctx has ended, and why, if its owner gave a cause.

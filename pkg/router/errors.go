@@ -135,20 +135,21 @@ func (e *OverloadedError) Is(target error) bool {
 	return target == ErrOverloaded || ok && e.Others.Refused[kind] > 0
 }
 
-// CannotResumeError says that an answer that has begun cannot be carried on: the
-// instances that are left can begin only at the first item.
+// CannotResumeError says that an answer that has begun cannot be carried on, though
+// instances are left, or that it began anew otherwise.
 type CannotResumeError struct {
 	Endpoint discovery.Endpoint
 	// Item is the index of the first item that the caller lacks.
 	Item int
-	// Unresumable is how many instances cannot begin there.
+	// Unresumable is how many instances are left that cannot go on there.
 	Unresumable int
+	// Why says in words why nobody goes on.
+	Why string
 }
 
-// Error says at which item the answer broke.
+// Error says at which item the answer stands, and why nobody goes on.
 func (e *CannotResumeError) Error() string {
-	return fmt.Sprintf("%v at item %d of an answer of endpoint %v: the %d instances that are left begin at the first item only",
-		ErrCannotResume, e.Item, e.Endpoint, e.Unresumable)
+	return fmt.Sprintf("%v at item %d of an answer of endpoint %v: %s", ErrCannotResume, e.Item, e.Endpoint, e.Why)
 }
 
 // Is reports whether target is [ErrCannotResume] or [stream.Unresumable].
@@ -168,10 +169,21 @@ func (c *call) nobodyLeft(t *Tiers, waited time.Duration) error {
 		}
 		return err
 	}
-	if n := c.unresumable(t); n > 0 {
-		return &CannotResumeError{Endpoint: c.r.cfg.Endpoint, Item: c.from, Unresumable: n}
+	if n := c.unresumable(t); n > 0 || c.hasDivergedLast() {
+		return c.cannotResume(n)
 	}
 	return none
+}
+
+// cannotResume returns the error of an answer that nobody can carry on, though n
+// instances are left.
+func (c *call) cannotResume(n int) error {
+	return &CannotResumeError{Endpoint: c.r.cfg.Endpoint, Item: c.from, Unresumable: n, Why: c.carry.whyNot(n)}
+}
+
+// hasDivergedLast reports whether the newest break was an answer that differed.
+func (c *call) hasDivergedLast() bool {
+	return len(c.failed) > 0 && errors.Is(c.failed[len(c.failed)-1], stream.Diverged)
 }
 
 // noInstances says which instances there are in t.
@@ -213,12 +225,12 @@ func (c *call) noInstances(t *Tiers, waited time.Duration) *NoInstancesError {
 
 // unresumable returns how many instances of t are up and cannot carry on the answer.
 func (c *call) unresumable(t *Tiers) (n int) {
-	if c.from == 0 {
+	if c.carry.next == 0 {
 		return 0
 	}
 	for _, p := range t.Source {
 		o, tried := c.tried[p.identity()]
-		if !p.down.Load() && (!tried && !c.canBegin(p) || errors.Is(o.err, stream.Unresumable)) {
+		if !p.down.Load() && (!tried && c.wayOf(p) == "" || o.kind == stream.Unresumable) {
 			n++
 		}
 	}

@@ -33,6 +33,7 @@ type state struct {
 	panicked atomic.Bool // a request asks it in panic
 
 	// Guarded by tiers.mu.
+	replaced  bool      // a server was started anew under its id
 	failures  int       // in a row
 	report    Down      // the newest of this router's own
 	halfSince time.Time // when it last became half-open

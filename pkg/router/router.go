@@ -59,6 +59,11 @@ type Config struct {
 	// of all attempts. Without it a request carries on at the item where its
 	// stream broke.
 	Restart bool
+	// MaxPrefix is how many bytes of an answer's items a request keeps, so that it can
+	// carry the answer on at an instance that does not resume by index; 0 means
+	// [DefaultMaxPrefix]. A longer answer is carried on by index, or not at all. Where all
+	// instances resume by index when an answer begins, nothing is kept.
+	MaxPrefix int
 	// Cooldown is how long a reported instance stays down; 0 means
 	// [DefaultCooldown].
 	Cooldown time.Duration
@@ -120,6 +125,9 @@ func New(cfg Config) *Router {
 	}
 	if cfg.Attempts <= 0 {
 		cfg.Attempts = DefaultAttempts
+	}
+	if cfg.MaxPrefix <= 0 {
+		cfg.MaxPrefix = DefaultMaxPrefix
 	}
 	if cfg.Cooldown <= 0 {
 		cfg.Cooldown = DefaultCooldown

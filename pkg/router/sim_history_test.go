@@ -88,8 +88,14 @@ func (s *sim) join(rng *rand.Rand) {
 	switch rng.IntN(10) {
 	case 0:
 		i.Transport = "tcp"
-	case 1:
+	case 1, 2:
 		i.Resume = discovery.ResumeNo
+	case 3, 4, 5:
+		i.Resume = discovery.ResumeIndex
+	case 6, 7:
+		if s.wire == nil {
+			i.Resume = discovery.ResumePrefix
+		}
 	}
 	if rng.IntN(2) == 0 {
 		i.Incarnation = "first"

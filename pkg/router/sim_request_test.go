@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -24,14 +26,22 @@ type simRequest struct {
 	began     time.Time
 	listed    bool // the instance it asks for has been listed since then
 	visits    []*visit
-	breaks    int  // streams that broke, refusals not counted
-	spent     int  // of them, those that count
-	got       int  // items that the caller has; when restarting, of this attempt
-	delivered bool // the caller has had an item
-	failed    bool // in a way that is the request's own
-	pauses    int  // streams that broke because this process was paused
-	overloads int  // refusals as overloaded since the last item
-	panicked  bool
+	breaks    int      // streams that broke, refusals not counted
+	spent     int      // of them, those that count
+	items     []string // that the caller has; when restarting, of this attempt
+	got       int      // how many
+	delivered bool     // the caller has had an item
+	// What it takes to carry the answer on.
+	isKept      bool // the router has the items
+	kept        int  // their size
+	isNumbered  bool // an index means the same at all that resume by index
+	isJoined    bool // never again
+	unresumable bool // an instance could not go on
+	diverged    int  // answers that differed
+	failed      bool // in a way that is the request's own
+	pauses      int  // streams that broke because this process was paused
+	overloads   int  // refusals as overloaded since the last item
+	panicked    bool
 	// askedBackingOff: one instance at most that was backing off.
 	askedBackingOff bool
 	waiting         bool // for an instance: between streams, or before the first
@@ -44,8 +54,6 @@ func (s *sim) newRequest(n int) {
 	q := &simRequest{s: s, n: n, id: fmt.Sprintf("q%d", n), leave: -1}
 	s.requests[q.id] = q
 }
-
-func (q *simRequest) item(index int) string { return fmt.Sprintf("%s:%d", q.id, index) }
 
 // run makes the request some time, and looks at every item and at the end.
 func (q *simRequest) run(ctx context.Context) {
@@ -109,13 +117,17 @@ func (q *simRequest) received(item Item) int {
 	v := q.visits[len(q.visits)-1]
 	data, _ := item.Text()
 	s.note("%s has item %d: %s", q.id, item.Index, data)
-	if item.Index != q.got || data != q.item(q.got) {
-		s.violate("%s: item %d, %q, where item %d is due", q.id, item.Index, data, q.got)
+	if item.Index != q.got || !strings.HasSuffix(v.items[v.sent-1], data) || data == "" || !q.isAnswer(q.text()+data, false) {
+		s.violate("%s: item %d, %q, behind %q", q.id, item.Index, data, q.items)
 	}
 	if item.Attempt != q.breaks+1 || item.Peer.Instance != v.instance {
 		s.violate("%s: an item of attempt %d from %s; it is attempt %d, at %s",
 			q.id, item.Attempt, label(item.Peer.Instance), q.breaks+1, label(v.instance))
 	}
+	if !s.cfg.Restart {
+		q.keeps(v, data)
+	}
+	q.items = append(q.items, data)
 	q.got++
 	q.delivered = true
 	return q.got
@@ -157,15 +169,16 @@ func (q *simRequest) ended(err error) {
 		switch {
 		case q.over != complete:
 			s.violate("%s: success, but no server has completed it (%s)", q.id, q.over)
-		case q.got != q.size:
-			s.violate("%s: success after %d items of %d", q.id, q.got, q.size)
+		case !q.isAnswer(q.text(), true):
+			s.violate("%s: success after %q of %d pieces", q.id, q.items, q.size)
 		}
 		return
 	}
 	ok := false
 	switch {
 	case q.over != "":
-		ok = q.failed && errors.Is(end, stream.Application) || q.over == usedUp && errors.Is(end, ErrAttemptsUsedUp)
+		ok = q.failed && errors.Is(end, stream.Application) || q.over == usedUp && errors.Is(end, ErrAttemptsUsedUp) ||
+			q.over == stuck && errors.Is(end, ErrCannotResume)
 	case q.ctx.Err() != nil:
 		ok = errors.Is(err, q.ctx.Err())
 	case len(q.visits) == 0 && s.firstShown.IsZero():
@@ -184,11 +197,11 @@ func (q *simRequest) ended(err error) {
 	case q.hasCandidate():
 		// It should have gone there.
 	case errors.Is(end, ErrNoInstances):
-		ok = time.Since(q.endedAt) >= s.cfg.WaitRestore
+		ok = time.Since(q.endedAt) >= s.cfg.WaitRestore && !q.hasDivergedLast()
 	case errors.Is(end, ErrOverloaded):
 		ok = q.overloads > 0
 	case errors.Is(end, ErrCannotResume):
-		ok = q.from() > 0 && time.Since(q.endedAt) >= s.cfg.WaitRestore
+		ok = q.got > 0 && time.Since(q.endedAt) >= s.cfg.WaitRestore && (q.isStuck() || q.hasDivergedLast())
 	}
 	if !ok {
 		s.violate("%s: ended with %q; over: %q, failed: %v, context: %v", q.id, err, q.over, q.failed, q.ctx.Err())
@@ -211,13 +224,24 @@ func (q *simRequest) isListed() bool {
 	return false
 }
 
-// from returns the item at which the request's next stream begins. The caller
+// isStuck reports whether an instance is up that cannot carry the answer on. The caller
 // holds s.mu.
-func (q *simRequest) from() int {
-	if q.s.cfg.Restart {
-		return 0
+func (q *simRequest) isStuck() bool {
+	return slices.ContainsFunc(q.s.shown, func(i discovery.Instance) bool {
+		v := q.visited(i)
+		return !q.s.know(i).isDown && (v == nil && q.way(i) == "" || v != nil && v.kind == stream.Unresumable)
+	})
+}
+
+// hasDivergedLast reports whether the newest break was an answer that differed. The
+// caller holds s.mu.
+func (q *simRequest) hasDivergedLast() bool {
+	for _, v := range slices.Backward(q.visits) {
+		if v.broke && !q.refusal(v) {
+			return v.kind == stream.Diverged
+		}
 	}
-	return q.got
+	return false
 }
 
 // isRefusedEnough reports whether the request asks no more. The caller holds s.mu.

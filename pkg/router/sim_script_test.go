@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
@@ -12,9 +13,17 @@ import (
 )
 
 // script draws what a server will do.
-func (s *sim) script(q *simRequest, i discovery.Instance, from int) *visit {
+func (s *sim) script(q *simRequest, i discovery.Instance, way Way) *visit {
 	rng := s.rand(3, uint64(q.n), uint64(i.ID), uint64(len(q.visits)))
-	v := &visit{s: s, q: q, instance: i, from: from, at: q.size, how: rng.IntN(1000)}
+	v := &visit{s: s, q: q, instance: i, way: way, items: q.answerOf(i, way), how: rng.IntN(1000)}
+	v.n = len(v.items)
+	if way == WayIndex || way == WayPrefix {
+		v.from = q.got
+	}
+	if way == WayReplay {
+		v.undivided = v.n >= q.got && slices.Equal(v.items[:q.got], q.items)
+		v.isOther = !strings.HasPrefix(strings.Join(v.items, ""), q.text())
+	}
 	if rng.Float64() < s.faulty {
 		kinds := simKinds
 		switch {
@@ -26,12 +35,12 @@ func (s *sim) script(q *simRequest, i discovery.Instance, from int) *visit {
 		}
 		v.kind = kinds[rng.IntN(len(kinds))]
 		if rng.IntN(3) > 0 { // otherwise only the end is lost
-			v.at = from + rng.IntN(q.size-from+1)
+			v.n = rng.IntN(len(v.items) + 1)
 		}
 	}
 	switch v.kind {
 	case stream.Unreachable, stream.Unresponsive, stream.Overloaded, stream.Misdirected, stream.Unresumable:
-		v.at = from
+		v.n = 0
 	case stream.Draining, stream.Application:
 		v.says = stream.Break{}
 	default:
@@ -60,11 +69,11 @@ func (v *visit) direct(ctx context.Context, req stream.Request) iter.Seq2[stream
 		if err == nil && v.starts {
 			req.Hooks.Started()
 		}
-		for i := v.from; i < v.at && err == nil; i++ {
-			if i > v.from {
+		for n, item := range v.items[:v.n] {
+			if err == nil && n > 0 {
 				err = pause(ctx, v.pace)
 			}
-			if err == nil && !yield(stream.Annotated{Data: stream.String(v.q.item(i))}, nil) {
+			if err == nil && !yield(stream.Annotated{Data: stream.String(item)}, nil) {
 				return
 			}
 		}
@@ -73,7 +82,7 @@ func (v *visit) direct(ctx context.Context, req stream.Request) iter.Seq2[stream
 		}
 		if err == nil && v.kind != "" {
 			b := v.says
-			b.Kind, b.Reason = v.kind, fmt.Sprintf("as the script has it, after %d items", v.at-v.from)
+			b.Kind, b.Reason = v.kind, fmt.Sprintf("as the script has it, after %d items", v.n)
 			err = &b
 		}
 		if err != nil {

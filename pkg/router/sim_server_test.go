@@ -155,8 +155,11 @@ func (f *simServers) handle(ctx context.Context, req *stream.Request, send func(
 		f.s.fail("%s: the server is asked for items from %d, want %d", req.ID, req.From, v.from)
 	}
 	err := pause(ctx, v.lag)
-	for i := v.from; i < v.at && err == nil; i++ {
-		if err = send(stream.Annotated{Data: stream.String(v.q.item(i))}); err == nil {
+	for _, item := range v.items[:v.n] {
+		if err == nil {
+			err = send(stream.Annotated{Data: stream.String(item)})
+		}
+		if err == nil {
 			err = pause(ctx, v.pace+1)
 		}
 	}

@@ -141,13 +141,15 @@ func (q *simRequest) rank(i discovery.Instance) int {
 	k := s.know(i)
 	isListed := slices.Contains(s.shown, i)
 	backsOff := now.Before(k.backoff)
-	canBegin := i.Resume != discovery.ResumeNo || q.from() == 0
-	v := q.visited(i)
+	way, v := q.way(i), q.visited(i)
+	if v != nil && v.kind == stream.Unresumable && v.way != WayReplay && way == WayReplay {
+		v = nil // it may begin anew
+	}
 	switch {
-	case k.isDown || !canBegin || q.isRefusedEnough():
+	case k.isDown || way == "" || q.isRefusedEnough():
 		return rankNone
 	case v != nil:
-		if s.cfg.WaitRestore > 0 && !q.refusal(v) && isListed && !now.Before(v.again) {
+		if s.cfg.WaitRestore > 0 && !q.refusal(v) && v.kind != stream.Diverged && isListed && !now.Before(v.again) {
 			return rankAgain
 		}
 		return rankNone

@@ -16,6 +16,7 @@ const (
 	complete = "it was complete"
 	usedUp   = "its attempts were used up"
 	hopeless = "it failed in a way of its own"
+	stuck    = "its answer began anew otherwise"
 )
 
 var errSimulationOver = errors.New("the simulation is over")
@@ -25,11 +26,16 @@ type visit struct {
 	s        *sim
 	q        *simRequest
 	instance discovery.Instance
-	from     int
+	way      Way
+	from     int // on the wire
+
+	items     []string // of its answer, from there on
+	undivided bool     // a replay: they begin with those that the caller has
+	isOther   bool     // a replay: the answer differs
 
 	kind   stream.Kind   // how it breaks; "" completes
 	says   stream.Break  // what else the break says, without a wire
-	at     int           // index of the first item that is not sent
+	n      int           // how many items are sent
 	how    int           // which way of that kind, on the wire
 	lag    time.Duration // before the first line
 	pace   time.Duration // before each further item
@@ -80,7 +86,11 @@ func (s *sim) Stream(ctx context.Context, addr string, req stream.Request) iter.
 			}
 			s.mu.Unlock()
 			if !yield(a, nil) {
+				v.differs()
 				return
+			}
+			if v.isOther {
+				s.fail("%s: an answer that differs goes on", v.q.id)
 			}
 		}
 		v.ended(ctx, nil)
@@ -99,7 +109,7 @@ func (s *sim) opened(addr string, req stream.Request) *visit {
 	}
 	s.note("%s opens a stream at %s from %d", q.id, label(i), req.From)
 	if s.cfg.Restart {
-		q.got = 0
+		q.got, q.items = 0, nil
 	}
 	waited := time.Since(q.endedAt)
 	named := len(q.visits) == 0 && i.Name == q.want
@@ -121,8 +131,10 @@ func (s *sim) opened(addr string, req stream.Request) *visit {
 		s.violate("%s goes to %s of rank %d; there is one of rank %d", q.id, label(i), rank, best)
 	case !named && rank == rankLost && best != rankNone && best != rankAgain:
 		s.violate("%s goes to %s, which is lost; there is one of rank %d", q.id, label(i), best)
-	case req.From != q.got:
-		s.violate("%s: wants items from %d, but has %d", q.id, req.From, q.got)
+	case q.asks(req) != q.way(i):
+		s.violate("%s: wants items from %d, with %d before, and has %d: %s; want %s", q.id, req.From, len(req.Prefix), q.got, q.asks(req), q.way(i))
+	case !named && !panics && q.hasBetter(i, rank):
+		s.violate("%s goes to %s, which carries on by %s; there is a better way", q.id, label(i), q.way(i))
 	case req.Attempt != q.breaks+1:
 		s.violate("%s: attempt %d after %d breaks", q.id, req.Attempt, q.breaks)
 	case req.To != to:
@@ -132,19 +144,19 @@ func (s *sim) opened(addr string, req stream.Request) *visit {
 	case len(q.visits) == 0 && q.prefersAnother(i):
 		s.violate("%s: goes to %s, not to %s, which it asked for", q.id, label(i), q.want)
 	default:
-		s.sees(q, req.From, waited)
+		s.sees(q, i, waited)
 		s.seen[[]string{"panic", "ready", "passed over", "reported, yet asked", "lost, yet asked", "brought back"}[rank]]++
 		if panics {
 			q.panicked = true
 		}
-		return s.openVisit(q, i, req.From, rank)
+		return s.openVisit(q, i, rank)
 	}
 	return nil
 }
 
 // openVisit notes the stream that is opened. The caller holds mu.
-func (s *sim) openVisit(q *simRequest, i discovery.Instance, from, rank int) *visit {
-	v := s.script(q, i, from)
+func (s *sim) openVisit(q *simRequest, i discovery.Instance, rank int) *visit {
+	v := s.script(q, i, q.way(i))
 	v.began, v.owed = time.Now(), true
 	k := s.know(i)
 	if k.half && k.trial == nil {
@@ -185,12 +197,16 @@ func (q *simRequest) prefersAnother(than discovery.Instance) bool {
 }
 
 // sees counts what is worth seeing in a simulation.
-func (s *sim) sees(q *simRequest, from int, waited time.Duration) {
+func (s *sim) sees(q *simRequest, i discovery.Instance, waited time.Duration) {
+	way := q.way(i)
 	for what, yes := range map[string]bool{
 		"waited for a first instance": waited > 0 && len(q.visits) == 0,
 		"waited for one to return":    waited > 0 && len(q.visits) > 0,
-		"resumed":                     from > 0,
-		"only the end lost":           from > 0 && from == q.size,
+		"by index":                    way == WayIndex,
+		"by prefix":                   way == WayPrefix,
+		"by replay":                   way == WayReplay,
+		"by replay after a refusal":   way == WayReplay && q.visited(i) != nil && q.refusal(q.visited(i)),
+		"only the end lost":           way != WayRestart && q.isAnswer(q.text(), true),
 		"restarted from 0":            q.breaks > 0 && s.cfg.Restart && q.visits[len(q.visits)-1].sent > 0,
 		"before the first item":       q.breaks > 0 && q.visits[len(q.visits)-1].sent == 0,
 	} {
@@ -256,6 +272,7 @@ func (v *visit) ended(ctx context.Context, err error) {
 			v.again = time.Now().Add(s.cfg.Cooldown)
 		}
 	case stream.Unresumable:
+		q.unresumable = true
 	case stream.Misdirected:
 		s.isReported(v.instance, b)
 	default:

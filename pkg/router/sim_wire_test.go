@@ -109,30 +109,33 @@ func (v *visit) serve(conn net.Conn) (reset bool) {
 // write writes the answer as the script has it.
 func (v *visit) write(w *lineWriter) {
 	w.pause(v.lag)
-	if v.kind == stream.Protocol && v.at == v.from && v.how%3 == 0 {
+	if v.kind == stream.Protocol && v.n == 0 && v.how%3 == 0 {
 		// It starts elsewhere.
 		w.line(`"event":"start","id":"%d"`, v.from+1)
-		w.line(`"data":"%s"`, v.q.item(v.from+1))
+		w.line(`"data":"%s"`, v.q.id)
 		return
 	}
-	unstarted := v.at == v.from && v.how%2 == 0 && v.kind != stream.Stalled
+	unstarted := v.n == 0 && v.how%2 == 0 && v.kind != stream.Stalled
 	if unstarted || v.kind == stream.Unresponsive || v.kind == stream.Overloaded {
 		if v.breaksOff(w) {
 			return // in place of the start
 		}
 	}
 	w.line(`"event":"start","id":"%d"`, v.from)
-	for i := v.from; i < v.at; i++ {
-		if i > v.from {
+	for n, item := range v.items[:v.n] {
+		if n > 0 {
 			w.pause(v.pace)
 		}
-		w.line(`"data":"%s"`, v.q.item(i))
+		w.line(`"data":"%s"`, item)
 	}
 	w.pause(v.delay)
 	if !v.breaksOff(w) {
-		w.line(`"event":"end","id":"%d"`, v.q.size)
+		w.line(`"event":"end","id":"%d"`, v.count())
 	}
 }
+
+// count returns the count that the end of the whole answer states.
+func (v *visit) count() int { return v.from + len(v.items) }
 
 // breaksOff ends the answer as the script has it, if that is not a good end.
 func (v *visit) breaksOff(w *lineWriter) bool {
@@ -156,7 +159,7 @@ func (v *visit) breaksOff(w *lineWriter) bool {
 		w.line(`"event":"error","comment":["Stream ended before generation completed"]`)
 	case stream.Application:
 		w.line(`"event":"error","comment":["no such model"]`)
-	case stream.Misdirected, stream.Unresumable, stream.Local: // these are scripted without a wire
+	case stream.Misdirected, stream.Unresumable, stream.Diverged, stream.Local: // these are scripted without a wire
 	case stream.Overloaded, stream.Draining:
 		w.line(`"event":"%s"`, v.kind)
 	case stream.Protocol:
@@ -170,15 +173,15 @@ func (v *visit) breaksOff(w *lineWriter) bool {
 func (v *visit) breakTheRules(w *lineWriter) {
 	wrong := []func(){
 		func() { w.write("\x00\xff}{ no JSON\n") },
-		func() { w.line(`"event":"end","id":"%d"`, v.q.size+1) },
+		func() { w.line(`"event":"end","id":"%d"`, v.count()+1) },
 		func() { w.line(`"event":"end","id":""`) },
 		func() { w.line(`"event":"start","id":"%d"`, v.from); w.line(`"event":"start","id":"%d"`, v.from) },
 		func() { w.line(`"data":7,"event":"end","id":"many"`) },
 		func() { w.write(`{"stream":77,"data":"whose?"}` + "\n") },
 	}
-	if v.at < v.q.size {
+	if v.n < len(v.items) {
 		// Items are missing, and the count tells.
-		wrong = append(wrong[:2], func() { w.line(`"event":"end","id":"%d"`, v.q.size) })
+		wrong = append(wrong[:2], func() { w.line(`"event":"end","id":"%d"`, v.count()) })
 	}
 	wrong[v.how/6%len(wrong)]()
 }

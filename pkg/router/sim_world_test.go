@@ -159,6 +159,9 @@ func (s *sim) setUp(rng *rand.Rand) {
 		s.cfg.WaitRestore = upTo(rng, 15*time.Second)
 	}
 	s.cfg.Panic = rng.IntN(4) == 0
+	if rng.IntN(4) == 0 {
+		s.cfg.MaxPrefix = 1 + rng.IntN(100)
+	}
 	if rng.IntN(2) == 0 {
 		s.cfg.Reports, s.cfg.Reporter = s, simReporter
 	}

@@ -112,6 +112,7 @@ func (t *tiers) setSource(set discovery.Instances) (tiers *Tiers, lost int) {
 		t.next.names = &nameIndex{}
 	}
 	t.next.Source, t.next.listed, t.next.Stale = source, true, set.Stale
+	t.next.allIndex, t.next.mixed = resumes(source)
 	lost = t.sortAway(now)
 	t.rebuild(now)
 	signal.Send(t.kick)
@@ -136,6 +137,7 @@ func (t *tiers) joins(p *Peer, i discovery.Instance) *Peer {
 		return p.withRecord(i)
 	}
 	delete(t.timed, p.state)
+	p.replaced = true
 	return newPeer(i)
 }
 
@@ -168,6 +170,9 @@ func (t *tiers) isCurrent(p *Peer, now time.Time) bool {
 	}
 	if a, ok := t.away[p.ID]; ok {
 		return a.peer.state == p.state
+	}
+	if p.replaced {
+		return false
 	}
 	t.away[p.ID] = away{peer: p, left: now.Add(-lossWindow)} // it had been forgotten
 	return true

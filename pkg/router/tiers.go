@@ -52,9 +52,43 @@ type Tiers struct {
 
 	ready    []*Peer       // Avail less those that back off
 	names    *nameIndex    // of Source
+	allIndex bool          // all of Source resume by index
+	mixed    bool          // some of Source resume otherwise than others
+	able     *ableIndex    // of the lists
 	listed   bool          // the source has been read at least once
 	unasked  bool          // the reports of others have not been read yet
 	replaced chan struct{} // closed when a newer one takes its place
+}
+
+// ableIndex holds, for each list that requests choose from, the instances that resume in
+// a particular way. It is made for the first request that carries an answer on.
+type ableIndex struct {
+	once   sync.Once
+	byStep map[Step]map[Way][]*Peer
+}
+
+// resuming returns those of peers, the list of t for a step, that can carry on in a way,
+// as far as their records say. Every instance can replay.
+func (t *Tiers) resuming(peers []*Peer, step Step, way Way) []*Peer {
+	if way == WayReplay {
+		return peers
+	}
+	t.able.once.Do(func() {
+		t.able.byStep = make(map[Step]map[Way][]*Peer)
+		for step, peers := range map[Step][]*Peer{StepAvail: t.ready, StepPassedOver: t.Avail, StepReported: t.Spare, StepLost: t.Lost} {
+			able := make(map[Way][]*Peer)
+			for _, p := range peers {
+				switch {
+				case resumesByIndex(p):
+					able[WayIndex] = append(able[WayIndex], p)
+				case p.Resume == discovery.ResumePrefix:
+					able[WayPrefix] = append(able[WayPrefix], p)
+				}
+			}
+			t.able.byStep[step] = able
+		}
+	})
+	return t.able.byStep[step][way]
 }
 
 // nameIndex finds the instances of a source by name. It is made at the first
@@ -216,6 +250,7 @@ func (t *tiers) rebuild(now time.Time) {
 		}
 	}
 	next.ByOthers = longest(t.heard)
+	next.able = &ableIndex{}
 	next.replaced = make(chan struct{})
 	t.rebuilt = now
 	t.dirty.Store(false)

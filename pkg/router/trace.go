@@ -47,6 +47,7 @@ type ChosenEvent struct {
 	Attempt  int
 	Instance discovery.Instance
 	Step     Step // why this instance
+	Way      Way  // how the answer is carried on; "" at the first attempt
 	Trial    bool // the instance is half-open, and this request tries it
 }
 

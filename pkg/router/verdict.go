@@ -40,7 +40,7 @@ func judgeKind(k stream.Kind) verdict {
 	case stream.Unreachable, stream.Unresponsive, stream.Truncated, stream.Reset, stream.Stalled,
 		stream.Failed, stream.Protocol:
 		return verdict{report: true, retry: true, counts: true}
-	case stream.Local:
+	case stream.Local, stream.Diverged:
 		return verdict{retry: true, counts: true}
 	case stream.Misdirected:
 		return verdict{report: true, retry: true, refusal: true}

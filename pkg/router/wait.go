@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/request-migration/migrate/pkg/stream"
 )
 
 // wait is the time that a request spends on waiting for an instance.
@@ -121,7 +123,7 @@ func (c *call) mayWait(t *Tiers) bool {
 func (c *call) soonest(t *Tiers) (at time.Time) {
 	now := time.Now()
 	for id, o := range c.tried {
-		if o.refused || !o.again.After(now) || t.byID(id.id) == nil {
+		if o.refused || o.kind == stream.Diverged || !o.again.After(now) || t.byID(id.id) == nil {
 			continue
 		}
 		if at.IsZero() || o.again.Before(at) {

@@ -45,6 +45,9 @@ const (
 	Misdirected Kind = "misdirected"
 	// Unresumable: the server cannot begin at the item that was asked for.
 	Unresumable Kind = "unresumable"
+	// Diverged: an answer that began anew to be carried on differs from what the
+	// caller has of it. Package router compares them; no server says so.
+	Diverged Kind = "diverged"
 	// Local: this machine's own trouble, such as no file descriptor, no
 	// network or a name that cannot be looked up.
 	Local Kind = "local"
@@ -61,7 +64,7 @@ func (k Kind) isSilence() bool {
 	switch k {
 	case Unreachable, Unresponsive, Truncated, Reset, Stalled:
 		return true
-	case Failed, Protocol, Overloaded, Draining, Misdirected, Unresumable, Local, Application:
+	case Failed, Protocol, Overloaded, Draining, Misdirected, Unresumable, Diverged, Local, Application:
 	}
 	return false
 }

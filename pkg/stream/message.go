@@ -30,6 +30,9 @@ type Request struct {
 	Data json.RawMessage
 	// From is the index of the first item wanted, 0 for a whole answer.
 	From int
+	// Prefix holds the items before From as they came, exactly From of them, for a
+	// handler that goes on behind them. It may be empty.
+	Prefix []Annotated
 	// Attempt counts from 1; 0 stands for 1. An overloaded server may refuse
 	// later attempts first.
 	Attempt int

@@ -26,8 +26,8 @@ const (
 	// OutcomeOverloaded: instances refused as overloaded, and no other was
 	// left, see [router.ErrOverloaded].
 	OutcomeOverloaded Outcome = "overloaded"
-	// OutcomeCannotResume: the instances that are left begin at the first item
-	// only, see [router.ErrCannotResume].
+	// OutcomeCannotResume: nobody could carry the answer on, or it began anew
+	// otherwise, see [router.ErrCannotResume].
 	OutcomeCannotResume Outcome = "cannot_resume"
 	// OutcomeApplication: the request itself failed, see [stream.Application].
 	OutcomeApplication Outcome = "application"
@@ -114,9 +114,11 @@ type Attempt struct {
 	Name     string               `json:"name"`
 	From     int                  `json:"from"`
 	To       int                  `json:"to"`
-	Kind     stream.Kind          `json:"kind,omitempty"` // of the break; "" for none
-	Error    string               `json:"error,omitempty"`
-	Reported bool                 `json:"reported"` // as down
+	// Way is how the answer was carried on; "" at the first attempt.
+	Way      router.Way  `json:"way,omitempty"`
+	Kind     stream.Kind `json:"kind,omitempty"` // of the break; "" for none
+	Error    string      `json:"error,omitempty"`
+	Reported bool        `json:"reported"` // as down
 }
 
 // Refusal is the account of one instance that did not take the request.
@@ -160,7 +162,7 @@ func (r *Recorder) Trace() *router.Trace {
 		Attempt: func(e router.AttemptEvent) { r.from = e.From },
 		Chosen: func(e router.ChosenEvent) {
 			r.receipt.Attempts = append(r.receipt.Attempts, Attempt{
-				Attempt: e.Attempt, Instance: e.Instance.ID, Name: e.Instance.Name, From: r.from, To: r.from,
+				Attempt: e.Attempt, Instance: e.Instance.ID, Name: e.Instance.Name, From: r.from, To: r.from, Way: e.Way,
 			})
 		},
 		Stale: func(e router.StaleEvent) {

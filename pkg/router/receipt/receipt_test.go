@@ -109,8 +109,8 @@ func TestReceipt(t *testing.T) {
 			"request": "r1", "outcome": "success", "items": 5,
 			"attempts": [
 				{"attempt": 1, "instance": "1", "name": "server1", "from": 0, "to": 2, "kind": "truncated", "error": "truncated: as told", "reported": true},
-				{"attempt": 2, "instance": "3", "name": "server3", "from": 2, "to": 4, "kind": "failed", "error": "failed: as told", "reported": true},
-				{"attempt": 3, "instance": "4", "name": "server4", "from": 4, "to": 5, "reported": false}
+				{"attempt": 2, "instance": "3", "name": "server3", "from": 2, "to": 4, "way": "index", "kind": "failed", "error": "failed: as told", "reported": true},
+				{"attempt": 3, "instance": "4", "name": "server4", "from": 4, "to": 5, "way": "index", "reported": false}
 			],
 			"served": [
 				{"instance": "1", "name": "server1", "from": 0, "to": 2},
@@ -124,8 +124,8 @@ func TestReceipt(t *testing.T) {
 			"request": "r1", "outcome": "success", "items": 5,
 			"attempts": [
 				{"attempt": 1, "instance": "1", "name": "server1", "from": 0, "to": 4, "kind": "stalled", "error": "stalled: as told", "reported": true},
-				{"attempt": 2, "instance": "2", "name": "server2", "from": 0, "to": 2, "kind": "failed", "error": "failed: as told", "reported": true},
-				{"attempt": 3, "instance": "3", "name": "server3", "from": 0, "to": 5, "reported": false}
+				{"attempt": 2, "instance": "2", "name": "server2", "from": 0, "to": 2, "way": "restart", "kind": "failed", "error": "failed: as told", "reported": true},
+				{"attempt": 3, "instance": "3", "name": "server3", "from": 0, "to": 5, "way": "restart", "reported": false}
 			],
 			"served": [{"instance": "3", "name": "server3", "from": 0, "to": 5}],
 			"refusals": [], "stale": [], "repeated": 6, "gaps_ms": [2.25, 1]
@@ -134,7 +134,7 @@ func TestReceipt(t *testing.T) {
 			"request": "r1", "outcome": "success", "items": 5,
 			"attempts": [
 				{"attempt": 1, "instance": "1", "name": "server1", "from": 0, "to": 5, "kind": "truncated", "error": "truncated: as told", "reported": true},
-				{"attempt": 2, "instance": "2", "name": "server2", "from": 5, "to": 5, "reported": false}
+				{"attempt": 2, "instance": "2", "name": "server2", "from": 5, "to": 5, "way": "index", "reported": false}
 			],
 			"served": [{"instance": "1", "name": "server1", "from": 0, "to": 5}],
 			"refusals": [], "stale": [], "repeated": 0, "gaps_ms": []
@@ -148,7 +148,7 @@ func TestReceipt(t *testing.T) {
 			"error": "attempt 2 at server2 (2): application: as told; before it attempt 1 at server1 (1): reset: as told",
 			"attempts": [
 				{"attempt": 1, "instance": "1", "name": "server1", "from": 0, "to": 1, "kind": "reset", "error": "reset: as told", "reported": true},
-				{"attempt": 2, "instance": "2", "name": "server2", "from": 1, "to": 2, "kind": "application", "error": "application: as told", "reported": false}
+				{"attempt": 2, "instance": "2", "name": "server2", "from": 1, "to": 2, "way": "index", "kind": "application", "error": "application: as told", "reported": false}
 			],
 			"served": [{"instance": "1", "name": "server1", "from": 0, "to": 1}, {"instance": "2", "name": "server2", "from": 1, "to": 2}],
 			"refusals": [], "stale": [], "repeated": 0, "gaps_ms": [0]

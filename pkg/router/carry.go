@@ -1,0 +1,196 @@
+package router
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// DefaultMaxPrefix is the default of [Config.MaxPrefix]: some 300,000 tokens of a
+// language model, one an item.
+const DefaultMaxPrefix = 4 << 20
+
+// A Way is how an instance carries on an answer of which the caller has a part.
+type Way string
+
+// The ways to carry an answer on.
+const (
+	// WayRestart: from the first item, since the caller has nothing, or since
+	// [Config.Restart] wants it.
+	WayRestart Way = "restart"
+	// WayIndex: from the item that the caller lacks, given by its index.
+	WayIndex Way = "index"
+	// WayPrefix: behind the items that the caller has, which the instance is given.
+	WayPrefix Way = "prefix"
+	// WayReplay: from the first item. The router holds back what the caller has while
+	// it compares it.
+	WayReplay Way = "replay"
+)
+
+// carry is what a request knows about the answer that the caller has begun to get: what
+// it takes to carry that on elsewhere.
+type carry struct {
+	next int  // index of the first item that the caller lacks
+	kept kept // the items before it, if it is whole
+	// whole says that kept holds every item that the caller has.
+	whole bool
+	// joined says that indexes have come to mean something else than at the instances
+	// that resume by index: an instance went on from a prefix, or divided the answer
+	// otherwise. That stays.
+	joined bool
+	// foreign says that some items came from an instance that does not resume by index,
+	// and have not been compared with the answer of one that does.
+	foreign bool
+	// replayOnly says that an instance could not go on from where it was asked to.
+	replayOnly bool
+	dropped    bool // it has become too long to be kept
+	diverged   int  // answers that differed
+}
+
+// begins notes that the caller gets its first item while every listed instance resumes
+// by index, or not. Where all do, nobody needs the items.
+func (k *carry) begins(allIndex bool) { k.whole = !allIndex }
+
+// delivers notes the next item that the caller gets. It comes from p, which was asked in
+// that way, in the replay r if that is one.
+func (k *carry) delivers(a stream.Annotated, p *Peer, way Way, r *replay, limit int) {
+	k.next++
+	byIndex := resumesByIndex(p)
+	switch way {
+	case WayPrefix:
+		k.joined = true
+	case WayReplay:
+		k.joined = k.joined || !r.undivided()
+		k.foreign = !byIndex
+	case WayIndex, WayRestart:
+		k.foreign = k.foreign || !byIndex
+	}
+	if !k.whole {
+		return
+	}
+	k.kept.add(a)
+	if k.kept.size > limit {
+		k.kept, k.whole, k.dropped = kept{}, false, true
+	}
+}
+
+// way returns how p can carry the answer on; "" if it cannot.
+func (k *carry) way(p *Peer, data int) Way {
+	switch {
+	case k.next == 0:
+		return WayRestart
+	case k.whole && k.replayOnly:
+		return WayReplay
+	case resumesByIndex(p) && !k.joined && !k.foreign:
+		return WayIndex
+	case !k.whole:
+		return ""
+	case p.Resume == discovery.ResumePrefix && k.fits(p, data):
+		return WayPrefix
+	}
+	return WayReplay
+}
+
+// ways returns the ways that may be open, the best first.
+func (k *carry) ways() []Way {
+	all := []Way{WayIndex, WayPrefix, WayReplay}
+	switch {
+	case !k.whole:
+		return all[:1]
+	case k.replayOnly:
+		return all[2:]
+	case k.joined || k.foreign:
+		return all[1:]
+	}
+	return all
+}
+
+// whyNot returns why nobody carries the answer on, though n instances are left.
+func (k *carry) whyNot(n int) string {
+	switch {
+	case k.diverged > 0:
+		return "an answer that began anew differs from what was delivered"
+	case k.whole:
+		return fmt.Sprintf("the %d instances that are left begin at the first item only, and refuse", n)
+	case k.dropped:
+		return fmt.Sprintf("the %d instances that are left do not resume by index, and the answer is too long to be kept", n)
+	}
+	return fmt.Sprintf("the %d instances that are left do not resume by index, as all did when it began, so that it was not kept", n)
+}
+
+// besidePrefix is how many bytes of a request's line are reserved for all but its data
+// and its prefix: the headers, escaped, are the most.
+const besidePrefix = 64 << 10
+
+// fits reports whether p takes a request with that many bytes of data and the prefix.
+func (k *carry) fits(p *Peer, data int) bool {
+	limit := p.MaxRequest
+	if limit == 0 {
+		limit = stream.MaxLine
+	}
+	return data+k.kept.size+besidePrefix <= limit
+}
+
+// resumesByIndex reports whether p can begin at any item, as far as its record says. If
+// it does not say, p is asked.
+func resumesByIndex(p *Peer) bool {
+	return p.Resume == discovery.ResumeIndex || p.Resume == ""
+}
+
+// kept holds items in little memory: most are a few bytes of data and nothing else.
+type kept struct {
+	data []byte
+	ends []int                    // of each item, in data
+	more map[int]stream.Annotated // the items that have more than data
+	size int                      // in bytes, as a prefix is sent
+}
+
+// besideItem is how many bytes the prefix has for an item besides its data:
+// {"data":},
+const besideItem = 10
+
+func (k *kept) add(a stream.Annotated) {
+	k.size += len(a.Data) + besideItem
+	if a.Event != "" || a.ID != "" || a.Comment != nil {
+		if k.more == nil {
+			k.more = make(map[int]stream.Annotated)
+		}
+		rest := a
+		rest.Data = nil
+		k.more[len(k.ends)] = rest
+		line, err := json.Marshal(rest)
+		if err != nil {
+			panic(err) // strings can be marshalled
+		}
+		k.size += len(line)
+	}
+	k.data = append(k.data, a.Data...)
+	k.ends = append(k.ends, len(k.data))
+}
+
+// items returns the items. They share the memory of k.
+func (k *kept) items() []stream.Annotated {
+	items := make([]stream.Annotated, len(k.ends))
+	begin := 0
+	for n, end := range k.ends {
+		items[n] = k.more[n]
+		if end > begin {
+			items[n].Data = k.data[begin:end:end]
+		}
+		begin = end
+	}
+	return items
+}
+
+// resumes reports whether all of peers resume by index for certain, and whether some
+// resume otherwise than others.
+func resumes(peers []*Peer) (allIndex, mixed bool) {
+	allIndex = len(peers) > 0
+	for _, p := range peers {
+		allIndex = allIndex && p.Resume == discovery.ResumeIndex
+		mixed = mixed || p.Resume != peers[0].Resume
+	}
+	return allIndex, mixed
+}
