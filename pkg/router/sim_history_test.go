@@ -93,9 +93,7 @@ func (s *sim) join(rng *rand.Rand) {
 	case 3, 4, 5:
 		i.Resume = discovery.ResumeIndex
 	case 6, 7:
-		if s.wire == nil {
-			i.Resume = discovery.ResumePrefix
-		}
+		i.Resume = discovery.ResumePrefix
 	}
 	if rng.IntN(2) == 0 {
 		i.Incarnation = "first"

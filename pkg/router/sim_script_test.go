@@ -18,7 +18,7 @@ func (s *sim) script(q *simRequest, i discovery.Instance, way Way) *visit {
 	v := &visit{s: s, q: q, instance: i, way: way, items: q.answerOf(i, way), how: rng.IntN(1000)}
 	v.n = len(v.items)
 	if way == WayIndex || way == WayPrefix {
-		v.from = q.got
+		v.from, v.prefix = q.got, q.text()
 	}
 	if way == WayReplay {
 		v.undivided = v.n >= q.got && slices.Equal(v.items[:q.got], q.items)

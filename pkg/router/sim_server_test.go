@@ -154,6 +154,12 @@ func (f *simServers) handle(ctx context.Context, req *stream.Request, send func(
 	if req.From != v.from {
 		f.s.fail("%s: the server is asked for items from %d, want %d", req.ID, req.From, v.from)
 	}
+	if v.way == WayPrefix {
+		f.s.counted("by prefix at a real server")
+		if got := joinText(req.Prefix); got != v.prefix {
+			f.s.fail("%s: the server is asked to go on behind %q, want %q", req.ID, got, v.prefix)
+		}
+	}
 	err := pause(ctx, v.lag)
 	for _, item := range v.items[:v.n] {
 		if err == nil {

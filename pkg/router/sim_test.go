@@ -81,7 +81,7 @@ func TestSimulation(t *testing.T) {
 func simMustSee() []string {
 	all := []string{
 		"joined", "left", "came back", "restarted", "reported", "outage", "stale", "recovered",
-		"by index", "by prefix", "by replay", "by replay after a refusal", "diverged", "too long to be kept", "restarted from 0", "only the end lost", "before the first item",
+		"by index", "by prefix", "by prefix at a real server", "by replay", "by replay after a refusal", "diverged", "too long to be kept", "restarted from 0", "only the end lost", "before the first item",
 		"waited for a first instance", "waited for one to return", "left the loop", "of another transport",
 		"double cooldown", "report of one that was replaced", "changed",
 		"reported by another", "report ended early", "shared", "broken, not reported", "trial decided", "paused", "stale connection",

@@ -27,7 +27,8 @@ type visit struct {
 	q        *simRequest
 	instance discovery.Instance
 	way      Way
-	from     int // on the wire
+	from     int    // on the wire
+	prefix   string // likewise
 
 	items     []string // of its answer, from there on
 	undivided bool     // a replay: they begin with those that the caller has

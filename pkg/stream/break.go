@@ -132,7 +132,7 @@ var (
 	// back. Returned by a [Handler], it hands that one stream back.
 	ErrDraining = errors.New("server is leaving")
 	// ErrUnresumable refuses a request because the handler cannot begin at
-	// [Request.From].
+	// [Request.From], or go on behind [Request.Prefix].
 	ErrUnresumable = errors.New("cannot begin there")
 )
 

@@ -76,7 +76,8 @@ func TestRequestArrives(t *testing.T) {
 		return nil
 	}})
 	want := stream.Request{
-		ID: "b1946ac9d2c41f08", To: "p/llm/chat/4d2", Data: []byte(`{"a":[1]}`), From: 3, Attempt: 2,
+		ID: "b1946ac9d2c41f08", To: "p/llm/chat/4d2", Data: []byte(`{"a":[1]}`), From: 1, Attempt: 2,
+		Prefix:  []stream.Annotated{{Data: []byte(`{"text":"é"}`), Event: "reasoning", Comment: []string{"a"}}},
 		Timeout: time.Hour, Headers: map[string]string{"traceparent": "00-é\n", "baggage": ""},
 	}
 	if _, err := items(t.Context(), newClient(t, &stream.Client{}), addr, want); err != nil {

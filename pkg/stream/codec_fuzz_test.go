@@ -14,6 +14,7 @@ func seedLines() []string {
 		`{"data":"hello"}`,
 		`{"id":"b1946ac9","data":"hello"}`,
 		`{"stream":7,"id":"b1946ac9","data":"hello","from":2,"attempt":2}`,
+		`{"stream":7,"data":"hello","from":1,"prefix":[{"data":"h","event":"e"}]}`,
 		`{"stream":7,"event":"start","id":"2"}`,
 		`{"stream":7,"data":"from server: server1, data: l"}`,
 		`{"stream":7,"data":"from server: server1, data: \""}`,

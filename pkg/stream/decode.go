@@ -26,6 +26,7 @@ type fields struct {
 	To        string            `json:"to"`
 	TimeoutMS int64             `json:"timeout_ms"`
 	Headers   map[string]string `json:"headers"`
+	Prefix    json.RawMessage   `json:"prefix"`
 }
 
 var (
@@ -249,10 +250,58 @@ func (f *fields) request() (Request, error) {
 	if err := checkHeaders(f.Headers); err != nil {
 		return Request{}, err
 	}
+	prefix, err := f.prefix()
+	if err != nil {
+		return Request{}, err
+	}
 	return Request{
-		ID: f.ID, To: f.To, Data: f.Data, From: f.From, Attempt: max(f.Attempt, 1),
+		ID: f.ID, To: f.To, Data: f.Data, From: f.From, Prefix: prefix, Attempt: max(f.Attempt, 1),
 		Timeout: time.Duration(min(f.TimeoutMS, maxTimeoutMS)) * time.Millisecond, Headers: f.Headers,
 	}, nil
+}
+
+// prefix returns the items of the prefix; nil if there is none.
+func (f *fields) prefix() ([]Annotated, error) {
+	if len(f.Prefix) == 0 || string(f.Prefix) == "null" {
+		return nil, nil
+	}
+	// An item needs {"data":0}, so that a line cannot be made to take up many times its
+	// length.
+	if limit := len(f.Prefix) / len(`{"data":0}`); f.From > limit {
+		return nil, fmt.Errorf(`"prefix" cannot hold %d items, want "from" of them`, f.From)
+	}
+	items := make([]Annotated, 0, f.From)
+	d := json.NewDecoder(bytes.NewReader(f.Prefix))
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
+		return nil, errors.New(`"prefix" is not a list`)
+	}
+	for len(items) < f.From && d.More() {
+		var a Annotated
+		if err := d.Decode(&a); err != nil {
+			return nil, fmt.Errorf(`"prefix", item %d: %w`, len(items), err)
+		}
+		items = append(items, a)
+	}
+	if d.More() {
+		return nil, fmt.Errorf(`"prefix" has more than %d items, want "from" of them`, f.From)
+	}
+	if len(items) == 0 {
+		return nil, nil
+	}
+	return items, checkPrefix(items, f.From)
+}
+
+// checkPrefix returns what is wrong with the items before from, or nil.
+func checkPrefix(prefix []Annotated, from int) error {
+	if len(prefix) != from {
+		return fmt.Errorf(`"prefix" has %d items, want "from" of them, %d`, len(prefix), from)
+	}
+	for i, a := range prefix {
+		if len(a.Data) == 0 {
+			return fmt.Errorf(`"prefix", item %d, has no data`, i)
+		}
+	}
+	return nil
 }
 
 // maxTimeoutMS is a year: longer than any use, and far from overflowing a

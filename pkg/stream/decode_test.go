@@ -148,11 +148,17 @@ func TestIndex(t *testing.T) {
 
 func TestRequestFields(t *testing.T) {
 	for line, want := range map[string]Request{
-		`{"data":"h"}`:             {Data: json.RawMessage(`"h"`), Attempt: 1},
-		`{"data":null,"id":"a"}`:   {Data: json.RawMessage(`null`), ID: "a", Attempt: 1},
-		`{"data":1,"attempt":-4}`:  {Data: json.RawMessage(`1`), Attempt: 1},
-		`{"data":{},"from":3}`:     {Data: json.RawMessage(`{}`), From: 3, Attempt: 1},
-		`{"data":[],"attempt":12}`: {Data: json.RawMessage(`[]`), Attempt: 12},
+		`{"data":"h"}`:            {Data: json.RawMessage(`"h"`), Attempt: 1},
+		`{"data":null,"id":"a"}`:  {Data: json.RawMessage(`null`), ID: "a", Attempt: 1},
+		`{"data":1,"attempt":-4}`: {Data: json.RawMessage(`1`), Attempt: 1},
+		`{"data":{},"from":3}`:    {Data: json.RawMessage(`{}`), From: 3, Attempt: 1},
+		`{"data":1,"from":2,"prefix":[{"data":"a"},{"data":{},"event":"e"}]}`: {
+			Data: json.RawMessage(`1`), From: 2, Attempt: 1,
+			Prefix: []Annotated{{Data: json.RawMessage(`"a"`)}, {Data: json.RawMessage(`{}`), Event: "e"}},
+		},
+		`{"data":1,"from":2,"prefix":null}`: {Data: json.RawMessage(`1`), From: 2, Attempt: 1},
+		`{"data":1,"prefix":[]}`:            {Data: json.RawMessage(`1`), Attempt: 1},
+		`{"data":[],"attempt":12}`:          {Data: json.RawMessage(`[]`), Attempt: 12},
 	} {
 		f, err := decode([]byte(line))
 		if err != nil {
@@ -166,6 +172,13 @@ func TestRequestFields(t *testing.T) {
 		`{"id":"a"}`:             `"data" is missing`,
 		`null`:                   `"data" is missing`,
 		`{"data":"h","from":-1}`: `"from" is -1`,
+		`{"data":1,"from":1,"prefix":[{"data":1},{"data":2}]}`:  `more than 1 items`,
+		`{"data":1,"prefix":[{"data":1}]}`:                      `more than 0 items`,
+		`{"data":1,"from":2,"prefix":[{"data":1111111111111}]}`: `has 1 items, want "from" of them, 2`,
+		`{"data":1,"from":9,"prefix":[{"data":1}]}`:             `cannot hold 9 items`,
+		`{"data":1,"from":1,"prefix":[{"event":"start"}]}`:      `item 0, has no data`,
+		`{"data":1,"from":1,"prefix":{"data":1111}}`:            `is not a list`,
+		`{"data":1,"from":1,"prefix":["data 123456"]}`:          `"prefix", item 0`,
 	} {
 		f, err := decode([]byte(line))
 		if err != nil {

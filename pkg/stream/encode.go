@@ -194,6 +194,9 @@ func appendRequest(dst []byte, stream int64, r Request) []byte {
 	if r.From > 0 {
 		dst = strconv.AppendInt(append(dst, `,"from":`...), int64(r.From), 10)
 	}
+	if len(r.Prefix) > 0 {
+		dst = appendItems(append(dst, `,"prefix":`...), r.Prefix)
+	}
 	if r.Attempt > 1 {
 		dst = strconv.AppendInt(append(dst, `,"attempt":`...), int64(r.Attempt), 10)
 	}
@@ -207,6 +210,18 @@ func appendRequest(dst []byte, stream int64, r Request) []byte {
 		dst = appendHeaders(append(dst, ','), r.Headers)
 	}
 	return append(dst, '}', '\n')
+}
+
+// appendItems appends items as a list. onOneLine has checked their data.
+func appendItems(dst []byte, items []Annotated) []byte {
+	sep := byte('[')
+	for i := range items {
+		dst = append(append(dst, sep), `{"data":`...)
+		dst = append(dst, items[i].Data...)
+		dst = append(appendRest(dst, &items[i]), '}')
+		sep = ','
+	}
+	return append(dst, ']')
 }
 
 // appendHeaders appends the headers sorted by name, so that a request's line is

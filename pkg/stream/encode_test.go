@@ -111,6 +111,10 @@ func TestAppendRequest(t *testing.T) {
 			7, Request{ID: "b1946ac9", Data: String("hello"), From: 2, Attempt: 2},
 			`{"stream":7,"id":"b1946ac9","data":"hello","from":2,"attempt":2}`,
 		},
+		{
+			7, Request{Data: String("x"), From: 2, Prefix: []Annotated{{Data: String("h")}, {Data: json.RawMessage("{\n}"), ID: "i", Event: "e", Comment: []string{"c"}}}},
+			`{"stream":7,"data":"x","from":2,"prefix":[{"data":"h"},{"data":{},"id":"i","event":"e","comment":["c"]}]}`,
+		},
 		{7, Request{Data: json.RawMessage("[\n1\n]")}, `{"stream":7,"data":[1]}`},
 	} {
 		req, err := newOutgoing(tt.req)
@@ -125,6 +129,10 @@ func TestAppendRequest(t *testing.T) {
 		"more than 1048576":    {Data: String(strings.Repeat("x", MaxLine))},
 		"more than 2000000":    {Data: String(strings.Repeat("x", 2_000_000)), MaxSize: 2_000_000},
 		"nested 10000 deep":    {Data: json.RawMessage(strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth))},
+		"has 1 items, want":    {Data: String("x"), From: 2, Prefix: []Annotated{{Data: String("h")}}},
+		"item 0, has no data":  {Data: String("x"), From: 1, Prefix: []Annotated{{Event: "e"}}},
+		"item 0 of its prefix": {Data: String("x"), From: 1, Prefix: []Annotated{{Data: json.RawMessage("}")}}},
+		"more than 1048577":    {Data: String("x"), MaxSize: 1048577, From: 1, Prefix: []Annotated{{Data: String(strings.Repeat("x", MaxLine))}}},
 		"lower case":           {Data: String("x"), Headers: map[string]string{"A": "b"}},
 	} {
 		if _, err := newOutgoing(req); !errors.Is(err, ErrInvalidRequest) || !strings.Contains(err.Error(), want) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
 	"strings"
 	"time"
 )
@@ -31,7 +32,7 @@ type Request struct {
 	// From is the index of the first item wanted, 0 for a whole answer.
 	From int
 	// Prefix holds the items before From as they came, exactly From of them, for a
-	// handler that goes on behind them. It may be empty.
+	// handler that goes on behind them; most do not need it. It may be empty.
 	Prefix []Annotated
 	// Attempt counts from 1; 0 stands for 1. An overloaded server may refuse
 	// later attempts first.
@@ -192,6 +193,9 @@ func newOutgoing(req Request) (outgoing, error) {
 	if err := checkHeaders(req.Headers); err != nil {
 		return invalid(err)
 	}
+	if req.Prefix, err = sendablePrefix(req.Prefix, req.From); err != nil {
+		return invalid(err)
+	}
 	req.Data = data
 	o := outgoing{Request: req, size: len(data) + roughly(req)}
 	limit := cmpOr(req.MaxSize, MaxLine)
@@ -235,7 +239,33 @@ func roughly(req Request) int {
 	for name, value := range req.Headers {
 		n += escaped * (len(name) + len(value) + 1)
 	}
+	for _, a := range req.Prefix {
+		n += len(a.Data) + escaped*(len(a.ID)+len(a.Event)+3*len(a.Comment)) + len(`{"data":,"id":"","event":"","comment":[]},`)
+		for _, c := range a.Comment {
+			n += escaped * len(c)
+		}
+	}
 	return n
+}
+
+// sendablePrefix returns prefix, the items before from, with each item's data on one
+// line.
+func sendablePrefix(prefix []Annotated, from int) ([]Annotated, error) {
+	if len(prefix) == 0 {
+		return nil, nil
+	}
+	if err := checkPrefix(prefix, from); err != nil {
+		return nil, err
+	}
+	sendable := slices.Clone(prefix)
+	for i := range sendable {
+		data, err := onOneLine(sendable[i].Data)
+		if err != nil {
+			return nil, fmt.Errorf("item %d of its prefix: %w", i, err)
+		}
+		sendable[i].Data = data
+	}
+	return sendable, nil
 }
 
 // exactly returns the least such bound: everything that differs between

@@ -59,9 +59,9 @@ const (
 type Server struct {
 	// Handler answers every request.
 	Handler Handler
-	// Resumes says that Handler starts at [Request.From], or returns
-	// [ErrUnresumable]. Without it, a request that wants to start after the first
-	// item is refused with that error.
+	// Resumes says that Handler starts at [Request.From], or goes on behind
+	// [Request.Prefix], or returns [ErrUnresumable]. Without it, a request that
+	// wants to start after the first item is refused with that error.
 	Resumes bool
 	// Admit, if set, is asked before a request is taken. [ErrOverloaded] sends
 	// the client to another server without a report; any other error is the

@@ -243,7 +243,7 @@ func (c *serverConn) request(number int64, req Request) error {
 		c.handlers.Go(c.runQueue)
 	}
 	q := &queued{req: req, came: came}
-	if len(req.Data) > largeBuffer {
+	if len(req.Data) > largeBuffer || len(req.Prefix) > 0 {
 		q.taken = make(chan struct{}) // later ones wait in the socket: they may be as large
 	}
 	select {
