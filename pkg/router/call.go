@@ -123,7 +123,7 @@ type call struct {
 	wanted Way // the only one that will do; "" for any
 	way    Way
 	peer   *Peer
-	trial  int64 // the number of the trial that it has taken; 0 for none
+	trial  int32 // the number of the trial that it has taken; 0 for none
 	owed   bool  // it has yet to answer
 	now    int64 // by the tiers' clock; 0 until it is needed
 }
@@ -151,7 +151,7 @@ func (c *call) try(ctx context.Context) (done bool, err error) {
 		if err != nil {
 			return true, c.giveUp(ctx, err)
 		}
-		tell(c.trace.Chosen, ChosenEvent{Attempt: c.attempt, Instance: p.Instance, Step: c.step, Way: c.carriedOn(), Trial: c.trial != 0})
+		tell(c.trace.Chosen, ChosenEvent{Attempt: c.attempt, Instance: *p.Instance, Step: c.step, Way: c.carriedOn(), Trial: c.trial != 0})
 		refused, done, err = c.visit(ctx, p)
 		if c.trial != 0 {
 			p.passTrial(c.trial)
@@ -204,7 +204,7 @@ func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err erro
 		}
 		c.note(p, o)
 	}
-	c.failed = append(c.failed, &AttemptError{Attempt: c.attempt, Instance: p.Instance, Err: err})
+	c.failed = append(c.failed, &AttemptError{Attempt: c.attempt, Instance: *p.Instance, Err: err})
 	diverged := errors.Is(err, stream.Diverged)
 	if diverged {
 		c.carry.diverged++
@@ -316,7 +316,7 @@ func (c *call) started() {
 
 // stale tells that a kept connection was replaced.
 func (c *call) stale() {
-	tell(c.trace.Stale, StaleEvent{Attempt: c.attempt, Instance: c.peer.Instance})
+	tell(c.trace.Stale, StaleEvent{Attempt: c.attempt, Instance: *c.peer.Instance})
 }
 
 // served notes that the instance has answered a request sent at began, and so works.
@@ -369,7 +369,7 @@ func (c *call) broke(f func(BreakEvent), p *Peer, err error, v verdict, attempts
 	if v.report {
 		d, isNew = c.r.reportDown(p, err, v.share)
 	}
-	tell(f, BreakEvent{Attempt: c.attempt, Instance: p.Instance, Err: err, Reported: v.report, AttemptsLeft: attemptsLeft, Time: time.Now()})
+	tell(f, BreakEvent{Attempt: c.attempt, Instance: *p.Instance, Err: err, Reported: v.report, AttemptsLeft: attemptsLeft, Time: time.Now()})
 	if isNew {
 		tell(c.trace.Down, d)
 	}
@@ -382,7 +382,7 @@ func (c *call) ended(p *Peer, err error) error {
 		return err
 	}
 	c.broke(c.trace.Break, p, err, verdict{}, 0)
-	return &AttemptError{Attempt: c.attempt, Instance: p.Instance, Err: err}
+	return &AttemptError{Attempt: c.attempt, Instance: *p.Instance, Err: err}
 }
 
 // giveUp returns the error of a request that ends because of err.

@@ -56,21 +56,25 @@ type ending struct {
 // pick returns the instance to which the request goes next. The error says why there
 // is none.
 func (c *call) pick(ctx context.Context) (*Peer, error) {
+	if ctx.Err() == nil {
+		// Slightly old tiers will do, unless no instance is found in them.
+		if p := c.choose(c.r.tiers.load()); p != nil {
+			return p, nil
+		}
+	}
+	return c.await(ctx)
+}
+
+// await is pick for a request that does not find an instance at once.
+func (c *call) await(ctx context.Context) (*Peer, error) {
 	var w wait
 	defer w.stop()
 	for {
 		if ctx.Err() != nil {
 			return nil, c.contextError(ctx)
 		}
-		// Slightly old tiers will do, unless no instance is found in them.
-		t := c.r.tiers.load()
+		t := c.r.tiers.fresh()
 		p := c.choose(t)
-		if p == nil {
-			if now := c.r.tiers.fresh(); now != t {
-				t = now
-				p = c.choose(t)
-			}
-		}
 		switch {
 		case p != nil:
 			c.panicking.end()

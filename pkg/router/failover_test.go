@@ -65,7 +65,7 @@ func TestItems(t *testing.T) {
 			if index >= 2 {
 				attempt = 2
 			}
-			if item.Index != index || item.Attempt != attempt || item.Peer.Instance != instance(attempt) || item.Peer.Streams() != 1 {
+			if item.Index != index || item.Attempt != attempt || *item.Peer.Instance != instance(attempt) || item.Peer.Streams() != 1 {
 				t.Errorf("item %d: %d of attempt %d at %s, which has %d streams",
 					index, item.Index, item.Attempt, item.Peer.Name, item.Peer.Streams())
 			}

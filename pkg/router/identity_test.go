@@ -24,8 +24,8 @@ func TestChangedRecordKeepsWhatIsKnown(t *testing.T) {
 		r.ReportDown(1, stream.Failed)
 		l.list(moved(), instance(2))
 		wantAvail(t, r, "server2")
-		if p := r.Tiers().Source[0]; p.Streams() != 1 || p.Instance != moved() {
-			t.Errorf("%d streams at %v", p.Streams(), p.Instance)
+		if p := r.Tiers().Source[0]; p.Streams() != 1 || *p.Instance != moved() {
+			t.Errorf("%d streams at %v", p.Streams(), *p.Instance)
 		}
 		sleep(DefaultCooldown)
 		wantAvail(t, r, "server1b server2")

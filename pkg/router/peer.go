@@ -12,32 +12,55 @@ import (
 // has been seen. A Peer is safe for concurrent use.
 type Peer struct {
 	*state
-	discovery.Instance
+	*discovery.Instance // its record, which must not be changed
 
 	to string // the record's name, for requests; "" if they do not send it
 }
 
 // state is what a router has seen of an instance, which is an id and an incarnation.
-// Fields that are read for each choice are atomic, so that choosing takes no lock.
+// Fields that are read for each choice are atomic, so that choosing takes no lock. They
+// are small and by themselves, 64 bytes an instance: what a choice among very many
+// instances costs is the memory that it touches.
 type state struct {
 	streams atomic.Int64 // that this router has open there
-
-	down    atomic.Bool  // this router's own report stands
-	half    atomic.Int32 // shut, or half-open
-	trials  atomic.Int64 // how many there have been
 	backoff atomic.Int64 // its end by the tiers' clock; 0 for none
-	owing   atomic.Int32 // requests sent that have no start yet
 	life    atomic.Int64 // the last time that it answered one, or had none to answer
+	trials  atomic.Int32 // how many there have been
+	owing   atomic.Int32 // requests sent that have no start yet
+	half    atomic.Int32 // shut, or half-open
+	down    atomic.Bool  // this router's own report stands
 
 	draining atomic.Bool // it has answered a request with draining
 	panicked atomic.Bool // a request asks it in panic
 
-	// Guarded by tiers.mu.
+	// past is nil as long as nothing has happened to the instance, so that thousands of
+	// sound ones take little memory. It is guarded by tiers.mu, as is all in it.
+	past *past
+}
+
+// past is what has happened to an instance.
+type past struct {
 	replaced  bool      // a server was started anew under its id
 	failures  int       // in a row
 	report    Down      // the newest of this router's own
 	halfSince time.Time // when it last became half-open
 	outweighs time.Time // reports of others read until then are refuted
+}
+
+// remember returns the past of the instance, to be added to. The caller holds tiers.mu.
+func (s *state) remember() *past {
+	if s.past == nil {
+		s.past = &past{}
+	}
+	return s.past
+}
+
+// recall returns the past of the instance. The caller holds tiers.mu.
+func (s *state) recall() past {
+	if s.past == nil {
+		return past{}
+	}
+	return *s.past
 }
 
 // The values of state.half. An instance that is back from a report is half-open
@@ -60,20 +83,12 @@ const (
 	maxBackoff = 30 * time.Second
 )
 
-// newPeer returns an instance of which nothing has been seen. Both its parts are
-// allocated as one, as each choice reads both.
-func newPeer(i discovery.Instance) *Peer {
-	both := &struct {
-		peer  Peer
-		state state
-	}{}
-	both.peer = Peer{Instance: i, state: &both.state, to: recordOf(i)}
-	return &both.peer
-}
+// newPeer returns an instance of which nothing has been seen.
+func newPeer(i discovery.Instance) *Peer { return (&Peer{state: &state{}}).withRecord(i) }
 
 // withRecord returns p with its new record i.
 func (p *Peer) withRecord(i discovery.Instance) *Peer {
-	return &Peer{Instance: i, state: p.state, to: recordOf(i)}
+	return &Peer{state: p.state, Instance: &i, to: recordOf(i)}
 }
 
 // recordOf returns the name by which requests say which instance they mean, or "".
@@ -120,7 +135,7 @@ func (s *state) isUnmarked() bool {
 
 // takeTrial makes the caller's request the one that tries a half-open instance.
 // It returns the trial's number, or 0 if another request has it.
-func (s *state) takeTrial() int64 {
+func (s *state) takeTrial() int32 {
 	if !s.half.CompareAndSwap(halfOpen, onTrial) {
 		return 0
 	}
@@ -129,7 +144,7 @@ func (s *state) takeTrial() int64 {
 
 // passTrial leaves a trial to the next request, unless the trial has been decided;
 // another may have begun since.
-func (s *state) passTrial(trial int64) {
+func (s *state) passTrial(trial int32) {
 	if s.trials.Load() == trial {
 		s.half.CompareAndSwap(onTrial, halfOpen)
 	}

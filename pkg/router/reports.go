@@ -224,6 +224,10 @@ func (t *tiers) setHeard(reports []discovery.Report) (news []heard) {
 // half-open. The caller holds mu.
 func (t *tiers) isOut(p *Peer, now time.Time) bool {
 	reports := t.heard[p.ID]
+	if len(reports) == 0 {
+		return false
+	}
+	outweighs := p.recall().outweighs
 	var unrefuted []discovery.Report
 	for i := range reports {
 		h := &reports[i]
@@ -231,11 +235,11 @@ func (t *tiers) isOut(p *Peer, now time.Time) bool {
 			h.heeded = true
 			t.opens(p, now)
 		}
-		if h.seen.After(p.outweighs) { // else a request has shown since that p serves
+		if h.seen.After(outweighs) { // else a request has shown since that p serves
 			unrefuted = append(unrefuted, h.Report)
 		}
 	}
-	_, out := discovery.Standing(p.Instance, unrefuted, now)
+	_, out := discovery.Standing(*p.Instance, unrefuted, now)
 	return out
 }
 

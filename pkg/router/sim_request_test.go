@@ -120,9 +120,9 @@ func (q *simRequest) received(item Item) int {
 	if item.Index != q.got || !strings.HasSuffix(v.items[v.sent-1], data) || data == "" || !q.isAnswer(q.text()+data, false) {
 		s.violate("%s: item %d, %q, behind %q", q.id, item.Index, data, q.items)
 	}
-	if item.Attempt != q.breaks+1 || item.Peer.Instance != v.instance {
+	if item.Attempt != q.breaks+1 || *item.Peer.Instance != v.instance {
 		s.violate("%s: an item of attempt %d from %s; it is attempt %d, at %s",
-			q.id, item.Attempt, label(item.Peer.Instance), q.breaks+1, label(v.instance))
+			q.id, item.Attempt, label(*item.Peer.Instance), q.breaks+1, label(v.instance))
 	}
 	if !s.cfg.Restart {
 		q.keeps(v, data)

@@ -194,8 +194,8 @@ func (s *sim) checkTiers() {
 		}
 	}
 	for _, p := range t.Source {
-		if k := s.know(p.Instance); p.HalfOpen() != k.half && !k.isDown {
-			s.violate("%s is half-open: %v, want %v", label(p.Instance), p.HalfOpen(), k.half)
+		if k := s.know(*p.Instance); p.HalfOpen() != k.half && !k.isDown {
+			s.violate("%s is half-open: %v, want %v", label(*p.Instance), p.HalfOpen(), k.half)
 		}
 	}
 	for _, q := range s.requests {
@@ -208,7 +208,7 @@ func (s *sim) checkTiers() {
 func instancesOf(peers []*Peer) []discovery.Instance {
 	var list []discovery.Instance
 	for _, p := range peers {
-		list = append(list, p.Instance)
+		list = append(list, *p.Instance)
 	}
 	return list
 }

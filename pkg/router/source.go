@@ -131,13 +131,13 @@ func (t *tiers) joins(p *Peer, i discovery.Instance) *Peer {
 		p = a.peer
 	}
 	switch {
-	case p.Instance == i:
+	case *p.Instance == i:
 		return p
 	case p.Same(i):
 		return p.withRecord(i)
 	}
 	delete(t.timed, p.state)
-	p.replaced = true
+	p.remember().replaced = true
 	return newPeer(i)
 }
 
@@ -171,7 +171,7 @@ func (t *tiers) isCurrent(p *Peer, now time.Time) bool {
 	if a, ok := t.away[p.ID]; ok {
 		return a.peer.state == p.state
 	}
-	if p.replaced {
+	if p.recall().replaced {
 		return false
 	}
 	t.away[p.ID] = away{peer: p, left: now.Add(-lossWindow)} // it had been forgotten
@@ -214,7 +214,7 @@ func (t *tiers) sortAway(now time.Time) (more int) {
 // isKnown reports whether the router knows anything of p that would matter if p came
 // back. The caller holds mu.
 func (t *tiers) isKnown(p *Peer) bool {
-	return p.failures > 0 || !p.isUnmarked() || len(t.heard[p.ID]) > 0
+	return p.past != nil && p.past.failures > 0 || !p.isUnmarked() || len(t.heard[p.ID]) > 0
 }
 
 // isLeaving reports whether p has said on any connection that it drains.

@@ -246,7 +246,7 @@ func (t *tiers) rebuild(now time.Time) {
 	next.Down = make(map[discovery.InstanceID]Down, len(t.timed))
 	for s := range t.timed {
 		if s.down.Load() {
-			next.Down[s.report.Instance.ID] = s.report
+			next.Down[s.past.report.Instance.ID] = s.past.report
 		}
 	}
 	next.ByOthers = longest(t.heard)
@@ -294,11 +294,12 @@ func (t *tiers) report(p *Peer, cause error, now time.Time) (d Down, isNew bool)
 	case !t.isCurrent(p, now):
 		return Down{}, false
 	case p.down.Load():
-		return p.report, false
+		return p.past.report, false
 	}
-	p.failures++
-	d = Down{Instance: p.Instance, Cause: cause, Since: now, Until: now.Add(t.cooldownAfter(p.failures))}
-	p.report = d
+	past := p.remember()
+	past.failures++
+	d = Down{Instance: *p.Instance, Cause: cause, Since: now, Until: now.Add(t.cooldownAfter(past.failures))}
+	past.report = d
 	p.half.Store(shut) // until it is back
 	p.down.Store(true)
 	t.ends(p, d.Until)
@@ -346,7 +347,9 @@ func (t *tiers) completed(p *Peer) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p.failures = 0
+	if p.past != nil {
+		p.past.failures = 0
+	}
 }
 
 // serves notes that p has answered a request that was sent at began. If p was
@@ -354,10 +357,10 @@ func (t *tiers) completed(p *Peer) {
 func (t *tiers) serves(p *Peer, began time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p.half.Load() == shut || p.halfSince.After(began) {
+	if p.half.Load() == shut || p.recall().halfSince.After(began) {
 		return
 	}
-	p.outweighs = began
+	p.remember().outweighs = began
 	p.half.Store(shut)
 	if len(t.heard[p.ID]) > 0 {
 		t.changed(time.Now())
@@ -366,7 +369,7 @@ func (t *tiers) serves(p *Peer, began time.Time) {
 
 // opens makes p half-open. The caller holds mu.
 func (t *tiers) opens(p *Peer, now time.Time) {
-	p.halfSince = now
+	p.remember().halfSince = now
 	p.half.CompareAndSwap(shut, halfOpen)
 }
 
@@ -422,10 +425,10 @@ func (t *tiers) end(now time.Time) {
 	}
 	ended := false
 	for s, p := range t.timed {
-		if s.down.Load() && over(s.report.Until) {
+		if s.down.Load() && over(s.past.report.Until) {
 			t.opens(p, now) // before it can be chosen
 			s.down.Store(false)
-			t.back = append(t.back, s.report.Instance)
+			t.back = append(t.back, s.past.report.Instance)
 			ended = true
 		}
 		if until := s.backoff.Load(); until != 0 && over(t.began.Add(time.Duration(until))) {

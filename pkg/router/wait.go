@@ -141,7 +141,7 @@ func (c *call) nobodyListed(t *Tiers) error {
 	}
 	if err.Wanted = c.req.Instance; err.Wanted != "" {
 		for _, p := range t.Source {
-			err.Known = append(err.Known, label(p.Instance))
+			err.Known = append(err.Known, label(*p.Instance))
 		}
 	}
 	return err
