@@ -1,0 +1,36 @@
+package command
+
+import (
+	"log/slog"
+	"os/exec"
+	"syscall"
+)
+
+// ofGroup has nothing to ask for: there are no groups.
+func ofGroup() *syscall.SysProcAttr { return nil }
+
+// awaitExit waits until the program has ended.
+func awaitExit(cmd *exec.Cmd) { _ = cmd.Wait() } // ProcessState tells
+
+// reap has nothing left to do.
+func reap(*exec.Cmd) {}
+
+// terminate ends the program, which cannot be asked to.
+func terminate(cmd *exec.Cmd) { kill(cmd) }
+
+// kill ends the program. It may have ended.
+func kill(cmd *exec.Cmd) { _ = cmd.Process.Kill() }
+
+// check finds nothing beyond what [exec.LookPath] does.
+func check(Config, string) error { return nil }
+
+// supervisor does nothing: there are no groups that it could end.
+type supervisor struct{}
+
+func newSupervisor(*slog.Logger) *supervisor { return nil }
+
+func (*supervisor) began(int) {}
+
+func (*supervisor) ended(int) {}
+
+func (*supervisor) close() {}
