@@ -39,7 +39,8 @@ type instanceRow struct {
 	Transport string               `json:"transport"`
 	Source    bool                 `json:"source"`
 	Avail     bool                 `json:"avail"`
-	// Resume, MaxRequest and Wire are those of the record, absent if it has none.
+	// Engine, Resume, MaxRequest and Wire are those of the record, absent if it has none.
+	Engine     string           `json:"engine,omitempty"`
 	Resume     discovery.Resume `json:"resume,omitempty"`
 	MaxRequest int              `json:"max_request,omitempty"`
 	Wire       int              `json:"wire,omitempty"`
@@ -98,7 +99,7 @@ func newInstancesView(endpoint discovery.Endpoint, list discovery.Instances, rep
 		row := instanceRow{
 			ID: i.ID, Name: i.Name, Address: i.Address, Transport: i.Transport,
 			Source: true, Avail: avail, incarnation: i.Incarnation,
-			Resume: i.Resume, MaxRequest: i.MaxRequest, Wire: i.Wire,
+			Engine: i.Engine, Resume: i.Resume, MaxRequest: i.MaxRequest, Wire: i.Wire,
 			routable: i.Routable(),
 		}
 		if i.Incarnation != "" {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/request-migration/migrate/cmd/internal/backend"
 	"github.com/request-migration/migrate/cmd/internal/term"
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/router/receipt"
@@ -102,8 +103,8 @@ func (l *load) one(ctx context.Context) loadResult {
 		if item.Index == 0 {
 			answer.Reset() // the attempt starts from the first item
 		}
-		echo = echo && isEcho(item.Annotated)
-		answer.WriteString(rawItem(item.Annotated))
+		echo = echo && isEcho(item)
+		answer.WriteString(rawItem(item))
 	}
 	r.receipt = recorder.Receipt()
 	if r.err == nil && echo && answer.String() != l.text {
@@ -117,9 +118,9 @@ func (l *load) one(ctx context.Context) loadResult {
 	return r
 }
 
-func isEcho(a stream.Annotated) bool {
-	_, ok := stream.Echoed(a)
-	return ok
+func isEcho(i router.Item) bool {
+	_, ok := stream.Echoed(i.Annotated)
+	return ok && (i.Peer.Engine == "" || i.Peer.Engine == backend.Echo)
 }
 
 // locked returns a trace whose functions hold mu.

@@ -1,8 +1,11 @@
 package request
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 
+	"github.com/request-migration/migrate/cmd/internal/backend"
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
@@ -15,7 +18,7 @@ type rawOutput struct {
 	*printer
 	hold bool
 	held []byte
-	part bool // of an answer was printed
+	last byte // of what was printed of the answer; 0: nothing was
 }
 
 func (o *rawOutput) trace(ctx context.Context) *router.Trace {
@@ -23,10 +26,10 @@ func (o *rawOutput) trace(ctx context.Context) *router.Trace {
 		Attempt: func(router.AttemptEvent) { o.held = o.held[:0] },
 		Item: func(i router.Item) {
 			if o.hold {
-				o.held = append(o.held, rawItem(i.Annotated)...)
-			} else {
-				o.print(ctx, []byte(rawItem(i.Annotated)))
-				o.part = true
+				o.held = append(o.held, rawItem(i)...)
+			} else if text := rawItem(i); text != "" {
+				o.print(ctx, []byte(text))
+				o.last = text[len(text)-1]
 			}
 		},
 	}
@@ -34,22 +37,42 @@ func (o *rawOutput) trace(ctx context.Context) *router.Trace {
 
 func (o *rawOutput) done(ctx context.Context, _ receipt.Receipt, err error) {
 	if err == nil {
-		o.print(ctx, append(o.held, '\n'))
-	} else if o.part {
-		o.print(ctx, []byte{'\n'}) // what came is there, on a line of its own
+		o.print(ctx, o.held)
+		if n := len(o.held); n > 0 {
+			o.last = o.held[n-1]
+		}
 	}
-	o.part = false
+	// What came ends with a line, also of an answer that broke.
+	if (err == nil || o.last != 0) && o.last != '\n' {
+		o.print(ctx, []byte{'\n'})
+	}
+	o.last = 0
 	o.flush(ctx)
 }
 
-// rawItem is what an item contributes to the answer: of the echo handler's
-// items the character, of others all.
-func rawItem(a stream.Annotated) string {
-	if char, ok := stream.Echoed(a); ok {
-		return char
+// rawItem is what an item contributes to the answer. A remark about the answer, which
+// has an event, contributes nothing.
+func rawItem(i router.Item) string {
+	if i.Event != "" {
+		return ""
 	}
-	if s, ok := a.Text(); ok {
+	if engine := i.Peer.Engine; engine == "" || engine == backend.Echo {
+		if char, ok := stream.Echoed(i.Annotated); ok {
+			return char
+		}
+	}
+	if s, ok := i.Text(); ok {
 		return s
 	}
-	return string(a.Data)
+	var object map[string]json.RawMessage
+	if json.Unmarshal(i.Data, &object) == nil {
+		if s, ok := (stream.Annotated{Data: object["text"]}).Text(); ok {
+			return s
+		}
+	}
+	var compact bytes.Buffer
+	if json.Compact(&compact, i.Data) != nil {
+		return string(i.Data)
+	}
+	return compact.String()
 }

@@ -29,8 +29,8 @@ func parseSpawn(specs []string) ([]backend.Config, error) {
 		}
 		configs = append(configs, backend.Config{
 			Name: name, Listen: "127.0.0.1:0",
-			Handler: stream.Echo(name, 0),
-			Fault:   fault.Fault{Mode: mode, After: backend.DefaultFailureAfter},
+			Handler: stream.Echo(name, 0), Engine: backend.Echo, Resume: discovery.ResumeIndex,
+			Fault: fault.Fault{Mode: mode, After: backend.DefaultFailureAfter},
 		})
 	}
 	return configs, nil

@@ -30,6 +30,7 @@ type options struct {
 	maxRequest   int
 	drainTimeout time.Duration
 	metrics      string // address
+	engineOptions
 }
 
 // farewell is how long a server goes on refusing requests after it has deregistered:
@@ -43,20 +44,32 @@ const minMaxRequest = 16 << 10
 func NewCommand() *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
-		Use:   "serve",
-		Short: "Serve the endpoint: echo each request character by character",
-		Long: `serve answers requests with one item for each character of the message, and
-registers itself so that clients find it. It can be made to fail on purpose.
+		Use:   "serve [flags] [-- COMMAND [ARGS...]]",
+		Short: "Serve the endpoint: echo each request, or answer it with a command",
+		Long: `serve answers requests, and registers itself so that clients find it. It can be
+made to fail on purpose.
 
-SIGTERM, SIGINT, or SIGHUP unless nohup has it ignored, drains it: it deregisters,
-refuses new requests, lets running streams finish for --drain-timeout, hands the
-rest back to their clients, and exits with 0. A second signal ends it at once: any
-other, or the same a second or more after the first.`,
+Without a COMMAND it answers with one item for each character of the message.
+
+With one it starts COMMAND for each request. The message is COMMAND's standard
+input, what COMMAND prints is the answer, and each line of it an item that goes
+out at once. Exit code 0 ends the answer; 75, or a signal, breaks it, and the
+client carries on elsewhere; any other code is the request's own error, with the
+end of standard error. With --resume-by index COMMAND promises to begin at the
+item that MIGRATE_FROM names; otherwise a client that carries on compares a new
+answer with what it has.
+
+SIGTERM, SIGINT, or SIGHUP unless nohup has it ignored, drains a server: it
+deregisters, refuses new requests, lets running streams finish for
+--drain-timeout, hands the rest back to their clients, and exits with 0. A second
+signal ends it at once: any other, or the same a second or more after the first.`,
 		Example: `  SERVER_NAME=server1 FAILURE_MODE=always migrate serve
   migrate serve --name server2 --failure-mode never --delay 100ms
-  migrate serve --name server3 --failure-mode 2-4 --failure-kind close`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o) },
+  migrate serve --name server3 --failure-mode 2-4 --failure-kind close
+  migrate serve --name upper --endpoint demo/text/upper -- tr a-z A-Z
+  migrate serve --name count --endpoint demo/text/count --resume-by index -- sh -c 'seq $((MIGRATE_FROM + 1)) 1000'`,
+		Args: checkArgs,
+		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd, o, args) },
 	}
 	modes := strings.Join(fault.ModeNames(), ", ")
 	kinds := make([]string, 0, len(fault.Kinds()))
@@ -65,26 +78,36 @@ other, or the same a second or more after the first.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.name, "name", "server", "name of this server")
-	flags.StringVar(&o.failureMode, "failure-mode", "first", "which requests fail: "+modes+", or by number, as 3 or 2-4")
+	flags.StringVar(&o.failureMode, "failure-mode", "", "which requests fail: "+modes+", or by number, as 3 or 2-4 (default first; never for a command)")
 	flags.IntVar(&o.failureAfter, "failure-after", backend.DefaultFailureAfter, "items a failing request sends first; with no more than that it does not fail")
 	flags.StringVar(&o.failureKind, "failure-kind", string(fault.Error), "how requests fail: "+strings.Join(kinds, ", "))
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "HOST:PORT to listen on; port 0 is any free one")
 	flags.StringVar(&o.advertise, "advertise", "", "HOST:PORT that clients are told (default the bound one)")
-	flags.DurationVar(&o.delay, "delay", 0, "pause between items")
-	flags.IntVar(&o.maxStreams, "max-streams", 0, "streams that may run at once; more requests are refused as overloaded (0: no limit)")
+	flags.IntVar(&o.maxStreams, "max-streams", 0, "streams that may run at once; more requests are refused as overloaded (0: no limit; default 0, for a command the number of cores)")
 	flags.IntVar(&o.maxRequest, "max-request", stream.MaxLine, fmt.Sprintf("bytes of the longest request that is taken, %d at least", minMaxRequest))
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long running streams may go on once the server is asked to end")
 	flags.StringVar(&o.metrics, "metrics-listen", "", "HOST:PORT to serve Prometheus metrics on, at /metrics; without HOST the loopback address (default off)")
+	o.addFlags(cmd)
 	cli.Complete(cmd, "failure-mode", fault.ModeNames()...)
 	cli.Complete(cmd, "failure-kind", kinds...)
 	return cmd
 }
 
-// config checks the options.
-func (o *options) config(cmd *cobra.Command) (backend.Config, error) {
-	mode, err := fault.ParseMode(o.failureMode)
-	if err != nil {
-		return backend.Config{}, cli.Invalid(cmd, "failure-mode", err)
+// config checks the options, for a server with this engine.
+func (o *options) config(cmd *cobra.Command, e engine) (backend.Config, error) {
+	set := cmd.Flags().Changed
+	mode := e.failureMode
+	if set("failure-mode") {
+		var err error
+		if mode, err = fault.ParseMode(o.failureMode); err != nil {
+			return backend.Config{}, cli.Invalid(cmd, "failure-mode", err)
+		}
+	}
+	if !set("max-streams") {
+		o.maxStreams = e.maxStreams
+	}
+	if !set("max-request") {
+		o.maxRequest = e.maxRequest
 	}
 	kind, err := fault.ParseKind(o.failureKind)
 	if err != nil {
@@ -124,14 +147,18 @@ func (o *options) config(cmd *cobra.Command) (backend.Config, error) {
 	}
 	return backend.Config{
 		Name: o.name, Listen: o.listen, Advertise: o.advertise, MaxStreams: o.maxStreams, MaxRequest: maxRequest, Farewell: farewell,
-		Handler: stream.Echo(o.name, o.delay),
-		Fault:   fault.Fault{Mode: mode, Kind: kind, After: o.failureAfter},
+		Engine: e.name, Resume: e.resume,
+		Fault: fault.Fault{Mode: mode, Kind: kind, After: o.failureAfter},
 	}, nil
 }
 
-func run(cmd *cobra.Command, o options) error {
+func run(cmd *cobra.Command, o options, args []string) error {
 	cli.OutliveReaders()
-	cfg, err := o.config(cmd)
+	e, err := o.engine(cmd, args)
+	if err != nil {
+		return err
+	}
+	cfg, err := o.config(cmd, e)
 	if err != nil {
 		return err
 	}
@@ -145,7 +172,7 @@ func run(cmd *cobra.Command, o options) error {
 	ctx, insisted, stop := cli.Drainable(cmd.Context())
 	defer stop()
 	log := c.Logs.For("serve")
-	b, leave, err := startServer(ctx, c, o, cfg)
+	b, leave, err := startServer(ctx, c, o, e, cfg)
 	if ctx.Err() != nil && err != nil {
 		return nil // a signal came before it had started
 	}
@@ -173,16 +200,23 @@ func run(cmd *cobra.Command, o options) error {
 	}
 }
 
-// startServer opens the store and starts the metrics and the server. leave closes the
-// metrics and the store once the server has stopped; undone is why its record could not be
-// deleted.
-func startServer(ctx context.Context, c cli.Common, o options, cfg backend.Config) (b *backend.Backend, leave func(undone error) error, err error) {
+// startServer opens the engine and the store, and starts the metrics and the server.
+// leave ends the others once the server has stopped; undone is why its record could not
+// be deleted.
+func startServer(ctx context.Context, c cli.Common, o options, e engine, cfg backend.Config) (b *backend.Backend, leave func(undone error) error, err error) {
+	handler, release, err := e.open(c.Logs.For("engine"))
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.Handler = handler
 	store, err := c.OpenStore(ctx)
 	if err != nil {
+		release()
 		return nil, nil, err
 	}
 	m, err := startMetrics(ctx, c, o.metrics, o.name)
 	leave = func(undone error) error {
+		release()
 		err := m.stop()
 		c.LeaveStore("serve", store, undone)
 		return err

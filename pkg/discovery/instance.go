@@ -26,6 +26,9 @@ type Instance struct {
 	// Resume is the way in which the instance carries on an answer that another
 	// instance began. "" is unknown.
 	Resume Resume
+	// Engine is what produces the instance's answers: "echo", "command". "" is
+	// unknown, and taken for echo.
+	Engine string
 	// MaxRequest is the longest request line that the instance takes, in bytes. 0
 	// stands for 1 MiB.
 	MaxRequest int

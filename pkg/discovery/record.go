@@ -31,6 +31,7 @@ type instanceRecord struct {
 
 	Incarnation string `json:"incarnation,omitempty"`
 	Resume      Resume `json:"resume,omitempty"`
+	Engine      string `json:"engine,omitempty"`
 	MaxRequest  int    `json:"max_request,omitempty"`
 	Wire        int    `json:"wire,omitempty"`
 }
@@ -60,6 +61,7 @@ func EncodeInstance(i Instance) (key string, value []byte, err error) {
 
 		Incarnation: i.Incarnation,
 		Resume:      i.Resume,
+		Engine:      i.Engine,
 		MaxRequest:  i.MaxRequest,
 		Wire:        i.Wire,
 	})
@@ -83,7 +85,7 @@ func (i Instance) check() error {
 		return errors.New("it has no address")
 	}
 	// Package json would silently replace what is not UTF-8.
-	for _, s := range []string{i.Name, i.Transport, i.Address, i.Incarnation, string(i.Resume)} {
+	for _, s := range []string{i.Name, i.Transport, i.Address, i.Incarnation, string(i.Resume), i.Engine} {
 		if !utf8.ValidString(s) {
 			return fmt.Errorf("%q is not valid UTF-8", s)
 		}
@@ -128,6 +130,7 @@ func decodeInstance(value []byte) (Instance, error) {
 
 		Incarnation: r.Incarnation,
 		Resume:      r.Resume,
+		Engine:      r.Engine,
 		MaxRequest:  r.MaxRequest,
 		Wire:        r.Wire,
 		Endpoint:    Endpoint{Namespace: r.Namespace, Component: r.Component, Name: r.Endpoint},

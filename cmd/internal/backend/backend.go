@@ -28,15 +28,21 @@ type Backend struct {
 	err      error // of serving; read after serving ended
 }
 
+// Echo is the name of the engine that is [stream.Echo], for records.
+const Echo = "echo"
+
 // DefaultFailureAfter is how many items a failing request sends first, as in the original.
 const DefaultFailureAfter = 2
 
-// Config says what a backend serves, and where. Name, Listen and Handler are required.
+// Config says what a backend serves, and where. Name, Listen, Handler, Engine and Resume
+// are required.
 type Config struct {
 	Name       string
 	Listen     string
 	Advertise  string
 	Handler    stream.Handler
+	Engine     string           // for the record: what Handler is
+	Resume     discovery.Resume // how Handler does
 	Fault      fault.Fault
 	MaxStreams int
 	MaxRequest int // bytes of a request's line; 0: stream.MaxLine
@@ -55,7 +61,7 @@ func Start(ctx context.Context, c cli.Common, store discovery.Store, cfg Config)
 	b := &Backend{server: &stream.Server{
 		Handler:    injector.Handle,
 		Admit:      injector.Admit,
-		Resumes:    true,
+		Resumes:    cfg.Resume != discovery.ResumeNo,
 		MaxStreams: cfg.MaxStreams,
 		MaxRequest: cfg.MaxRequest,
 		Farewell:   cfg.Farewell,
@@ -66,7 +72,7 @@ func Start(ctx context.Context, c cli.Common, store discovery.Store, cfg Config)
 	}
 	b.instance = discovery.Instance{
 		ID: discovery.NewInstanceID(), Name: cfg.Name, Endpoint: c.Endpoint,
-		Transport: discovery.NDJSON, Resume: discovery.ResumeIndex, MaxRequest: cfg.MaxRequest,
+		Transport: discovery.NDJSON, Resume: cfg.Resume, Engine: cfg.Engine, MaxRequest: cfg.MaxRequest,
 	}
 	// Before anybody can ask: the address may be in the record of a server that
 	// was there before.

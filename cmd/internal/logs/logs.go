@@ -27,7 +27,7 @@ const componentKey = "component"
 
 // logComponents returns the parts of the program that can have a level of their own.
 func logComponents() []string {
-	return []string{"serve", "request", "instances", "router", "discovery", "stream"}
+	return []string{"serve", "request", "instances", "router", "discovery", "stream", "engine"}
 }
 
 // Formats returns the values of --log-format.

@@ -31,6 +31,15 @@ const (
 	ResumeIndex ResumeBy = "index"
 )
 
+// ParseResumeBy parses the name of a promise; "" is that of none.
+func ParseResumeBy(s string) (ResumeBy, error) {
+	switch r := ResumeBy(s); r {
+	case ResumeNo, ResumeIndex:
+		return r, nil
+	}
+	return "", fmt.Errorf("unknown way to resume %q: valid is %s", s, ResumeIndex)
+}
+
 // DefaultGrace is how long a program that was told to end has for it, and how
 // long one that has ended may leave its output open.
 const DefaultGrace = 2 * time.Second
@@ -76,17 +85,14 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Items == "" {
 		cfg.Items = Lines
 	}
-	if !slices.Contains(AllItems(), cfg.Items) {
-		return nil, fmt.Errorf("unknown items %q: valid are %s, %s, %s", cfg.Items, Lines, Chunks, JSON)
+	if _, err := ParseItems(string(cfg.Items)); err != nil {
+		return nil, err
 	}
-	switch cfg.ResumeBy {
-	case ResumeNo:
-	case ResumeIndex:
-		if cfg.Items == Chunks {
-			return nil, errors.New("chunks cannot be resumed by index: where they are divided depends on when they are read")
-		}
-	default:
-		return nil, fmt.Errorf("unknown way to resume %q: valid is %s", cfg.ResumeBy, ResumeIndex)
+	if _, err := ParseResumeBy(string(cfg.ResumeBy)); err != nil {
+		return nil, err
+	}
+	if cfg.Items == Chunks && cfg.ResumeBy == ResumeIndex {
+		return nil, errors.New("chunks cannot be resumed by index: where they are divided depends on when they are read")
 	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = DefaultGrace

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/request-migration/migrate/pkg/stream"
@@ -29,6 +30,14 @@ const (
 
 // AllItems returns the ways to divide an output.
 func AllItems() []Items { return []Items{Lines, Chunks, JSON} }
+
+// ParseItems parses the name of a way to divide an output.
+func ParseItems(s string) (Items, error) {
+	if !slices.Contains(AllItems(), Items(s)) {
+		return "", fmt.Errorf("unknown items %q: valid are %s, %s, %s", s, Lines, Chunks, JSON)
+	}
+	return Items(s), nil
+}
 
 const (
 	// maxItem is how many bytes the data of an item has at most, encoded: a line
