@@ -25,7 +25,6 @@ type options struct {
 	failureKind  string
 	listen       string
 	advertise    string
-	delay        time.Duration
 	maxStreams   int
 	maxRequest   int
 	drainTimeout time.Duration
