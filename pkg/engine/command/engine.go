@@ -22,6 +22,7 @@ import (
 // instance began.
 type ResumeBy string
 
+// The promises.
 const (
 	// ResumeNo: it can only begin at the first item.
 	ResumeNo ResumeBy = ""
@@ -160,7 +161,7 @@ func (e *Engine) Handle(ctx context.Context, req *stream.Request, send func(stre
 	if err != nil {
 		return err
 	}
-	p, err := e.start(ctx, req, env)
+	p, err := e.start(req, env)
 	if err != nil {
 		return notStarted(err)
 	}

@@ -33,7 +33,7 @@ type program struct {
 }
 
 // start starts the program, with the request's data on its way to it.
-func (e *Engine) start(ctx context.Context, req *stream.Request, env []string) (*program, error) {
+func (e *Engine) start(req *stream.Request, env []string) (*program, error) {
 	p := &program{
 		e: e, log: e.cfg.Logger.With("request", req.ID),
 		cmd:    &exec.Cmd{Path: e.path, Args: e.cfg.Args, Dir: e.cfg.Dir, Env: env, SysProcAttr: ofGroup()},
@@ -43,11 +43,9 @@ func (e *Engine) start(ctx context.Context, req *stream.Request, env []string) (
 	if err == nil {
 		err = p.run()
 	}
-	for _, f := range theirs {
-		f.Close()
-	}
+	closeFiles(theirs...)
 	if err != nil {
-		p.closePipes()
+		closeFiles(p.in, p.out, p.err)
 		return nil, err
 	}
 	e.supervisor.began(p.cmd.Process.Pid)
@@ -78,10 +76,12 @@ func (p *program) openPipes() (theirs []*os.File, err error) {
 	return theirs, nil
 }
 
-func (p *program) closePipes() {
-	for _, f := range []*os.File{p.in, p.out, p.err} {
+// closeFiles closes files, of which some may be nil. Nothing that they hold is
+// needed any more.
+func closeFiles(files ...*os.File) {
+	for _, f := range files {
 		if f != nil {
-			f.Close()
+			_ = f.Close()
 		}
 	}
 }
@@ -106,7 +106,7 @@ func (p *program) run() error {
 // feed writes the request's data to the program's standard input. A program
 // need not read it.
 func (p *program) feed(req *stream.Request) {
-	defer p.in.Close()
+	defer closeFiles(p.in)
 	data := []byte(req.Data)
 	if s, ok := req.Text(); ok {
 		data = []byte(s)
@@ -150,7 +150,7 @@ func (p *program) follow(ctx context.Context, items *sink) (rest []byte, err err
 		overseeing.Wait()
 		stop()
 		p.pipes.Wait()
-		p.closePipes()
+		closeFiles(p.in, p.out, p.err)
 		p.log.Debug("program ended", "pid", p.cmd.Process.Pid, "state", p.cmd.ProcessState)
 	}()
 	rest, err = p.read(items)

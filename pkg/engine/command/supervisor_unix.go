@@ -98,14 +98,14 @@ func (s *supervisor) start() {
 		s.missing(err)
 		return
 	}
-	defer theirs.Close()
+	defer closeFiles(theirs)
 	s.in = ours
 	s.shell = &exec.Cmd{
 		Path: "/bin/sh", Args: []string{"sh", "-c", supervise}, Env: []string{}, Dir: "/", Stdin: theirs,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true}, // what ends our group does not end it
 	}
 	if err := s.shell.Start(); err != nil {
-		ours.Close()
+		closeFiles(ours)
 		s.shell = nil
 		s.missing(err)
 		return
@@ -132,6 +132,6 @@ func (s *supervisor) stop() {
 	}
 	_ = s.shell.Process.Kill() // before its input ends, at which it would kill groups
 	_ = s.shell.Wait()
-	s.in.Close()
+	closeFiles(s.in)
 	s.shell = nil
 }

@@ -18,13 +18,13 @@ import (
 const patience = time.Minute
 
 // newEngine returns an engine that ends with the test.
-func newEngine(t testing.TB, cfg command.Config) *command.Engine {
-	t.Helper()
+func newEngine(tb testing.TB, cfg command.Config) *command.Engine {
+	tb.Helper()
 	e, err := command.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(e.Close)
+	tb.Cleanup(e.Close)
 	return e
 }
 
@@ -43,9 +43,9 @@ type answer struct {
 func (a answer) text() string { return strings.Join(a.items, "") }
 
 // ask has a handler answer a request.
-func ask(t testing.TB, e *command.Engine, req stream.Request) answer {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+func ask(tb testing.TB, e *command.Engine, req stream.Request) answer {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
 	return askIn(ctx, e, req)
 }
