@@ -55,12 +55,13 @@ func (o *engineOptions) addFlags(cmd *cobra.Command) {
 	for _, i := range command.AllItems() {
 		items = append(items, string(i))
 	}
+	ways := []string{string(command.ResumeIndex), string(command.ResumePrefix)}
 	flags := cmd.Flags()
 	flags.DurationVar(&o.delay, "delay", 0, "pause between items of an echo")
 	flags.StringVar(&o.items, "items", string(command.Lines), "what a command's items are: "+strings.Join(items, ", ")+" (a value a line)")
-	flags.StringVar(&o.resumeBy, "resume-by", "", "how a command promises to carry on an answer that another instance began: "+string(command.ResumeIndex)+" (default: it does not)")
+	flags.StringVar(&o.resumeBy, "resume-by", "", "how a command promises to carry on an answer that another instance began: "+strings.Join(ways, ", ")+" (default: it does not)")
 	cli.Complete(cmd, "items", items...)
-	cli.Complete(cmd, "resume-by", string(command.ResumeIndex))
+	cli.Complete(cmd, "resume-by", ways...)
 }
 
 // checkArgs checks that what stands on the command line beside flags is a command.

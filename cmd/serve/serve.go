@@ -55,7 +55,8 @@ input, what COMMAND prints is the answer, and each line of it an item that goes
 out at once. Exit code 0 ends the answer; 75, or a signal, breaks it, and the
 client carries on elsewhere; any other code is the request's own error, with the
 end of standard error. With --resume-by index COMMAND promises to begin at the
-item that MIGRATE_FROM names; otherwise a client that carries on compares a new
+item that MIGRATE_FROM names, with prefix to go on behind the items in the file
+that MIGRATE_PREFIX names; otherwise a client that carries on compares a new
 answer with what it has.
 
 SIGTERM, SIGINT, or SIGHUP unless nohup has it ignored, drains a server: it

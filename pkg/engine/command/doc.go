@@ -11,6 +11,9 @@
 //	MIGRATE_REQUEST_ID  the request's id, the same over all attempts; unset if it has none
 //	MIGRATE_ATTEMPT     1, 2, …
 //	MIGRATE_FROM        index of the first item wanted; 0 unless the program resumes
+//	MIGRATE_PREFIX      with [ResumePrefix], a file with the items so far as the program wrote
+//	                    them: lines and chunks one after the other, JSON one a line; unset if
+//	                    there are none. Only this user can read it, and it is gone afterwards.
 //	TRACEPARENT, TRACESTATE, BAGGAGE
 //	                    the request's headers of those names; unset if absent
 //
@@ -48,7 +51,7 @@
 // No program outlives its server, even if that is killed with SIGKILL: on
 // Linux the kernel then kills the program (PR_SET_PDEATHSIG), and on every Unix
 // a supervisor, a small /bin/sh that waits for the server's end, kills the
-// groups that are left. Where there is no /bin/sh, a warning says so, and on
+// groups that are left, and removes the files of MIGRATE_PREFIX. Where there is no /bin/sh, a warning says so, and on
 // Linux only the program itself is killed. What leaves its group (setsid) is
 // beyond reach. On Windows there are no groups and no supervisor: the program
 // alone is ended, and it outlives a server that is killed.

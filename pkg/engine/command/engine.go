@@ -30,15 +30,18 @@ const (
 	// instance writes the same items. Items that depend on when they were read,
 	// [Chunks], cannot be promised.
 	ResumeIndex ResumeBy = "index"
+	// ResumePrefix: it goes on behind the items so far, which are in the file that
+	// MIGRATE_PREFIX names.
+	ResumePrefix ResumeBy = "prefix"
 )
 
 // ParseResumeBy parses the name of a promise; "" is that of none.
 func ParseResumeBy(s string) (ResumeBy, error) {
 	switch r := ResumeBy(s); r {
-	case ResumeNo, ResumeIndex:
+	case ResumeNo, ResumeIndex, ResumePrefix:
 		return r, nil
 	}
-	return "", fmt.Errorf("unknown way to resume %q: valid is %s", s, ResumeIndex)
+	return "", fmt.Errorf("unknown way to resume %q: valid are %s, %s", s, ResumeIndex, ResumePrefix)
 }
 
 // DefaultGrace is how long a program that was told to end has for it, and how
@@ -73,6 +76,7 @@ type Config struct {
 type Engine struct {
 	cfg        Config
 	path       string // of the program
+	prefixes   prefixes
 	supervisor *supervisor
 }
 
@@ -113,7 +117,11 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", cfg.Args[0], cause(err))
 	}
-	return &Engine{cfg: cfg, path: path, supervisor: newSupervisor(cfg.Logger)}, nil
+	prefixes, err := newPrefixes(cfg.ResumeBy)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{cfg: cfg, path: path, prefixes: prefixes, supervisor: newSupervisor(cfg.Logger, prefixes.dir)}, nil
 }
 
 // find returns the path of the program, or why it cannot be started.
@@ -150,16 +158,32 @@ func cause(err error) error {
 
 // Close releases what the engine holds beside its programs. Call it after the
 // last Handle has returned.
-func (e *Engine) Close() { e.supervisor.close() }
+func (e *Engine) Close() {
+	e.supervisor.close()
+	e.prefixes.close()
+}
 
 // Handle runs the program for a request. It is a [stream.Handler].
 func (e *Engine) Handle(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
-	if req.From > 0 && e.cfg.ResumeBy == ResumeNo {
+	switch {
+	case req.From > 0 && e.cfg.ResumeBy == ResumeNo:
 		return &ending{stream.ErrUnresumable, fmt.Sprintf("cannot start at item %d: this command starts at the first only", req.From)}
+	case e.cfg.ResumeBy == ResumePrefix && len(req.Prefix) != req.From:
+		return &ending{stream.ErrUnresumable, fmt.Sprintf("cannot start at item %d: this command needs the items before it", req.From)}
 	}
 	env, err := e.environment(req)
 	if err != nil {
 		return err
+	}
+	if e.cfg.ResumeBy == ResumePrefix {
+		name, err := e.prefixes.file(e.cfg.Items, req.Prefix)
+		if err != nil {
+			return err
+		}
+		defer e.prefixes.remove(name)
+		if name != "" {
+			env = append(env, varPrefix+"="+name)
+		}
 	}
 	p, err := e.start(req, env)
 	if err != nil {

@@ -27,7 +27,7 @@ func check(Config, string) error { return nil }
 // supervisor does nothing: there are no groups that it could end.
 type supervisor struct{}
 
-func newSupervisor(*slog.Logger) *supervisor { return nil }
+func newSupervisor(*slog.Logger, string) *supervisor { return nil }
 
 func (*supervisor) began(int) {}
 

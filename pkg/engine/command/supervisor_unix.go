@@ -15,7 +15,8 @@ import (
 )
 
 // supervise is the supervisor's script: it notes the groups that begin and end,
-// and when its input ends, as the server has, it kills those that are left.
+// and when its input ends, as the server has, it kills those that are left and
+// removes the server's temporary directory.
 const supervise = `trap '' HUP INT QUIT TERM
 groups=' '
 while read -r what group; do
@@ -25,13 +26,14 @@ while read -r what group; do
 	esac
 done
 for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
-exit 0`
+[ -z "$1" ] || rm -rf -- "$1"`
 
 // supervisor is a shell that ends the groups of programs if this process cannot:
 // it was killed. It is started anew when it was killed itself. It is safe for
 // concurrent use.
 type supervisor struct {
 	log *slog.Logger
+	dir string // to remove; may be ""
 
 	mu     sync.Mutex
 	groups []int     // that run
@@ -39,8 +41,8 @@ type supervisor struct {
 	in     *os.File  // what the shell reads
 }
 
-func newSupervisor(log *slog.Logger) *supervisor {
-	s := &supervisor{log: log}
+func newSupervisor(log *slog.Logger, dir string) *supervisor {
+	s := &supervisor{log: log, dir: dir}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.start()
@@ -101,7 +103,7 @@ func (s *supervisor) start() {
 	defer closeFiles(theirs)
 	s.in = ours
 	s.shell = &exec.Cmd{
-		Path: "/bin/sh", Args: []string{"sh", "-c", supervise}, Env: []string{}, Dir: "/", Stdin: theirs,
+		Path: "/bin/sh", Args: []string{"sh", "-c", supervise, "sh", s.dir}, Env: []string{"PATH=/usr/bin:/bin"}, Dir: "/", Stdin: theirs,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true}, // what ends our group does not end it
 	}
 	if err := s.shell.Start(); err != nil {
