@@ -33,7 +33,7 @@ func TestRawItem(t *testing.T) {
 		"a string with an event":  {"", stream.Annotated{Data: []byte(echoed), Event: "token"}, ""},
 		"an item with an id only": {"", stream.Annotated{Data: []byte(`"a"`), ID: "7"}, "a"},
 	} {
-		i := router.Item{Annotated: tt.item, Peer: &router.Peer{Instance: discovery.Instance{Engine: tt.engine}}}
+		i := router.Item{Annotated: tt.item, Peer: &router.Peer{Instance: &discovery.Instance{Engine: tt.engine}}}
 		if got := rawItem(i); got != tt.want {
 			t.Errorf("%s: the item %s contributes %q, want %q", name, tt.item.Data, got, tt.want)
 		}
@@ -63,7 +63,7 @@ func TestRawEnds(t *testing.T) {
 			o := &rawOutput{printer: &printer{out: out}, hold: hold}
 			trace := o.trace(t.Context())
 			for _, s := range tt.items {
-				trace.Item(router.Item{Annotated: stream.Annotated{Data: stream.String(s)}, Peer: &router.Peer{}})
+				trace.Item(router.Item{Annotated: stream.Annotated{Data: stream.String(s)}, Peer: &router.Peer{Instance: &discovery.Instance{}}})
 			}
 			o.done(t.Context(), receipt.Receipt{}, tt.err)
 			out.Close()
