@@ -49,13 +49,17 @@ func TestInput(t *testing.T) {
 				}
 				return stdout
 			}
+			raw := tt.text
+			if !strings.HasSuffix(raw, "\n") {
+				raw += "\n"
+			}
 			for _, flags := range [][]string{{"--output", "raw"}, {"--output", "raw", "--resume"}} {
-				if got := request(flags...); got != tt.text+"\n" {
+				if got := request(flags...); got != raw {
 					t.Errorf("%v gives back %.200q", flags, got)
 				}
 			}
 			stdout, _ := w.run(t, 0, strings.NewReader(tt.text), append([]string{"migrate", "request", "-", "--output", "raw"}, spawn...)...)
-			if stdout != tt.text+"\n" {
+			if stdout != raw {
 				t.Errorf("from standard input it gives back %.200q", stdout)
 			}
 			if got, want := request(), wantTranscript(tt.text, breaks); got != want {

@@ -117,7 +117,7 @@ func TestLogLevelsByComponent(t *testing.T) {
 		}
 		got := regexp.MustCompile(`[a-z]+-[a-z]+`).FindAllString(buf.String(), -1)
 		want := "serve-error request-error instances-error " +
-			"router-debug router-info router-error discovery-error"
+			"router-debug router-info router-error discovery-error engine-error"
 		if s := strings.Join(got, " "); s != want {
 			t.Errorf("%s:\n got %s\nwant %s", format, s, want)
 		}
