@@ -26,13 +26,7 @@ const (
 //
 //nolint:paralleltest // a thousand concurrent requests would slow other tests down
 func TestChurn(t *testing.T) {
-	lasts := 3 * time.Second
-	if s := os.Getenv("CHURN"); s != "" {
-		var err error
-		if lasts, err = time.ParseDuration(s); err != nil {
-			t.Fatalf("CHURN: %v", err)
-		}
-	}
+	lasts := churnTime(t)
 	w := newWorld(t)
 	serve := func(n int) *process {
 		return w.serve(t, fmt.Sprintf("server%d", n), "--delay", "10ms", "--metrics-listen", "127.0.0.1:0")
@@ -80,6 +74,20 @@ func TestChurn(t *testing.T) {
 		t.Error("no request was migrated")
 	}
 	t.Logf("%+v", r)
+}
+
+// churnTime returns for how long servers are killed.
+func churnTime(t *testing.T) time.Duration {
+	t.Helper()
+	s := os.Getenv("CHURN")
+	if s == "" {
+		return 3 * time.Second
+	}
+	lasts, err := time.ParseDuration(s)
+	if err != nil {
+		t.Fatalf("CHURN: %v", err)
+	}
+	return lasts
 }
 
 // serverGoroutines returns how many goroutines a server has, by its metrics.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"path/filepath"
 
 	"github.com/request-migration/migrate/pkg/stream"
@@ -78,7 +79,7 @@ func writeItems(f *os.File, items Items, prefix []stream.Annotated) error {
 	for i, a := range prefix {
 		var err error
 		if items == JSON && a.Event == "" {
-			_, err = w.Write(append(a.Data[:len(a.Data):len(a.Data)], '\n'))
+			_, err = w.Write(append(slices.Clip(a.Data), '\n'))
 		} else if text, ok := textOf(a); ok {
 			_, err = w.WriteString(text)
 		} else {
