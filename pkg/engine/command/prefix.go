@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"path/filepath"
+	"slices"
 
 	"github.com/request-migration/migrate/pkg/stream"
 )
