@@ -81,8 +81,7 @@ func (c *call) await(ctx context.Context) (*Peer, error) {
 			return p, nil
 		case c.startPanic(t):
 			if c.panicking.isDue() {
-				c.step, c.way = StepPanic, WayRestart
-				return c.panicking.peer, nil
+				return c.take(c.panicking.peer, StepPanic), nil
 			}
 			w.until(c.panicking.at)
 		case w.over() || !c.mayWait(t):
