@@ -18,6 +18,7 @@ func BenchmarkPick(b *testing.B) {
 				r := still(picker, n)
 				ctx := b.Context()
 				b.ReportAllocs()
+				b.ResetTimer()
 				b.RunParallel(func(pb *testing.PB) {
 					c := &call{r: r, attempts: 1}
 					for pb.Next() {

@@ -123,9 +123,9 @@ type call struct {
 	wanted Way // the only one that will do; "" for any
 	way    Way
 	peer   *Peer
-	trial  int32 // the number of the trial that it has taken; 0 for none
-	owed   bool  // it has yet to answer
-	now    int64 // by the tiers' clock; 0 until it is needed
+	trial  uint32 // the trial that it has taken; 0 for none
+	owed   bool   // it has yet to answer
+	now    int64  // by the tiers' clock; 0 until it is needed
 }
 
 // run makes attempts until one ends the request.
@@ -240,7 +240,7 @@ func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 	p.asked(int64(began.Sub(c.r.tiers.began)))
 	defer c.leave()
 	req := stream.Request{
-		ID: c.req.ID, To: p.to, Data: c.req.Data, From: c.from, Attempt: c.attempt,
+		ID: c.req.ID, To: p.record(), Data: c.req.Data, From: c.from, Attempt: c.attempt,
 		Timeout: c.req.Timeout, Headers: c.req.Headers, MaxSize: p.MaxRequest, Hooks: &c.hooks,
 	}
 	var again *replay
@@ -322,7 +322,7 @@ func (c *call) stale() {
 // served notes that the instance has answered a request sent at began, and so works.
 func (c *call) served(began time.Time) {
 	c.started()
-	if c.peer.half.Load() != shut {
+	if c.peer.HalfOpen() {
 		c.r.tiers.serves(c.peer, began)
 	}
 }
@@ -344,7 +344,7 @@ func (c *call) learn(p *Peer, err error) {
 	case errors.Is(err, stream.Unresumable):
 		c.carry.replayOnly = true
 	case errors.Is(err, stream.Draining):
-		p.draining.Store(true)
+		p.set(isDraining)
 	}
 	if c.r.tiers.dropLost(p) {
 		c.r.log.Warn("an instance that discovery had lost fails, and is given up",

@@ -149,7 +149,7 @@ func (c *call) chooseNamed(t *Tiers) *Peer {
 	}
 	for _, peers := range [][]*Peer{t.meant(c.req.Instance), t.meantLost(c.req.Instance)} {
 		for _, p := range peers {
-			if !p.down.Load() {
+			if !p.is(isDown) {
 				return c.take(p, StepNamed)
 			}
 		}
@@ -204,7 +204,7 @@ func (c *call) fits(p *Peer, step Step) bool {
 	if p.isUnmarked() {
 		return step != StepLost || !c.r.tiers.isLeaving(p)
 	}
-	if p.down.Load() {
+	if p.is(isDown) {
 		return false
 	}
 	if c.now == 0 {
@@ -222,7 +222,7 @@ func (c *call) fits(p *Peer, step Step) bool {
 // take chooses p, and takes the trial if p is half-open. It returns nil if p no
 // longer fits.
 func (c *call) take(p *Peer, step Step) *Peer {
-	if p.half.Load() != shut {
+	if p.HalfOpen() {
 		c.trial = p.takeTrial()
 		if c.trial == 0 && step == StepAvail {
 			return nil
@@ -245,7 +245,7 @@ func (c *call) chooseAgain(t *Tiers) (best *Peer) {
 	var since time.Time
 	for id, o := range c.tried {
 		p := t.byID(id.id)
-		if p == nil || p.identity() != id || o.refused || p.down.Load() || o.again.After(now) ||
+		if p == nil || p.identity() != id || o.refused || p.is(isDown) || o.again.After(now) ||
 			c.wayOf(p) == "" || o.kind == stream.Diverged {
 			continue
 		}
@@ -318,11 +318,11 @@ func (c *call) startPanic(t *Tiers) bool {
 	var first time.Time
 	for _, p := range t.Source {
 		returns, ok := c.returns(t, p, now)
-		if ok && (best == nil || returns.Before(first)) && !p.panicked.Load() {
+		if ok && (best == nil || returns.Before(first)) && !p.is(isPanicked) {
 			best, first = p, returns
 		}
 	}
-	if best == nil || !best.panicked.CompareAndSwap(false, true) {
+	if best == nil || !best.set(isPanicked) {
 		return false
 	}
 	delay := panicDelay
@@ -359,7 +359,7 @@ func (q *panicking) isDue() bool { return !time.Now().Before(q.at) }
 // end lets other requests ask the instance in panic.
 func (q *panicking) end() {
 	if q.peer != nil {
-		q.peer.panicked.Store(false)
+		q.peer.unset(isPanicked)
 		q.peer = nil
 	}
 }

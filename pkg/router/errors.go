@@ -230,7 +230,7 @@ func (c *call) unresumable(t *Tiers) (n int) {
 	}
 	for _, p := range t.Source {
 		o, tried := c.tried[p.identity()]
-		if !p.down.Load() && (!tried && c.wayOf(p) == "" || o.kind == stream.Unresumable) {
+		if !p.is(isDown) && (!tried && c.wayOf(p) == "" || o.kind == stream.Unresumable) {
 			n++
 		}
 	}

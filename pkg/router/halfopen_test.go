@@ -139,8 +139,8 @@ func TestHowTrialsEnd(t *testing.T) {
 				if p.HalfOpen() == tt.closed {
 					t.Errorf("half-open is %v afterwards", p.HalfOpen())
 				}
-				if want := map[bool]int32{true: shut, false: halfOpen}[tt.closed]; p.half.Load() != want {
-					t.Errorf("it is %d, want %d: the next request takes the trial", p.half.Load(), want)
+				if want := map[bool]uint32{true: shut, false: halfOpen}[tt.closed]; p.halfState() != want {
+					t.Errorf("it is %d, want %d: the next request takes the trial", p.halfState(), want)
 				}
 			})
 		})

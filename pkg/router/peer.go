@@ -10,33 +10,46 @@ import (
 // Peer is an instance as a router knows it: its record, and what the router has seen
 // of the instance. When the record changes there is a new Peer, which shares what
 // has been seen. A Peer is safe for concurrent use.
+//
+// What a choice among very many instances costs is the memory that it touches. A Peer
+// takes 64 bytes, which the allocator aligns as such: all that a choice reads is in one
+// cache line, and in no other instance's.
 type Peer struct {
-	*state
+	*state              // its own, or that of the Peer with the record before
 	*discovery.Instance // its record, which must not be changed
 
-	to string // the record's name, for requests; "" if they do not send it
+	to  *string // the record's name, for requests; nil if they do not send it
+	own state
 }
 
 // state is what a router has seen of an instance, which is an id and an incarnation.
-// Fields that are read for each choice are atomic, so that choosing takes no lock. They
-// are small and by themselves, 64 bytes an instance: what a choice among very many
-// instances costs is the memory that it touches.
+// Fields that are read for each choice are atomic, so that choosing takes no lock.
 type state struct {
-	streams atomic.Int64 // that this router has open there
+	streams atomic.Int32  // that this router has open there
+	owing   atomic.Int32  // requests sent that have no start yet
+	half    atomic.Uint32 // shut or half-open, and above that how many trials there have been
+	marks   atomic.Uint32
 	backoff atomic.Int64 // its end by the tiers' clock; 0 for none
-	life    atomic.Int64 // the last time that it answered one, or had none to answer
-	trials  atomic.Int32 // how many there have been
-	owing   atomic.Int32 // requests sent that have no start yet
-	half    atomic.Int32 // shut, or half-open
-	down    atomic.Bool  // this router's own report stands
-
-	draining atomic.Bool // it has answered a request with draining
-	panicked atomic.Bool // a request asks it in panic
+	life    atomic.Int64 // the last time that it answered a request, or had none to answer
 
 	// past is nil as long as nothing has happened to the instance, so that thousands of
 	// sound ones take little memory. It is guarded by tiers.mu, as is all in it.
 	past *past
 }
+
+// The bits of state.marks.
+const (
+	isDown     uint32 = 1 << iota // this router's own report stands
+	isDraining                    // it has answered a request with draining
+	isPanicked                    // a request asks it in panic
+)
+
+func (s *state) is(mark uint32) bool { return s.marks.Load()&mark != 0 }
+
+// set sets a mark, and reports whether it was not set before.
+func (s *state) set(mark uint32) bool { return s.marks.Or(mark)&mark == 0 }
+
+func (s *state) unset(mark uint32) { s.marks.And(^mark) }
 
 // past is what has happened to an instance.
 type past struct {
@@ -63,13 +76,42 @@ func (s *state) recall() past {
 	return *s.past
 }
 
-// The values of state.half. An instance that is back from a report is half-open
-// until a request has shown that it serves. One request at a time takes that trial.
+// The values of state.half, in its lowest bits. An instance that is back from a report is
+// half-open until a request has shown that it serves. One request at a time takes that
+// trial.
 const (
-	shut int32 = iota
+	shut uint32 = iota
 	halfOpen
 	onTrial
+	oneTrial = 4 // the bits above count the trials
 )
+
+func (s *state) halfState() uint32 { return s.half.Load() % oneTrial }
+
+// shuts ends that the instance is half-open.
+func (s *state) shuts() { s.half.And(^uint32(oneTrial - 1)) }
+
+// opens makes the instance half-open, unless it is.
+func (s *state) opens() {
+	if v := s.half.Load(); v%oneTrial == shut {
+		s.half.CompareAndSwap(v, v+halfOpen)
+	}
+}
+
+// takeTrial makes the caller's request the one that tries a half-open instance.
+// It returns the trial, or 0 if another request has it.
+func (s *state) takeTrial() (trial uint32) {
+	v := s.half.Load()
+	trial = v - halfOpen + onTrial + oneTrial
+	if v%oneTrial != halfOpen || !s.half.CompareAndSwap(v, trial) {
+		return 0
+	}
+	return trial
+}
+
+// passTrial leaves a trial to the next request, unless the trial has been decided;
+// another may have begun since.
+func (s *state) passTrial(trial uint32) { s.half.CompareAndSwap(trial, trial-onTrial+halfOpen) }
 
 const (
 	// owingLimit is how long an instance may owe a start before requests pass
@@ -84,21 +126,34 @@ const (
 )
 
 // newPeer returns an instance of which nothing has been seen.
-func newPeer(i discovery.Instance) *Peer { return (&Peer{state: &state{}}).withRecord(i) }
+func newPeer(i discovery.Instance) *Peer {
+	p := &Peer{Instance: &i, to: recordOf(i)}
+	p.state = &p.own
+	return p
+}
 
 // withRecord returns p with its new record i.
 func (p *Peer) withRecord(i discovery.Instance) *Peer {
 	return &Peer{state: p.state, Instance: &i, to: recordOf(i)}
 }
 
-// recordOf returns the name by which requests say which instance they mean, or "".
+// recordOf returns the name by which requests say which instance they mean, or nil.
 // Only records that came from a registry have an incarnation, and only their servers
 // know their names.
-func recordOf(i discovery.Instance) string {
+func recordOf(i discovery.Instance) *string {
 	if i.Incarnation == "" {
+		return nil
+	}
+	to := i.Record()
+	return &to
+}
+
+// record returns the name by which requests say that they mean p, or "".
+func (p *Peer) record() string {
+	if p.to == nil {
 		return ""
 	}
-	return i.Record()
+	return *p.to
 }
 
 // identity tells instances apart, also a server from an earlier one with the same id.
@@ -114,11 +169,11 @@ func (p *Peer) Streams() int { return int(p.streams.Load()) }
 
 // HalfOpen reports whether the instance is back from a report and no request
 // has shown yet that it serves.
-func (p *Peer) HalfOpen() bool { return p.half.Load() != shut }
+func (p *Peer) HalfOpen() bool { return p.halfState() != shut }
 
 // isPassedOver reports whether requests go elsewhere while another instance is left.
 func (s *state) isPassedOver(now int64) bool {
-	return s.half.Load() == onTrial || s.isBackingOff(now) ||
+	return s.halfState() == onTrial || s.isBackingOff(now) ||
 		s.owing.Load() > 0 && now-s.life.Load() >= int64(owingLimit)
 }
 
@@ -130,24 +185,7 @@ func (s *state) isBackingOff(now int64) bool {
 // isUnmarked reports whether the instance has no mark against it. It does not read
 // the clock, and is nearly always true.
 func (s *state) isUnmarked() bool {
-	return !s.down.Load() && s.half.Load() == shut && s.backoff.Load() == 0 && s.owing.Load() == 0
-}
-
-// takeTrial makes the caller's request the one that tries a half-open instance.
-// It returns the trial's number, or 0 if another request has it.
-func (s *state) takeTrial() int32 {
-	if !s.half.CompareAndSwap(halfOpen, onTrial) {
-		return 0
-	}
-	return s.trials.Add(1)
-}
-
-// passTrial leaves a trial to the next request, unless the trial has been decided;
-// another may have begun since.
-func (s *state) passTrial(trial int32) {
-	if s.trials.Load() == trial {
-		s.half.CompareAndSwap(onTrial, halfOpen)
-	}
+	return !s.is(isDown) && s.halfState() == shut && s.backoff.Load() == 0 && s.owing.Load() == 0
 }
 
 // asked notes that a request was sent. Its sender later calls answered, or forget if

@@ -50,8 +50,9 @@ func (leastLoaded) Pick(avail []*Peer) *Peer {
 	if j >= i {
 		j++
 	}
-	if avail[j].streams.Load() < avail[i].streams.Load() {
-		i = j
+	p, q := avail[i], avail[j]
+	if q.streams.Load() < p.streams.Load() {
+		return q
 	}
-	return avail[i]
+	return p
 }

@@ -219,7 +219,7 @@ func (t *tiers) isKnown(p *Peer) bool {
 
 // isLeaving reports whether p has said on any connection that it drains.
 func (t *tiers) isLeaving(p *Peer) bool {
-	return p.draining.Load() || t.saidDraining != nil && t.saidDraining(p.Address)
+	return p.is(isDraining) || t.saidDraining != nil && t.saidDraining(p.Address)
 }
 
 // dropLost gives up an instance that is not listed and has failed, and reports

@@ -245,7 +245,7 @@ func (t *tiers) rebuild(now time.Time) {
 	slices.SortFunc(next.Lost, func(a, b *Peer) int { return cmp.Compare(a.ID, b.ID) })
 	next.Down = make(map[discovery.InstanceID]Down, len(t.timed))
 	for s := range t.timed {
-		if s.down.Load() {
+		if s.is(isDown) {
 			next.Down[s.past.report.Instance.ID] = s.past.report
 		}
 	}
@@ -264,7 +264,7 @@ func (t *tiers) divide(next *Tiers, now time.Time) {
 	for _, p := range next.Source {
 		out := len(t.heard) > 0 && t.isOut(p, now)
 		switch {
-		case p.down.Load():
+		case p.is(isDown):
 		case out:
 			next.Spare = append(next.Spare, p)
 		default:
@@ -293,15 +293,15 @@ func (t *tiers) report(p *Peer, cause error, now time.Time) (d Down, isNew bool)
 	switch {
 	case !t.isCurrent(p, now):
 		return Down{}, false
-	case p.down.Load():
+	case p.is(isDown):
 		return p.past.report, false
 	}
 	past := p.remember()
 	past.failures++
 	d = Down{Instance: *p.Instance, Cause: cause, Since: now, Until: now.Add(t.cooldownAfter(past.failures))}
 	past.report = d
-	p.half.Store(shut) // until it is back
-	p.down.Store(true)
+	p.shuts() // until it is back
+	p.set(isDown)
 	t.ends(p, d.Until)
 	t.changed(now)
 	return d, true
@@ -357,11 +357,11 @@ func (t *tiers) completed(p *Peer) {
 func (t *tiers) serves(p *Peer, began time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p.half.Load() == shut || p.recall().halfSince.After(began) {
+	if !p.HalfOpen() || p.recall().halfSince.After(began) {
 		return
 	}
 	p.remember().outweighs = began
-	p.half.Store(shut)
+	p.shuts()
 	if len(t.heard[p.ID]) > 0 {
 		t.changed(time.Now())
 	}
@@ -370,7 +370,7 @@ func (t *tiers) serves(p *Peer, began time.Time) {
 // opens makes p half-open. The caller holds mu.
 func (t *tiers) opens(p *Peer, now time.Time) {
 	p.remember().halfSince = now
-	p.half.CompareAndSwap(shut, halfOpen)
+	p.state.opens()
 }
 
 // doNotWait lets requests go out before the reports of others have been read.
@@ -425,9 +425,9 @@ func (t *tiers) end(now time.Time) {
 	}
 	ended := false
 	for s, p := range t.timed {
-		if s.down.Load() && over(s.past.report.Until) {
+		if s.is(isDown) && over(s.past.report.Until) {
 			t.opens(p, now) // before it can be chosen
-			s.down.Store(false)
+			s.unset(isDown)
 			t.back = append(t.back, s.past.report.Instance)
 			ended = true
 		}
@@ -435,7 +435,7 @@ func (t *tiers) end(now time.Time) {
 			s.backoff.Store(0)
 			ended = true
 		}
-		if !s.down.Load() && s.backoff.Load() == 0 {
+		if !s.is(isDown) && s.backoff.Load() == 0 {
 			delete(t.timed, s)
 		}
 	}
