@@ -50,7 +50,7 @@ func churnClient(stdin io.Reader, stdout io.Writer) error {
 	client := &stream.Client{IdleTimeout: 100 * time.Millisecond} // so that it has no connection soon
 	c := &churn{gaps: make([]float64, 0, 1<<17)}
 	c.router = router.New(router.Config{
-		Endpoint: endpoint, Client: client, Source: registry, Reports: registry, Wait: patience,
+		Endpoint: endpoint, Client: router.StreamClient(client), Source: registry, Reports: registry, Wait: patience,
 	})
 	result, err := c.run(stdin, stdout)
 	c.router.Close()

@@ -146,7 +146,7 @@ func (h *host) caller(t *testing.T) *caller {
 	}}
 	registry := h.bed.registry(t)
 	c.router = router.New(router.Config{
-		Endpoint: defaultEndpoint(), Client: client, Picker: router.RoundRobin(), Source: registry, Reports: registry, Wait: patience,
+		Endpoint: defaultEndpoint(), Client: router.StreamClient(client), Picker: router.RoundRobin(), Source: registry, Reports: registry, Wait: patience,
 	})
 	t.Cleanup(func() {
 		inTime(t, "the client to close", func() {

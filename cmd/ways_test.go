@@ -65,7 +65,7 @@ func TestWays(t *testing.T) {
 	ways := &wayCounter{seen: make(map[router.Way]int)}
 	r := router.New(router.Config{
 		Endpoint: discovery.Endpoint{Namespace: "dynamo", Component: "backend", Name: "generate"},
-		Client:   client, Source: registry, Reports: registry, Wait: patience, WaitRestore: patience,
+		Client:   router.StreamClient(client), Source: registry, Reports: registry, Wait: patience, WaitRestore: patience,
 		Attempts: 100, // a request that lasts 2 s may meet many kills
 		Trace:    func() *router.Trace { return &router.Trace{Chosen: ways.chosen} },
 	})

@@ -33,7 +33,7 @@ func (j *job) newRouter(store discovery.Store) (r *router.Router, stop func()) {
 	}
 	registry := discovery.NewRegistry(store, j.Logs.For("discovery"))
 	r = router.New(router.Config{
-		Endpoint: j.Endpoint, Where: j.Where(), Client: client, Picker: j.picker, Source: registry, Reports: registry,
+		Endpoint: j.Endpoint, Where: j.Where(), Client: router.StreamClient(client), Picker: j.picker, Source: registry, Reports: registry,
 		Attempts: j.attempts, Restart: !j.resume, Cooldown: j.cooldown, MaxCooldown: j.maxCooldown,
 		Wait: j.wait, WaitRestore: j.waitRestore, Logger: j.Logs.For("router"),
 	})

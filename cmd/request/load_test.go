@@ -16,7 +16,7 @@ import (
 // are when it is asked.
 type crowd struct{ most atomic.Int64 }
 
-func (c *crowd) Stream(context.Context, string, stream.Request) iter.Seq2[stream.Annotated, error] {
+func (c *crowd) Stream(context.Context, discovery.Instance, stream.Request) iter.Seq2[stream.Annotated, error] {
 	return func(func(stream.Annotated, error) bool) {
 		if n := int64(runtime.NumGoroutine()); n > c.most.Load() {
 			c.most.Store(n)

@@ -12,8 +12,6 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-var errLeft = errors.New("the caller has left the sequence")
-
 // overloadLimit is how many refusals as overloaded a request takes, for each of its
 // attempts, before it gives up. Two pass by a few instances that are full, and do not
 // load a fleet that is full with refusals.
@@ -27,8 +25,21 @@ type Request struct {
 	// Data is what the instance is asked: any JSON value.
 	Data json.RawMessage
 	// Instance is the name or id (in hex) of the instance for the first attempt;
-	// "" is any. If it is down, the request goes to another.
+	// "" is any. If it is down, the request goes to another; if it is not listed, the
+	// request waits for [Config.Wait] and fails.
 	Instance string
+	// Prefer is the name or id (in hex) of the instance to which each attempt goes as
+	// long as that is available, can carry the answer on, and has neither refused nor
+	// broken this request; "" is any. If it is not listed, the request goes to another.
+	Prefer string
+	// Key is for the [Picker], such as the session to which the request belongs.
+	Key string
+	// From is the index of the first item that the caller lacks, as in the Last-Event-ID
+	// of a browser that comes back, and Prefix the items before it; if Prefix is set,
+	// From may be 0. Without Prefix only an instance that resumes by index can serve
+	// the request.
+	From   int
+	Prefix []stream.Annotated
 	// Attempts is how many streams this request may open; 0 means
 	// [Config.Attempts].
 	Attempts int
@@ -62,11 +73,15 @@ type Item struct {
 //   - [*CannotResumeError] if no instance left can carry the answer on,
 //   - [ErrAttemptsUsedUp] after the last attempt,
 //   - [stream.Application] if the request itself failed,
-//   - [ErrClosed] if the router was closed,
+//   - [ErrClosed] if the router or its client was closed,
+//   - [stream.ErrInvalidRequest] if the request cannot be sent,
+//   - the error of the source if that could not be read even once,
+//   - any error of the client that is no break, see [Client],
 //   - ctx's error if ctx ended first.
 //
 // All but the last are, or are within, an [*AttemptsError] if attempts broke
-// before. Leaving the sequence early cancels the request.
+// before. None but the last matches [context.Canceled] or [context.DeadlineExceeded].
+// Leaving the sequence early cancels the request.
 func (r *Router) Do(ctx context.Context, req Request) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		c := call{r: r, req: req, trace: req.Trace, yield: yield, attempts: r.cfg.Attempts}
@@ -83,13 +98,10 @@ func (r *Router) Do(ctx context.Context, req Request) iter.Seq2[Item, error] {
 			c.req.ID = fmt.Sprintf("%016x", rand.Uint64())
 		}
 		c.hooks = stream.Hooks{Started: c.started, Stale: c.stale}
-		defer c.panicking.end()
+		defer c.end(ErrLeft) // should the caller's loop panic
 		err := c.run(ctx)
-		if errors.Is(err, errLeft) {
-			return
-		}
-		tell(c.trace.Done, DoneEvent{Request: c.req.ID, Err: err})
-		if err != nil {
+		c.end(err)
+		if err != nil && !errors.Is(err, ErrLeft) {
 			yield(Item{}, err)
 		}
 	}
@@ -117,6 +129,7 @@ type call struct {
 	panicking       panicking
 
 	hooks stream.Hooks
+	over  bool
 
 	// Of the current choice.
 	step   Step
@@ -126,13 +139,38 @@ type call struct {
 	trial  uint32 // the trial that it has taken; 0 for none
 	owed   bool   // it has yet to answer
 	now    int64  // by the tiers' clock; 0 until it is needed
+
+	declined bool // the picker takes none of a list
+}
+
+// end leaves what the request has taken to others, and tells that it is over.
+func (c *call) end(err error) {
+	if c.over {
+		return
+	}
+	c.over = true
+	c.endTrial()
+	c.panicking.end()
+	tell(c.trace.Done, DoneEvent{Request: c.req.ID, Err: err})
+}
+
+func (c *call) endTrial() {
+	if c.trial != 0 {
+		c.peer.passTrial(c.trial)
+		c.trial = 0
+	}
 }
 
 // run makes attempts until one ends the request.
 func (c *call) run(ctx context.Context) error {
+	if n := len(c.req.Prefix); c.req.From < 0 || n > 0 && c.req.From != 0 && c.req.From != n {
+		return fmt.Errorf("request %s: %w: it begins at item %d, with %d items before it", c.req.ID, stream.ErrInvalidRequest, c.req.From, n)
+	}
 	if err := c.awaitSource(ctx); err != nil {
 		return err
 	}
+	c.carry.comesBack(c.req.From, c.req.Prefix, c.r.tiers.load().allIndex, c.r.cfg.MaxPrefix)
+	c.next = c.carry.next
 	for c.attempt = 1; ; c.attempt++ {
 		c.from = c.carry.next
 		tell(c.trace.Attempt, AttemptEvent{Request: c.req.ID, Attempt: c.attempt, From: c.from})
@@ -153,10 +191,7 @@ func (c *call) try(ctx context.Context) (done bool, err error) {
 		}
 		tell(c.trace.Chosen, ChosenEvent{Attempt: c.attempt, Instance: *p.Instance, Step: c.step, Way: c.carriedOn(), Trial: c.trial != 0})
 		refused, done, err = c.visit(ctx, p)
-		if c.trial != 0 {
-			p.passTrial(c.trial)
-			c.trial = 0
-		}
+		c.endTrial()
 		if c.step == StepPanic {
 			c.panicking.used = true
 			c.panicking.end()
@@ -182,7 +217,7 @@ func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err erro
 		return false, true, c.giveUp(ctx, c.ended(p, err))
 	}
 	if refused = v.refusal && got == 0; refused {
-		c.r.log.Info("request refused", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name, "err", err)
+		c.r.log.Debug("request refused", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name, "err", err)
 		c.note(p, ending{err: err, refused: true, way: c.way, again: c.r.tiers.began.Add(time.Duration(p.backoff.Load()))})
 		c.broke(c.trace.Refused, p, err, v, c.attempts-c.spent)
 		return true, false, nil
@@ -210,7 +245,7 @@ func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err erro
 		c.carry.diverged++
 	}
 	last := c.spent >= c.attempts || c.carry.diverged > 1
-	c.r.log.Info("stream broke", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name,
+	c.r.log.Debug("stream broke", "request", c.req.ID, "attempt", c.attempt, "instance", p.ID, "name", p.Name,
 		"kind", kindOf(err), "err", err, "items", c.next, "retry", !last)
 	c.broke(c.trace.Break, p, err, v, c.attempts-c.spent)
 	switch {
@@ -252,8 +287,9 @@ func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 	case WayIndex, WayRestart:
 	}
 	item := Item{Index: c.from, Attempt: c.attempt, Peer: p}
-	for a, err := range c.r.cfg.Client.Stream(ctx, p.Address, req) {
+	for a, err := range c.r.cfg.Client.Stream(ctx, *p.Instance, req) {
 		if err != nil {
+			err = asBreak(err)
 			if answers(err) {
 				c.served(began)
 			}
@@ -284,7 +320,7 @@ func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 		}
 		c.next = item.Index + 1
 		if !c.yield(item, nil) {
-			return got, errLeft
+			return got, ErrLeft
 		}
 		item.Index++
 	}
@@ -388,7 +424,7 @@ func (c *call) ended(p *Peer, err error) error {
 // giveUp returns the error of a request that ends because of err.
 func (c *call) giveUp(ctx context.Context, err error) error {
 	switch {
-	case errors.Is(err, errLeft):
+	case errors.Is(err, ErrLeft):
 		return err
 	case ctx.Err() != nil && kindOf(err) == "":
 		if errors.Is(err, ctx.Err()) {

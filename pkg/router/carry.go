@@ -47,6 +47,23 @@ type carry struct {
 	replayOnly bool
 	dropped    bool // it has become too long to be kept
 	diverged   int  // answers that differed
+	// bare says that the caller came back with an index, and without the items before it.
+	bare bool
+}
+
+// comesBack notes that the caller comes back for the items behind those that it got
+// earlier: from, and which, if it gives them. It does not say who sent them, so that
+// they are compared before an index is relied on, unless every instance resumes by
+// index.
+func (k *carry) comesBack(from int, items []stream.Annotated, allIndex bool, limit int) {
+	k.next = max(from, len(items))
+	k.bare = from > 0 && len(items) == 0
+	if len(items) > 0 {
+		k.whole, k.foreign = true, !allIndex
+	}
+	for _, a := range items {
+		k.keep(a, limit)
+	}
 }
 
 // begins notes that the caller gets its first item while every listed instance resumes
@@ -67,6 +84,11 @@ func (k *carry) delivers(a stream.Annotated, p *Peer, way Way, r *replay, limit 
 	case WayIndex, WayRestart:
 		k.foreign = k.foreign || !byIndex
 	}
+	k.keep(a, limit)
+}
+
+// keep keeps an item, unless the answer is too long.
+func (k *carry) keep(a stream.Annotated, limit int) {
 	if !k.whole {
 		return
 	}
@@ -116,6 +138,9 @@ func (k *carry) whyNot(n int) string {
 		return fmt.Sprintf("the %d instances that are left begin at the first item only, and refuse", n)
 	case k.dropped:
 		return fmt.Sprintf("the %d instances that are left do not resume by index, and the answer is too long to be kept", n)
+	}
+	if k.bare {
+		return fmt.Sprintf("the %d instances that are left do not resume by index, and the request does not give the items before it", n)
 	}
 	return fmt.Sprintf("the %d instances that are left do not resume by index, as all did when it began, so that it was not kept", n)
 }

@@ -39,7 +39,8 @@ func (f *fleet) instances() []discovery.Instance {
 	return list
 }
 
-func (f *fleet) Stream(_ context.Context, addr string, req stream.Request) iter.Seq2[stream.Annotated, error] {
+func (f *fleet) Stream(_ context.Context, i discovery.Instance, req stream.Request) iter.Seq2[stream.Annotated, error] {
+	addr := i.Address
 	return func(yield func(stream.Annotated, error) bool) {
 		n := slices.IndexFunc(instances(len(f.engines)), func(i discovery.Instance) bool { return i.Address == addr })
 		e := &f.engines[n]

@@ -22,6 +22,8 @@ type Step string
 const (
 	// StepNamed: the request has asked for it.
 	StepNamed Step = "named"
+	// StepPreferred: the request prefers it, and it is as in StepAvail.
+	StepPreferred Step = "preferred"
 	// StepAvail: it is available, and not passed over.
 	StepAvail Step = "avail"
 	// StepPassedOver: it is available, but backs off, owes a start, or is
@@ -39,7 +41,7 @@ const (
 
 // Steps returns all steps, in order.
 func Steps() []Step {
-	return []Step{StepNamed, StepAvail, StepPassedOver, StepReported, StepLost, StepAgain, StepPanic}
+	return []Step{StepNamed, StepPreferred, StepAvail, StepPassedOver, StepReported, StepLost, StepAgain, StepPanic}
 }
 
 // ending is how the last stream of the request at an instance ended.
@@ -95,7 +97,7 @@ func (c *call) await(ctx context.Context) (*Peer, error) {
 		case <-w.timer():
 		case <-ctx.Done():
 		case <-c.r.ctx.Done():
-			return nil, ErrClosed
+			return nil, c.closed()
 		}
 	}
 }
@@ -105,8 +107,11 @@ func (c *call) choose(t *Tiers) *Peer {
 	if c.isRefusedEnough() {
 		return nil
 	}
-	c.now = 0
+	c.now, c.declined = 0, false
 	if p := c.chooseNamed(t); p != nil {
+		return p
+	}
+	if p := c.choosePreferred(t); p != nil {
 		return p
 	}
 	if p := c.chooseByWay(t, t.ready, StepAvail); p != nil {
@@ -157,17 +162,39 @@ func (c *call) chooseNamed(t *Tiers) *Peer {
 	return nil
 }
 
+// choosePreferred returns the instance that the request prefers, if it is available and
+// not passed over.
+func (c *call) choosePreferred(t *Tiers) *Peer {
+	if c.req.Prefer == "" {
+		return nil
+	}
+	for _, p := range t.meant(c.req.Prefer) {
+		if find(t.ready, p.ID) == p && c.fits(p, StepAvail) && c.take(p, StepAvail) != nil {
+			c.step = StepPreferred
+			return p
+		}
+	}
+	return nil
+}
+
 // chooseFrom returns one of peers that fits a step, or nil.
 func (c *call) chooseFrom(peers []*Peer, step Step) *Peer {
 	if len(peers) == 0 {
 		return nil
 	}
+	var last *Peer
 	for range pickTries {
-		if p := c.r.cfg.Picker.Pick(peers); c.fits(p, step) {
-			if p = c.take(p, step); p != nil {
-				return p
-			}
+		p := c.ask(peers)
+		if p == nil {
+			return nil
 		}
+		if p == last {
+			break // it would go on so
+		}
+		if c.fits(p, step) && c.take(p, step) != nil {
+			return p
+		}
+		last = p
 	}
 	var left []*Peer
 	for _, p := range peers {
@@ -176,13 +203,20 @@ func (c *call) chooseFrom(peers []*Peer, step Step) *Peer {
 		}
 	}
 	for len(left) > 0 {
-		p := c.r.cfg.Picker.Pick(left)
-		if taken := c.take(p, step); taken != nil {
-			return taken
+		p := c.ask(left)
+		if p == nil || c.take(p, step) != nil {
+			return p
 		}
 		left = without(left, p) // another request has taken its trial first
 	}
 	return nil
+}
+
+// ask has the picker pick one of peers. It returns nil if the picker takes none.
+func (c *call) ask(peers []*Peer) *Peer {
+	p := c.r.cfg.Picker.Pick(Choice{Key: c.req.Key, Attempt: c.attempt, Prefix: c.carry.whole}, peers)
+	c.declined = c.declined || p == nil
+	return p
 }
 
 func without(peers []*Peer, p *Peer) []*Peer {
@@ -228,7 +262,7 @@ func (c *call) take(p *Peer, step Step) *Peer {
 			return nil
 		}
 	}
-	c.step, c.way = step, c.wayOf(p)
+	c.peer, c.step, c.way = p, step, c.wayOf(p)
 	if step != StepAvail && p.isBackingOff(c.r.tiers.clock()) {
 		c.askedBackingOff = true
 	}

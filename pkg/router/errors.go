@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,8 +23,11 @@ var (
 	ErrOverloaded = errors.New("all instances are overloaded")
 	// ErrCannotResume matches a [CannotResumeError].
 	ErrCannotResume = errors.New("cannot carry on")
-	// ErrClosed is the error of requests of a router that was closed.
-	ErrClosed = errors.New("router: closed")
+	// ErrClosed is the error of requests of a router, or of its client, that was closed.
+	ErrClosed = stream.ErrClosed
+	// ErrLeft is the end of a request whose caller has left the sequence, for
+	// [Trace.Done].
+	ErrLeft = errors.New("the caller has left the sequence")
 )
 
 // maxKnown is how many instances an error lists: ten, about as many as a person reads.
@@ -42,7 +46,12 @@ type NoInstancesError struct {
 	// down, Tried at how many of the others the request has broken, and
 	// BackingOff how many back off after they refused other requests.
 	Source, Down, Tried, BackingOff int
-	// Refused is how many instances did not take the request, by kind.
+	// Unroutable is how many instances discovery lists to which requests cannot be
+	// sent, by their transport; they are not in Source.
+	Unroutable map[string]int
+	// Declined says that the picker has returned nil for those that were left.
+	Declined bool
+	// Refused is how many instances did not take the request, or handed it back, by kind.
 	Refused map[stream.Kind]int
 	// Next is the time until the first of those that are down returns.
 	Next time.Duration
@@ -64,8 +73,15 @@ func (e *NoInstancesError) why() string {
 	switch {
 	case e.Wanted != "":
 		add("none is called %q, %s", e.Wanted, e.known())
-	default:
+	case e.Source > 0 || len(e.Unroutable) == 0:
 		add("%d in source", e.Source)
+	}
+	for _, transport := range slices.Sorted(maps.Keys(e.Unroutable)) {
+		if n := e.Unroutable[transport]; transport != discovery.NDJSON {
+			add("%d of another transport: %s", n, transport)
+		} else {
+			add("%d not routable", n)
+		}
 	}
 	if e.Source == 0 && e.Where != "" {
 		add("looked in %s", e.Where)
@@ -81,6 +97,9 @@ func (e *NoInstancesError) why() string {
 	}
 	for _, kind := range slices.Sorted(maps.Keys(e.Refused)) {
 		add("%d refused as %s", e.Refused[kind], kind)
+	}
+	if e.Declined {
+		add("the picker takes none of them")
 	}
 	if e.Waited > 0 {
 		add("after waiting %v", e.Waited)
@@ -181,6 +200,10 @@ func (c *call) cannotResume(n int) error {
 	return &CannotResumeError{Endpoint: c.r.cfg.Endpoint, Item: c.from, Unresumable: n, Why: c.carry.whyNot(n)}
 }
 
+func (c *call) closed() error {
+	return fmt.Errorf("router of endpoint %v: %w", c.r.cfg.Endpoint, ErrClosed)
+}
+
 // hasDivergedLast reports whether the newest break was an answer that differed.
 func (c *call) hasDivergedLast() bool {
 	return len(c.failed) > 0 && errors.Is(c.failed[len(c.failed)-1], stream.Diverged)
@@ -190,6 +213,13 @@ func (c *call) hasDivergedLast() bool {
 func (c *call) noInstances(t *Tiers, waited time.Duration) *NoInstancesError {
 	err := &NoInstancesError{
 		Endpoint: c.r.cfg.Endpoint, Where: c.r.cfg.Where, Source: len(t.Source), Waited: waited, Stale: t.Stale,
+		Declined: c.declined,
+	}
+	for _, i := range t.Unroutable {
+		if err.Unroutable == nil {
+			err.Unroutable = make(map[string]int)
+		}
+		err.Unroutable[i.Transport]++
 	}
 	var next time.Time
 	for id, d := range t.Down {
@@ -211,7 +241,7 @@ func (c *call) noInstances(t *Tiers, waited time.Duration) *NoInstancesError {
 		}
 		_, down := t.Down[id.id]
 		switch p := t.byID(id.id); {
-		case o.refused:
+		case o.refused || o.kind == stream.Draining: // the stream may have been handed back midway
 			if err.Refused == nil {
 				err.Refused = make(map[stream.Kind]int)
 			}
@@ -249,8 +279,19 @@ func (e *AttemptError) Error() string {
 	return fmt.Sprintf("attempt %d at %s: %v", e.Attempt, label(e.Instance), e.Err)
 }
 
-// Unwrap returns the cause.
-func (e *AttemptError) Unwrap() error { return e.Err }
+// Unwrap returns the cause. It does not match the errors of contexts.
+func (e *AttemptError) Unwrap() error { return inner{e.Err} }
+
+// inner is an error within one of a request. It matches all that the error does but
+// the errors of contexts: those of the caller's context are what it asks for, and a dial
+// that timed out is [context.DeadlineExceeded], too.
+type inner struct{ error }
+
+func (e inner) Is(target error) bool {
+	return target != context.Canceled && target != context.DeadlineExceeded && errors.Is(e.error, target)
+}
+
+func (e inner) As(target any) bool { return errors.As(e.error, target) }
 
 // AttemptsError is the error of a request with failed attempts. It unwraps to the
 // reason why the request went no further, and to every attempt's [AttemptError].

@@ -31,7 +31,7 @@ func Example() {
 	defer client.Close()
 	r := router.New(router.Config{
 		Source: discovery.Static(server1, server2),
-		Client: client,
+		Client: router.StreamClient(client),
 	})
 	defer r.Close()
 
@@ -58,7 +58,7 @@ func ExampleTrace() {
 	defer client.Close()
 	r := router.New(router.Config{
 		Source: discovery.Static(echo(1, "server1", fault.Always), echo(2, "server2", fault.Never)),
-		Client: client,
+		Client: router.StreamClient(client),
 	})
 	defer r.Close()
 

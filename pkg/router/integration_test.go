@@ -59,7 +59,7 @@ func route(t *testing.T, registry *discovery.Registry) *router.Router {
 	r := router.New(router.Config{
 		Endpoint: endpoint,
 		Source:   registry,
-		Client:   client,
+		Client:   router.StreamClient(client),
 		Picker:   router.RoundRobin(),
 		Cooldown: time.Hour,
 		Wait:     time.Hour,

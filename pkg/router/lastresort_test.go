@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -16,7 +17,9 @@ type leavingServers struct {
 	addrs string
 }
 
-func (c leavingServers) SaidDraining(addr string) bool { return strings.Contains(c.addrs, addr) }
+func (c leavingServers) SaidDraining(i discovery.Instance) bool {
+	return strings.Contains(c.addrs, i.Address)
+}
 
 // Instances that discovery loses together are kept as a last resort.
 func TestLostInstances(t *testing.T) {

@@ -109,9 +109,10 @@ func TestLeavingEarly(t *testing.T) {
 			return whole(ctx, req, send)
 		}}}
 		r := start(t, Config{Source: newListing(instances(2)...), Client: client})
+		var done []error
 		req := traced(&Trace{
 			Break: func(e BreakEvent) { t.Errorf("break: %+v", e) },
-			Done:  func(e DoneEvent) { t.Errorf("done: %+v", e) },
+			Done:  func(e DoneEvent) { done = append(done, e.Err) },
 		})
 		var p *Peer
 		n := 0
@@ -127,7 +128,34 @@ func TestLeavingEarly(t *testing.T) {
 		if !ended || n != 2 || p.Streams() != 0 || client.asked() != "server1" {
 			t.Errorf("ended: %v, items: %d, streams: %d, asked %s", ended, n, p.Streams(), client.asked())
 		}
+		if len(done) != 1 || !errors.Is(done[0], ErrLeft) {
+			t.Errorf("done: %v, want once, with ErrLeft", done)
+		}
 		wantAvail(t, r, "server1 server2")
+	})
+}
+
+// A loop that panics gives back what its request has taken, and ends it.
+func TestLoopPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := &servers{by: map[string]server{"server1": whole}}
+		r := start(t, Config{Source: newListing(instance(1)), Client: client})
+		sleep(time.Millisecond)
+		p := r.Tiers().Source[0]
+		p.state.opens()
+		var done []error
+		func() {
+			defer func() { _ = recover() }()
+			for range r.Do(t.Context(), traced(&Trace{
+				Item: func(Item) { panic("boom") },
+				Done: func(e DoneEvent) { done = append(done, e.Err) },
+			})) {
+				t.Error("an item")
+			}
+		}()
+		if len(done) != 1 || !errors.Is(done[0], ErrLeft) || p.Streams() != 0 || p.halfState() == onTrial {
+			t.Errorf("done: %v, streams: %d, half-open: %d", done, p.Streams(), p.halfState())
+		}
 	})
 }
 

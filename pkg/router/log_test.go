@@ -46,11 +46,12 @@ func TestLog(t *testing.T) {
 		}
 		sleep(10 * time.Second)
 		want := `
-at=1s level=INFO msg="stream broke"
+at=1s level=DEBUG msg="stream broke"
 at=1s level=DEBUG msg="Reporting instance 1f down due to stream error"
 at=1s level=DEBUG msg="inhibiting instance 1f"
+at=1s level=INFO msg="instance 1f is down"
 at=5s level=DEBUG msg="periodic reconciliation for endpoint=dynamo/backend/generate"
-at=6s level=DEBUG msg="restoring instance 1f"
+at=6s level=INFO msg="restoring instance 1f"
 at=10s level=DEBUG msg="periodic reconciliation for endpoint=dynamo/backend/generate"
 `
 		got := logged()

@@ -10,9 +10,23 @@ import (
 // called once for nearly every attempt, so it should take the same short time for
 // any number of instances, and allocate nothing.
 type Picker interface {
-	// Pick returns one of avail, which has at least one element and must not
-	// be changed or kept.
-	Pick(avail []*Peer) *Peer
+	// Pick returns one of avail, which has at least one element, is sorted by id, and
+	// must not be changed or kept. If the request cannot go to that one, as it has been
+	// there or as another request tries it, Pick is called again: with the same list,
+	// and with one of those that are left when it repeats itself. Nil says that none of
+	// avail will do.
+	Pick(c Choice, avail []*Peer) *Peer
+}
+
+// A Choice is what a [Picker] is told about the request for which it picks.
+type Choice struct {
+	// Key is [Request.Key].
+	Key string
+	// Attempt is the number of the attempt, from 1.
+	Attempt int
+	// Prefix says that the caller has items, and that instances which resume by prefix
+	// are sent them.
+	Prefix bool
 }
 
 // Random returns a picker that picks any instance, each with the same
@@ -30,17 +44,17 @@ func LeastLoaded() Picker { return leastLoaded{} }
 
 type random struct{}
 
-func (random) Pick(avail []*Peer) *Peer { return avail[rand.IntN(len(avail))] }
+func (random) Pick(_ Choice, avail []*Peer) *Peer { return avail[rand.IntN(len(avail))] }
 
 type roundRobin struct{ n atomic.Uint64 }
 
-func (r *roundRobin) Pick(avail []*Peer) *Peer {
+func (r *roundRobin) Pick(_ Choice, avail []*Peer) *Peer {
 	return avail[(r.n.Add(1)-1)%uint64(len(avail))]
 }
 
 type leastLoaded struct{}
 
-func (leastLoaded) Pick(avail []*Peer) *Peer {
+func (leastLoaded) Pick(_ Choice, avail []*Peer) *Peer {
 	n := len(avail)
 	i := rand.IntN(n)
 	if n == 1 {

@@ -19,7 +19,7 @@ func pickers() map[string]Picker {
 // still returns a router that has n instances and no goroutines.
 func still(picker Picker, n int) *Router {
 	r := &Router{cfg: Config{Picker: picker, Endpoint: testEndpoint}, ctx: context.Background()}
-	r.tiers.cooldown = DefaultCooldown
+	r.tiers.cooldown, r.tiers.routable = DefaultCooldown, discovery.Instance.Routable
 	r.tiers.init(false)
 	r.tiers.setSource(discovery.Instances{List: instances(n)})
 	return r
@@ -29,7 +29,7 @@ func still(picker Picker, n int) *Router {
 func count(p Picker, avail []*Peer, n int) map[string]int {
 	picked := make(map[string]int)
 	for range n {
-		picked[p.Pick(avail).Name]++
+		picked[p.Pick(Choice{}, avail).Name]++
 	}
 	return picked
 }
@@ -49,7 +49,7 @@ func TestRoundRobin(t *testing.T) {
 	p := RoundRobin()
 	var got []string
 	for range 6 {
-		got = append(got, p.Pick(avail).Name)
+		got = append(got, p.Pick(Choice{}, avail).Name)
 	}
 	if got := strings.Join(got, " "); got != "server1 server2 server3 server4 server1 server2" {
 		t.Errorf("picked %s", got)
@@ -64,7 +64,7 @@ func TestRoundRobin(t *testing.T) {
 func TestLeastLoaded(t *testing.T) {
 	p := LeastLoaded()
 	avail := still(nil, 3).Tiers().Avail
-	if got := p.Pick(avail[:1]); got != avail[0] {
+	if got := p.Pick(Choice{}, avail[:1]); got != avail[0] {
 		t.Errorf("of one: %v", got)
 	}
 	avail[0].streams.Store(2)
@@ -88,7 +88,7 @@ func TestLeastLoadedBalances(t *testing.T) {
 	avail := still(nil, 100).Tiers().Avail
 	p := LeastLoaded()
 	for range 10_000 {
-		p.Pick(avail).streams.Add(1)
+		p.Pick(Choice{}, avail).streams.Add(1)
 	}
 	for _, peer := range avail {
 		// Random choice would leave one at 70 or 130 as a rule.

@@ -3,14 +3,12 @@ package router
 import (
 	"context"
 	"fmt"
-	"iter"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
-	"github.com/request-migration/migrate/pkg/stream"
 )
 
 // The defaults of a [Config].
@@ -25,31 +23,19 @@ const (
 // deadline asks for one.
 const reconcileInterval = 5 * time.Second
 
-// A Client opens streams; [*stream.Client] is one. It must be safe for concurrent
-// use.
-//
-// A Client may also have a method SaidDraining(addr string) bool, which reports
-// whether a server has said on any connection that it is draining. Such a server is
-// not kept as lost when discovery no longer lists it.
-type Client interface {
-	// Stream opens the stream of one attempt and yields its items. The sequence
-	// ends without an error if the answer is complete; else its last pair is the
-	// error. A [*stream.Break] is judged, any other error ends the request. Stream
-	// calls the request's Started hook when the instance has taken the request; without that
-	// call, the first item shows it.
-	Stream(ctx context.Context, addr string, req stream.Request) iter.Seq2[stream.Annotated, error]
-}
-
-// Config says what a [Router] works with. Source and Client must be set; every
-// other zero value is useful.
+// Config says what a [Router] works with. Source and Client must be set, and Endpoint if
+// Reports is; every other zero value is useful.
 type Config struct {
-	// Endpoint is named in errors and logs.
+	// Endpoint is what Source and Reports are asked for, and is named in errors and logs.
 	Endpoint discovery.Endpoint
 	// Source yields instance_source; [*discovery.Registry] does, and what
 	// [discovery.Static] returns.
 	Source Source
-	// Client opens streams.
+	// Client opens streams; [StreamClient] makes one.
 	Client Client
+	// Routable reports whether Client can reach an instance; the others of Source are
+	// left alone. Nil is [discovery.Instance.Routable], which suits a [StreamClient].
+	Routable func(discovery.Instance) bool
 	// Picker chooses an instance; nil is [Random].
 	Picker Picker
 	// Attempts is how many streams a request may open; 0 means
@@ -98,8 +84,9 @@ type Config struct {
 	// are called before those of [Request.Trace]. It must be safe for concurrent
 	// use.
 	Trace func() *Trace
-	// Logger gets breaks, refusals and waits at info level, trouble with
-	// discovery and reports at warn level, all else at debug level. Nil discards.
+	// Logger gets a line an instance that goes down or returns, and waits, at info level,
+	// trouble with discovery and reports at warn level, all else, such as breaks and
+	// refusals, at debug level. Nil discards.
 	Logger *slog.Logger
 }
 
@@ -118,8 +105,20 @@ type Router struct {
 	jitter func(limit time.Duration) time.Duration
 }
 
-// New starts a router. Close it to end its goroutines.
+// New starts a router. Close it to end its goroutines. It panics if a field of cfg that
+// must be set is not.
 func New(cfg Config) *Router {
+	switch {
+	case cfg.Source == nil:
+		panic("router: Config.Source is nil")
+	case cfg.Client == nil:
+		panic("router: Config.Client is nil")
+	case cfg.Reports != nil && cfg.Endpoint == discovery.Endpoint{}:
+		panic("router: Config.Endpoint is zero, and Config.Reports is set: reports are about an endpoint")
+	}
+	if cfg.Routable == nil {
+		cfg.Routable = discovery.Instance.Routable
+	}
 	if cfg.Picker == nil {
 		cfg.Picker = Random()
 	}
@@ -137,11 +136,13 @@ func New(cfg Config) *Router {
 	}
 	r := &Router{
 		cfg:    cfg,
-		tiers:  tiers{cooldown: cfg.Cooldown, maxCooldown: cfg.MaxCooldown},
+		tiers:  tiers{cooldown: cfg.Cooldown, maxCooldown: cfg.MaxCooldown, routable: cfg.Routable},
 		log:    cfg.Logger,
 		jitter: rand.N[time.Duration],
 	}
-	if c, ok := cfg.Client.(interface{ SaidDraining(addr string) bool }); ok {
+	if c, ok := cfg.Client.(interface {
+		SaidDraining(i discovery.Instance) bool
+	}); ok {
 		r.tiers.saidDraining = c.SaidDraining
 	}
 	r.tiers.init(cfg.Reports != nil)
@@ -194,6 +195,7 @@ func (r *Router) reportDown(p *Peer, cause error, share bool) (Down, bool) {
 		if debug {
 			r.log.Debug(fmt.Sprintf("inhibiting instance %v", p.ID), "name", p.Name, "for", d.Until.Sub(d.Since))
 		}
+		r.log.Info(fmt.Sprintf("instance %v is down", p.ID), "name", p.Name, "for", d.Until.Sub(d.Since), "err", cause)
 		if share && r.sharing != nil {
 			r.sharing.add(d)
 		}
@@ -221,7 +223,7 @@ func (r *Router) reconcile() {
 		}
 		back, again := r.tiers.reconcile(time.Now())
 		for _, i := range back {
-			r.log.Debug(fmt.Sprintf("restoring instance %v", i.ID), "name", i.Name)
+			r.log.Info(fmt.Sprintf("restoring instance %v", i.ID), "name", i.Name)
 		}
 		if again.IsZero() {
 			deadline.Stop()

@@ -52,7 +52,8 @@ type visit struct {
 }
 
 // Stream implements [Client]. It plays the server, and checks what the router does.
-func (s *sim) Stream(ctx context.Context, addr string, req stream.Request) iter.Seq2[stream.Annotated, error] {
+func (s *sim) Stream(ctx context.Context, i discovery.Instance, req stream.Request) iter.Seq2[stream.Annotated, error] {
+	addr := i.Address
 	return func(yield func(stream.Annotated, error) bool) {
 		v := s.opened(addr, req)
 		if v == nil {

@@ -90,7 +90,7 @@ func upTo(rng *rand.Rand, limit time.Duration) time.Duration {
 // first.
 type simPicker uint64
 
-func (p simPicker) Pick(avail []*Peer) *Peer {
+func (p simPicker) Pick(_ Choice, avail []*Peer) *Peer {
 	return avail[mix(uint64(p)^uint64(time.Now().UnixNano()))%uint64(len(avail))]
 }
 

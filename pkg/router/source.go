@@ -91,8 +91,10 @@ func (t *tiers) setSource(set discovery.Instances) (tiers *Tiers, lost int) {
 	now := time.Now()
 	known := t.next.Source
 	source := make([]*Peer, 0, len(list))
+	var unroutable []discovery.Instance
 	for _, i := range list {
-		if !i.Routable() {
+		if !t.routable(i) {
+			unroutable = append(unroutable, i)
 			continue
 		}
 		for len(known) > 0 && known[0].ID < i.ID {
@@ -111,7 +113,7 @@ func (t *tiers) setSource(set discovery.Instances) (tiers *Tiers, lost int) {
 	if !slices.Equal(source, t.next.Source) {
 		t.next.names = &nameIndex{}
 	}
-	t.next.Source, t.next.listed, t.next.Stale = source, true, set.Stale
+	t.next.Source, t.next.Unroutable, t.next.listed, t.next.Stale = source, unroutable, true, set.Stale
 	t.next.allIndex, t.next.mixed = resumes(source)
 	lost = t.sortAway(now)
 	t.rebuild(now)
@@ -219,7 +221,7 @@ func (t *tiers) isKnown(p *Peer) bool {
 
 // isLeaving reports whether p has said on any connection that it drains.
 func (t *tiers) isLeaving(p *Peer) bool {
-	return p.is(isDraining) || t.saidDraining != nil && t.saidDraining(p.Address)
+	return p.is(isDraining) || t.saidDraining != nil && t.saidDraining(*p.Instance)
 }
 
 // dropLost gives up an instance that is not listed and has failed, and reports

@@ -88,7 +88,8 @@ type servers struct {
 // server sends items from req.From on and returns how the stream ends.
 type server func(ctx context.Context, req stream.Request, send func(item string) bool) error
 
-func (s *servers) Stream(ctx context.Context, addr string, req stream.Request) iter.Seq2[stream.Annotated, error] {
+func (s *servers) Stream(ctx context.Context, i discovery.Instance, req stream.Request) iter.Seq2[stream.Annotated, error] {
+	addr := i.Address
 	return func(yield func(stream.Annotated, error) bool) {
 		s.mu.Lock()
 		serve := s.by[addr]
@@ -152,7 +153,7 @@ func after(d time.Duration, serve server) server {
 // inOrder picks the first instance there is.
 type inOrder struct{}
 
-func (inOrder) Pick(avail []*Peer) *Peer { return avail[0] }
+func (inOrder) Pick(_ Choice, avail []*Peer) *Peer { return avail[0] }
 
 // start returns a router that picks in order, closed at the test's end.
 func start(tb testing.TB, cfg Config) *Router {

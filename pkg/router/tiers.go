@@ -46,6 +46,9 @@ type Tiers struct {
 	// BackingOff is how many instances of Avail back off: they have refused a
 	// request as overloaded, and are passed over for a while.
 	BackingOff int
+	// Unroutable holds the instances that discovery lists and requests cannot be sent
+	// to, see [Config.Routable].
+	Unroutable []discovery.Instance
 	// Stale is nil while Source is current; else it says why discovery can't be
 	// read.
 	Stale error
@@ -110,8 +113,11 @@ func (t *Tiers) named(name string) []*Peer {
 }
 
 // byID returns the instance of the source that has an id, or nil.
-func (t *Tiers) byID(id discovery.InstanceID) *Peer {
-	i, ok := slices.BinarySearchFunc(t.Source, id, func(p *Peer, id discovery.InstanceID) int {
+func (t *Tiers) byID(id discovery.InstanceID) *Peer { return find(t.Source, id) }
+
+// find returns the one of peers, sorted by id, that has an id, or nil.
+func find(peers []*Peer, id discovery.InstanceID) *Peer {
+	i, ok := slices.BinarySearchFunc(peers, id, func(p *Peer, id discovery.InstanceID) int {
 		switch {
 		case p.ID < id:
 			return -1
@@ -123,7 +129,7 @@ func (t *Tiers) byID(id discovery.InstanceID) *Peer {
 	if !ok {
 		return nil
 	}
-	return t.Source[i]
+	return peers[i]
 }
 
 // meant returns the instances of the source that a name or an id stands for: the
@@ -171,7 +177,8 @@ const (
 // lists follow within a pace.
 type tiers struct {
 	cooldown, maxCooldown time.Duration
-	saidDraining          func(addr string) bool // of the client; nil if it has none
+	routable              func(discovery.Instance) bool
+	saidDraining          func(discovery.Instance) bool // of the client; nil if it has none
 
 	began   time.Time     // of the clock
 	kick    chan struct{} // wakes the reconcile loop

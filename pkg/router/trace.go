@@ -30,8 +30,8 @@ type Trace struct {
 	Break func(BreakEvent)
 	// Down is called when the break puts its instance down.
 	Down func(Down)
-	// Done is called when the request is over, unless the caller has left the
-	// sequence.
+	// Done is called once, when the request is over, however it ends: also when the
+	// caller leaves the sequence, or panics.
 	Done func(DoneEvent)
 }
 
@@ -47,7 +47,7 @@ type ChosenEvent struct {
 	Attempt  int
 	Instance discovery.Instance
 	Step     Step // why this instance
-	Way      Way  // how the answer is carried on; "" at the first attempt
+	Way      Way  // how the answer is carried on; "" for an answer that is asked for the first time
 	Trial    bool // the instance is half-open, and this request tries it
 }
 
@@ -75,7 +75,7 @@ func (e BreakEvent) Kind() stream.Kind { return kindOf(e.Err) }
 // DoneEvent says that a request is over.
 type DoneEvent struct {
 	Request string // its id
-	Err     error  // nil if it is complete
+	Err     error  // nil if it is complete, [ErrLeft] if the caller has left
 }
 
 // Then returns a trace that calls t's functions and then next's. Either may be

@@ -42,7 +42,7 @@ func TestJudge(t *testing.T) {
 		"cancelled":         {context.Canceled, verdict{}},
 		"deadline":          {context.DeadlineExceeded, verdict{}},
 		"closed":            {stream.ErrClosed, verdict{}},
-		"left":              {errLeft, verdict{}},
+		"left":              {ErrLeft, verdict{}},
 		"not sent":          {errors.New("sending a request: too long"), verdict{}},
 	} {
 		if got := judge(fmt.Errorf("somewhere: %w", tt.err)); got != tt.want {

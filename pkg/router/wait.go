@@ -66,14 +66,14 @@ func (c *call) awaitSource(ctx context.Context) error {
 	defer w.stop()
 	for {
 		if c.r.ctx.Err() != nil {
-			return ErrClosed
+			return c.closed()
 		}
 		t := c.r.tiers.load()
 		switch {
 		case !t.unasked && len(t.Source) > 0 && (c.req.Instance == "" || len(t.meant(c.req.Instance)) > 0):
 			return nil
 		case !t.listed && t.Stale != nil:
-			return fmt.Errorf("reading the instances of endpoint %v: %w", c.r.cfg.Endpoint, t.Stale)
+			return fmt.Errorf("reading the instances of endpoint %v: %w", c.r.cfg.Endpoint, inner{t.Stale})
 		case w.over() || t.listed && !t.unasked && c.r.cfg.Wait <= 0:
 			if len(t.Lost) > 0 && (c.req.Instance == "" || len(t.meantLost(c.req.Instance)) > 0) {
 				return nil

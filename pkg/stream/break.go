@@ -146,6 +146,10 @@ func (o overloadedFor) Error() string { return ErrOverloaded.Error() }
 
 func (o overloadedFor) Unwrap() error { return ErrOverloaded }
 
+// RetryAfter returns how long the client is asked to wait. Package router looks for it
+// in the errors of its clients.
+func (o overloadedFor) RetryAfter() time.Duration { return o.d }
+
 // Error is a request's own failure, with data for the caller, such as a code. A
 // [Handler] returns it, and the caller of a [Client] finds it with errors.As in
 // the [Break] of kind [Application].

@@ -219,7 +219,7 @@ func (m *member) watch(ctx context.Context, n int) error {
 			Endpoint: m.endpoint,
 			Source:   registry,
 			Reports:  registry,
-			Client:   &m.client,
+			Client:   router.StreamClient(&m.client),
 			Cooldown: reportTime, // so that reports are heeded to their end
 		}))
 	}

@@ -93,7 +93,7 @@ func newRouterCaller(addrs []string) *routerCaller {
 	c.router = router.New(router.Config{
 		Endpoint: endpoint,
 		Source:   discovery.Static(instances...),
-		Client:   &c.client,
+		Client:   router.StreamClient(&c.client),
 		Picker:   router.RoundRobin(),
 		// So that the next trial finds both servers again.
 		Cooldown: time.Millisecond,

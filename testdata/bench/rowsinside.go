@@ -10,6 +10,7 @@ import (
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/stream"
 )
 
 func allocations() family {
@@ -154,7 +155,7 @@ func routerOver(ctx context.Context, n int) (*router.Router, error) {
 			ID: discovery.InstanceID(i + 1), Transport: discovery.NDJSON, Address: fmt.Sprintf("127.0.0.1:%d", i),
 		}
 	}
-	r := router.New(router.Config{Source: discovery.Static(instances...), Cooldown: time.Hour})
+	r := router.New(router.Config{Source: discovery.Static(instances...), Client: router.StreamClient(&stream.Client{}), Cooldown: time.Hour})
 	for deadline := time.Now().Add(callTimeout); len(r.Tiers().Avail) < n; time.Sleep(time.Millisecond) {
 		if ctx.Err() != nil || time.Now().After(deadline) {
 			r.Close()
@@ -169,7 +170,7 @@ func choose(picker router.Picker, r *router.Router, choices int) (took, allocate
 	before, begin := mallocs(), time.Now()
 	var chosen *router.Peer
 	for range choices {
-		chosen = picker.Pick(r.Tiers().Avail)
+		chosen = picker.Pick(router.Choice{}, r.Tiers().Avail)
 	}
 	spent := time.Since(begin)
 	runtime.KeepAlive(chosen)

@@ -37,7 +37,7 @@ func Example() {
 	r := router.New(router.Config{
 		Endpoint: endpoint,
 		Source:   discovery.Static(echo(1, "server1", fault.Always), echo(2, "server2", fault.Never)),
-		Client:   client,
+		Client:   router.StreamClient(client),
 		Trace:    m.Trace, // counts the requests
 	})
 	defer r.Close()

@@ -31,7 +31,8 @@ type server struct {
 	err   error
 }
 
-func (s servers) Stream(_ context.Context, addr string, req stream.Request) iter.Seq2[stream.Annotated, error] {
+func (s servers) Stream(_ context.Context, i discovery.Instance, req stream.Request) iter.Seq2[stream.Annotated, error] {
+	addr := i.Address
 	return func(yield func(stream.Annotated, error) bool) {
 		for i := req.From; i < s[addr].items; i++ {
 			time.Sleep(time.Second)
@@ -70,7 +71,7 @@ func start(t *testing.T, client router.Client, list ...discovery.Instance) (*rou
 
 type inOrder struct{}
 
-func (inOrder) Pick(avail []*router.Peer) *router.Peer { return avail[0] }
+func (inOrder) Pick(_ router.Choice, avail []*router.Peer) *router.Peer { return avail[0] }
 
 // ask makes a request and returns how it ended.
 func ask(ctx context.Context, r *router.Router) error {

@@ -33,7 +33,7 @@ func ExampleRecorder() {
 			discovery.Instance{ID: 1, Name: "server1", Transport: discovery.NDJSON, Address: gone.Addr().String()},
 			discovery.Instance{ID: 2, Name: "server2", Transport: discovery.NDJSON, Address: l.Addr().String()},
 		),
-		Client: client,
+		Client: router.StreamClient(client),
 	})
 	defer r.Close()
 

@@ -28,7 +28,8 @@ type server struct {
 // servers is a [router.Client]: servers by their addresses.
 type servers map[string]server
 
-func (s servers) Stream(ctx context.Context, addr string, req stream.Request) iter.Seq2[stream.Annotated, error] {
+func (s servers) Stream(ctx context.Context, i discovery.Instance, req stream.Request) iter.Seq2[stream.Annotated, error] {
+	addr := i.Address
 	return func(yield func(stream.Annotated, error) bool) {
 		const text = "hello"
 		server := s[addr]
@@ -58,7 +59,7 @@ func (s servers) Stream(ctx context.Context, addr string, req stream.Request) it
 // inOrder picks the first instance there is.
 type inOrder struct{}
 
-func (inOrder) Pick(avail []*router.Peer) *router.Peer { return avail[0] }
+func (inOrder) Pick(_ router.Choice, avail []*router.Peer) *router.Peer { return avail[0] }
 
 // start returns a router over servers, whose names are server1 and so on.
 func start(t *testing.T, restart bool, all ...server) *router.Router {
