@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
@@ -49,6 +50,10 @@ type Request struct {
 	Timeout time.Duration
 	// Headers go to each instance with the request, see [stream.Request].
 	Headers map[string]string
+	// Ping, if above 0, is how long nothing comes before the sequence yields a ping, see
+	// [Item.IsPing], so that a caller can keep its own client waiting. The request then
+	// runs in a goroutine of its own, which ends before the sequence does.
+	Ping time.Duration
 	// Trace, if set, follows this request, after the one of [Config.Trace].
 	Trace *Trace
 }
@@ -83,6 +88,15 @@ type Item struct {
 // before. None but the last matches [context.Canceled] or [context.DeadlineExceeded].
 // Leaving the sequence early cancels the request.
 func (r *Router) Do(ctx context.Context, req Request) iter.Seq2[Item, error] {
+	if req.Ping > 0 {
+		return r.doWithPings(ctx, req)
+	}
+	return r.do(ctx, req, nil)
+}
+
+// do does what Do does without pings. loop, if not nil, is held while the functions of
+// traces run.
+func (r *Router) do(ctx context.Context, req Request, loop *sync.Mutex) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		c := call{r: r, req: req, trace: req.Trace, yield: yield, attempts: r.cfg.Attempts}
 		if req.Attempts > 0 {
@@ -94,12 +108,18 @@ func (r *Router) Do(ctx context.Context, req Request) iter.Seq2[Item, error] {
 		if c.trace == nil {
 			c.trace = &Trace{}
 		}
+		if loop != nil {
+			c.trace = c.trace.locked(loop)
+		}
 		if c.req.ID == "" {
 			c.req.ID = fmt.Sprintf("%016x", rand.Uint64())
 		}
 		c.hooks = stream.Hooks{Started: c.started, Stale: c.stale}
 		defer c.end(ErrLeft) // should the caller's loop panic
 		err := c.run(ctx)
+		if errors.Is(context.Cause(ctx), ErrLeft) {
+			err = ErrLeft // while nothing came
+		}
 		c.end(err)
 		if err != nil && !errors.Is(err, ErrLeft) {
 			yield(Item{}, err)

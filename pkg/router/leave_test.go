@@ -142,15 +142,15 @@ func TestLoopPanics(t *testing.T) {
 		r := start(t, Config{Source: newListing(instance(1)), Client: client})
 		sleep(time.Millisecond)
 		p := r.Tiers().Source[0]
-		p.state.opens()
+		p.opens()
 		var done []error
 		func() {
 			defer func() { _ = recover() }()
-			for range r.Do(t.Context(), traced(&Trace{
+			for _, err := range r.Do(t.Context(), traced(&Trace{
 				Item: func(Item) { panic("boom") },
 				Done: func(e DoneEvent) { done = append(done, e.Err) },
 			})) {
-				t.Error("an item")
+				t.Error("an item, or an error:", err)
 			}
 		}()
 		if len(done) != 1 || !errors.Is(done[0], ErrLeft) || p.Streams() != 0 || p.halfState() == onTrial {

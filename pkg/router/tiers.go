@@ -377,7 +377,7 @@ func (t *tiers) serves(p *Peer, began time.Time) {
 // opens makes p half-open. The caller holds mu.
 func (t *tiers) opens(p *Peer, now time.Time) {
 	p.remember().halfSince = now
-	p.state.opens()
+	p.opens()
 }
 
 // doNotWait lets requests go out before the reports of others have been read.

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"sync"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
@@ -10,7 +11,8 @@ import (
 // Trace is a set of functions that follow a request: one request as
 // [Request.Trace], every request of a router by [Config.Trace]. Any function may be
 // nil. They are called one at a time, in the order of events, by the goroutine that
-// ranges over the sequence of [Router.Do], and the request waits for them.
+// ranges over the sequence of [Router.Do] (with [Request.Ping] by another, but never
+// while the body of the loop runs), and the request waits for them.
 type Trace struct {
 	// Attempt is called when an attempt begins, before an instance is chosen.
 	Attempt func(AttemptEvent)
@@ -109,6 +111,31 @@ func both[E any](first, second func(E)) func(E) {
 	return func(e E) {
 		first(e)
 		second(e)
+	}
+}
+
+// locked returns a trace whose functions hold mu.
+func (t *Trace) locked(mu *sync.Mutex) *Trace {
+	return &Trace{
+		Attempt: locked(mu, t.Attempt),
+		Chosen:  locked(mu, t.Chosen),
+		Item:    locked(mu, t.Item),
+		Stale:   locked(mu, t.Stale),
+		Refused: locked(mu, t.Refused),
+		Break:   locked(mu, t.Break),
+		Down:    locked(mu, t.Down),
+		Done:    locked(mu, t.Done),
+	}
+}
+
+func locked[E any](mu *sync.Mutex, f func(E)) func(E) {
+	if f == nil {
+		return nil
+	}
+	return func(e E) {
+		mu.Lock()
+		defer mu.Unlock()
+		f(e)
 	}
 }
 

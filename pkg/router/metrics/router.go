@@ -24,7 +24,9 @@ type Router struct {
 	breaks, refusals     *prometheus.CounterVec // by kind
 	choices              *prometheus.CounterVec // by step
 	requests, migrated   *prometheus.CounterVec // by outcome
-	gap                  prometheus.Histogram
+	running              prometheus.Gauge
+	gap, first           prometheus.Histogram
+	duration             *prometheus.HistogramVec // by outcome
 }
 
 // New returns a collector for the router of an endpoint, which becomes the
@@ -55,6 +57,22 @@ func New(endpoint discovery.Endpoint) *Router {
 		refusals:   vec("migrate_router_refusals_total", "Requests that an instance did not take, by kind.", "kind"),
 		requests:   vec("migrate_router_requests_total", "Requests that are over, by outcome.", "outcome"),
 		migrated:   vec("migrate_router_migrated_requests_total", "Requests that are over and have migrated at least once, by outcome.", "outcome"),
+		running: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "migrate_router_requests_in_flight", Help: "Requests that run or wait now.", ConstLabels: labels,
+		}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:        "migrate_router_request_duration_seconds",
+			Help:        "Time from a request's beginning to its end, by outcome.",
+			ConstLabels: labels,
+			// From an echo on loopback to the answer of a slow model.
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600},
+		}, []string{"outcome"}),
+		first: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:        "migrate_router_first_item_seconds",
+			Help:        "Time from a request's beginning to its first item, waits and failed attempts included.",
+			ConstLabels: labels,
+			Buckets:     []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120},
+		}),
 		gap: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:        "migrate_router_failover_gap_seconds",
 			Help:        "Time between the last item before a break and the first item after it.",
@@ -79,6 +97,7 @@ func New(endpoint discovery.Endpoint) *Router {
 	for _, o := range receipt.Outcomes() {
 		m.requests.WithLabelValues(string(o))
 		m.migrated.WithLabelValues(string(o))
+		m.duration.WithLabelValues(string(o))
 	}
 	return m
 }
@@ -108,5 +127,6 @@ func (m *Router) Collect(metrics chan<- prometheus.Metric) {
 func (m *Router) counted() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.attempts, m.migrations, m.trials, m.stale, m.choices, m.breaks, m.refusals, m.requests, m.migrated, m.gap,
+		m.running, m.duration, m.first,
 	}
 }

@@ -39,19 +39,21 @@ func TestFailover(t *testing.T) {
 			}
 		}
 		want := map[string]float64{
-			"choices_total avail":             5,
-			"attempts_total":                  4, // not that which was refused
-			"migrations_total":                3,
-			"refusals_total overloaded":       1,
-			"breaks_total unreachable":        1,
-			"breaks_total truncated":          1,
-			"breaks_total draining":           1,
-			"requests_total success":          1,
-			"migrated_requests_total success": 1,
-			"failover_gap_seconds":            2, // none before the first item
-			"instances_source":                5,
-			"instances_avail":                 3,
-			"instances_down":                  2,
+			"choices_total avail":              5,
+			"attempts_total":                   4, // not that which was refused
+			"migrations_total":                 3,
+			"refusals_total overloaded":        1,
+			"breaks_total unreachable":         1,
+			"breaks_total truncated":           1,
+			"breaks_total draining":            1,
+			"requests_total success":           1,
+			"migrated_requests_total success":  1,
+			"failover_gap_seconds":             2, // none before the first item
+			"first_item_seconds":               1,
+			"request_duration_seconds success": 4,
+			"instances_source":                 5,
+			"instances_avail":                  3,
+			"instances_down":                   2,
 		}
 		check(t, m, want)
 		// The receipt counts the same.
@@ -78,13 +80,13 @@ func TestOutcomes(t *testing.T) {
 	}{
 		"application": {t.Context(), servers{"a": {1, broken(stream.Application)}}, map[string]float64{
 			"choices_total avail": 1, "attempts_total": 1, "breaks_total application": 1, "requests_total application": 1,
-			"instances_source": 2, "instances_avail": 2,
+			"instances_source": 2, "instances_avail": 2, "first_item_seconds": 1, "request_duration_seconds application": 1,
 		}},
 		// The second fails, too, and no third is there.
 		"no instances": {t.Context(), servers{"a": {1, broken(stream.Reset)}, "b": {1, broken(stream.Stalled)}}, map[string]float64{
 			"choices_total avail": 2, "attempts_total": 2, "migrations_total": 1, "breaks_total reset": 1, "breaks_total stalled": 1,
 			"requests_total no_instances": 1, "migrated_requests_total no_instances": 1,
-			"instances_source": 2, "instances_down": 2,
+			"instances_source": 2, "instances_down": 2, "first_item_seconds": 1, "request_duration_seconds no_instances": 1,
 		}},
 		"cancelled": {cancelled, servers{"a": {0, cancelled.Err()}}, map[string]float64{
 			"requests_total cancelled": 1, "instances_source": 2, "instances_avail": 2,
@@ -101,6 +103,26 @@ func TestOutcomes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A request is in flight until its caller leaves, which is an outcome.
+func TestLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, m := start(t, servers{"a": {3, nil}}, instance(1, "a"))
+		for _, err := range r.Do(t.Context(), router.Request{Data: stream.String("hello")}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := gathered(t, m)["requests_in_flight"]; n != 1 {
+				t.Errorf("%v requests are in flight", n)
+			}
+			break
+		}
+		check(t, m, map[string]float64{
+			"requests_total left": 1, "attempts_total": 1, "choices_total avail": 1, "first_item_seconds": 1,
+			"request_duration_seconds left": 1, "instances_source": 1, "instances_avail": 1,
+		})
+	})
 }
 
 // The gauges show an instance that backs off, one that is half-open, and those that

@@ -10,10 +10,10 @@ import (
 // Trace returns the functions that count one request, for [router.Config]. It
 // reads the clock once an item.
 //
-// A request whose caller leaves the sequence has no outcome, as [router.Trace] has
-// no Done for it.
+// The request counts as in flight from now on.
 func (m *Router) Trace() *router.Trace {
-	q := &request{m: m}
+	m.running.Inc()
+	q := &request{m: m, began: time.Since(m.began)}
 	return &router.Trace{
 		Chosen:  q.chosen,
 		Stale:   func(router.StaleEvent) { m.stale.Inc() },
@@ -28,6 +28,7 @@ func (m *Router) Trace() *router.Trace {
 // What counts as what is defined by [receipt.Receipt].
 type request struct {
 	m        *Router
+	began    time.Duration
 	pending  bool          // an instance, which may yet refuse
 	attempts int           // those that were not refused
 	items    bool          // there were some
@@ -63,6 +64,9 @@ func (q *request) refused(e router.BreakEvent) {
 func (q *request) item(router.Item) {
 	q.taken()
 	now := time.Since(q.m.began)
+	if !q.items {
+		q.m.first.Observe((now - q.began).Seconds())
+	}
 	if q.broken && q.items {
 		q.m.gap.Observe((now - q.last).Seconds())
 	}
@@ -78,6 +82,8 @@ func (q *request) broke(e router.BreakEvent) {
 func (q *request) done(e router.DoneEvent) {
 	q.taken()
 	outcome := string(receipt.OutcomeOf(e.Err))
+	q.m.running.Dec()
+	q.m.duration.WithLabelValues(outcome).Observe((time.Since(q.m.began) - q.began).Seconds())
 	q.m.requests.WithLabelValues(outcome).Inc()
 	if q.attempts > 1 {
 		q.m.migrated.WithLabelValues(outcome).Inc()

@@ -33,6 +33,8 @@ const (
 	OutcomeApplication Outcome = "application"
 	// OutcomeCancelled: the request was cancelled, or its deadline passed.
 	OutcomeCancelled Outcome = "cancelled"
+	// OutcomeLeft: the caller has left the sequence, see [router.ErrLeft].
+	OutcomeLeft Outcome = "left"
 	// OutcomeOther: the request ended in any other way.
 	OutcomeOther Outcome = "other"
 )
@@ -41,17 +43,18 @@ const (
 func Outcomes() []Outcome {
 	return []Outcome{
 		OutcomeSuccess, OutcomeNoInstances, OutcomeAttemptsUsedUp, OutcomeOverloaded,
-		OutcomeCannotResume, OutcomeApplication, OutcomeCancelled, OutcomeOther,
+		OutcomeCannotResume, OutcomeApplication, OutcomeCancelled, OutcomeLeft, OutcomeOther,
 	}
 }
 
-// OutcomeOf returns the outcome that an error of [router.Router.Do] stands for;
-// nil is [OutcomeSuccess].
+// OutcomeOf returns the outcome that an error of [router.Router.Do], or of
+// [router.DoneEvent], stands for; nil is [OutcomeSuccess].
 func OutcomeOf(err error) Outcome {
-	_, afterBreaks := errors.AsType[*router.AttemptsError](err)
 	switch {
 	case err == nil:
 		return OutcomeSuccess
+	case errors.Is(err, router.ErrLeft):
+		return OutcomeLeft
 	case errors.Is(err, stream.Application):
 		return OutcomeApplication
 	case errors.Is(err, router.ErrNoInstances):
@@ -62,10 +65,6 @@ func OutcomeOf(err error) Outcome {
 		return OutcomeOverloaded
 	case errors.Is(err, router.ErrCannotResume):
 		return OutcomeCannotResume
-	case afterBreaks:
-		// Not OutcomeCancelled, whatever the breaks are: a dial that timed out
-		// is a deadline exceeded, too.
-		return OutcomeOther
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return OutcomeCancelled
 	}
