@@ -108,11 +108,13 @@ func (c *call) choose(t *Tiers) *Peer {
 		return nil
 	}
 	c.now, c.declined = 0, false
-	if p := c.chooseNamed(t); p != nil {
-		return p
-	}
-	if p := c.choosePreferred(t); p != nil {
-		return p
+	if c.req.Instance != "" || c.req.Prefer != "" {
+		if p := c.chooseNamed(t); p != nil {
+			return p
+		}
+		if p := c.choosePreferred(t); p != nil {
+			return p
+		}
 	}
 	if p := c.chooseByWay(t, t.ready, StepAvail); p != nil {
 		return p
@@ -137,6 +139,10 @@ func (c *call) chooseByWay(t *Tiers, peers []*Peer, step Step) *Peer {
 	if c.carry.next == 0 || !t.mixed {
 		return c.chooseFrom(peers, step)
 	}
+	return c.chooseByBestWay(t, peers, step)
+}
+
+func (c *call) chooseByBestWay(t *Tiers, peers []*Peer, step Step) *Peer {
 	defer func() { c.wanted = "" }()
 	for _, c.wanted = range c.carry.ways() {
 		if p := c.chooseFrom(t.resuming(peers, step, c.wanted), step); p != nil {

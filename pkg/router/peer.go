@@ -185,7 +185,7 @@ func (s *state) isBackingOff(now int64) bool {
 // isUnmarked reports whether the instance has no mark against it. It does not read
 // the clock, and is nearly always true.
 func (s *state) isUnmarked() bool {
-	return !s.is(isDown) && s.halfState() == shut && s.backoff.Load() == 0 && s.owing.Load() == 0
+	return uint32(s.owing.Load())|s.marks.Load()&isDown|s.halfState() == 0 && s.backoff.Load() == 0
 }
 
 // asked notes that a request was sent. Its sender later calls answered, or forget if
