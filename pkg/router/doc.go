@@ -14,5 +14,6 @@
 // table, in verdict.go. Package receipt defines what counts as an attempt, a
 // refusal, a break and a migration.
 //
-// A [Client] carries the streams: package stream has one.
+// A [Client] carries the streams: [StreamClient] is that of package stream. Package
+// routertest has one for tests, which needs no socket.
 package router
