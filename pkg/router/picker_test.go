@@ -2,10 +2,12 @@ package router
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
@@ -175,5 +177,20 @@ func TestConcurrentUse(t *testing.T) {
 		})
 		wg.Wait()
 		r.Close()
+	}
+}
+
+// An instance takes one cache line, and shares it with no other.
+func TestPeerIsOneCacheLine(t *testing.T) {
+	if strconv.IntSize < 64 {
+		return // pointers are shorter there, and so is the struct
+	}
+	if size := unsafe.Sizeof(Peer{}); size != 64 {
+		t.Errorf("a Peer takes %d bytes", size)
+	}
+	for _, p := range still(Random(), 1000).Tiers().Source {
+		if at := uintptr(unsafe.Pointer(p)); at%64 != 0 {
+			t.Fatalf("a Peer is at %x", at)
+		}
 	}
 }
