@@ -93,7 +93,7 @@ func decodeAnnotated(line []byte, number int64, prefix []byte) (Annotated, error
 }
 
 // plainItem returns the data of a line that is just an item, in the form that
-// [appendItem] writes, with a plain string as data. Nearly all lines are of
+// [appendItem] writes, with a string as data. Nearly all lines are of
 // that form.
 func plainItem(line, prefix []byte) ([]byte, bool) {
 	const field = `"data":`
@@ -102,7 +102,7 @@ func plainItem(line, prefix []byte) ([]byte, bool) {
 		return nil, false
 	}
 	data, ok := bytes.CutSuffix(rest[len(field):], []byte("}"))
-	return data, ok && len(line) <= MaxLine && isPlainString(data)
+	return data, ok && len(line) <= MaxLine && isString(data)
 }
 
 // indexEvent reads a line that is just a start or an end, in the form that

@@ -64,7 +64,7 @@ func tooDeep(data json.RawMessage) bool {
 // onOneLine returns data in the form in which it can be part of a line: JSON in
 // UTF-8 without newlines.
 func onOneLine(data json.RawMessage) (json.RawMessage, error) {
-	if isPlainString(data) {
+	if isString(data) {
 		return data, nil
 	}
 	if !utf8.Valid(data) {
@@ -295,6 +295,95 @@ func isPlainString(data []byte) bool {
 		all |= uint64(c)
 	}
 	return all&highBits == 0 || utf8.Valid(body)
+}
+
+// isString reports whether data is a JSON string in UTF-8. Those that are cheap to
+// tell are all that there are but few: a line of text has one escape, its newline.
+func isString(data []byte) bool {
+	n := len(data)
+	if n < 2 || data[0] != '"' || data[n-1] != '"' {
+		return false
+	}
+	body := data[1 : n-1]
+	var all uint64 // every bit that is set in any byte
+	for i := 0; i < len(body); {
+		if i+8 <= len(body) {
+			if word := binary.LittleEndian.Uint64(body[i:]); !hasSpecial(word) {
+				all |= word
+				i += 8
+				continue
+			}
+		}
+		switch c := body[i]; {
+		case c < ' ', c == '"':
+			return false
+		case c != '\\':
+			all |= uint64(c)
+			i++
+		default:
+			size := escape(body[i:])
+			if size == 0 {
+				return false
+			}
+			i += size
+		}
+	}
+	return all&highBits == 0 || utf8.Valid(body)
+}
+
+// escape returns how many bytes the escape has with which s begins, or 0 if it is
+// none.
+func escape(s []byte) int {
+	if len(s) < 2 {
+		return 0
+	}
+	switch s[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2
+	case 'u':
+		if len(s) < 6 {
+			return 0
+		}
+		for _, c := range s[2:6] {
+			if !('0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f') {
+				return 0
+			}
+		}
+		return 6
+	}
+	return 0
+}
+
+// unescape returns the text that the body of a JSON string stands for, unless it
+// has escapes by number.
+func unescape(body []byte) (string, bool) {
+	var b strings.Builder
+	b.Grow(len(body))
+	for {
+		i := bytes.IndexByte(body, '\\')
+		if i < 0 {
+			b.Write(body)
+			return b.String(), true
+		}
+		b.Write(body[:i])
+		switch c := body[i+1]; c {
+		case '"', '\\', '/':
+			b.WriteByte(c)
+		case 'b':
+			b.WriteByte('\b')
+		case 'f':
+			b.WriteByte('\f')
+		case 'n':
+			b.WriteByte('\n')
+		case 'r':
+			b.WriteByte('\r')
+		case 't':
+			b.WriteByte('\t')
+		default:
+			return "", false
+		}
+		body = body[i+2:]
+	}
 }
 
 const (

@@ -96,6 +96,11 @@ func text(data json.RawMessage) (string, bool) {
 	if isPlainString(data) {
 		return string(data[1 : len(data)-1]), true
 	}
+	if isString(data) {
+		if s, ok := unescape(data[1 : len(data)-1]); ok {
+			return s, true
+		}
+	}
 	if len(data) == 0 || data[0] != '"' {
 		return "", false
 	}

@@ -3,6 +3,7 @@
 package command
 
 import (
+	"os"
 	"os/exec"
 	"syscall"
 )
@@ -17,6 +18,9 @@ func awaitExit(cmd *exec.Cmd) { _ = cmd.Wait() } // ProcessState tells
 
 // reap has nothing left to do.
 func reap(*exec.Cmd) {}
+
+// widen has nothing to ask for.
+func widen(*os.File) {}
 
 // check finds nothing beyond what [exec.LookPath] does.
 func check(Config, string) error { return nil }

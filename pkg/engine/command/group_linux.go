@@ -2,6 +2,7 @@ package command
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -13,6 +14,22 @@ import (
 // thread that started it.
 func ofGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// pipeSize is how many bytes a program's output may have written and we not have
+// read. At the usual 64 KiB the two wait for each other too often; 1 MiB is what
+// the kernel lets anybody have.
+const pipeSize = 256 << 10
+
+// widen makes a pipe hold more, if it may.
+func widen(pipe *os.File) {
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) // it works without
+	})
 }
 
 // awaitExit waits until the program has ended, and leaves it to be reaped.

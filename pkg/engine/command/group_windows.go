@@ -2,6 +2,7 @@ package command
 
 import (
 	"log/slog"
+	"os"
 	"os/exec"
 	"syscall"
 )
@@ -20,6 +21,9 @@ func terminate(cmd *exec.Cmd) { kill(cmd) }
 
 // kill ends the program. It may have ended.
 func kill(cmd *exec.Cmd) { _ = cmd.Process.Kill() }
+
+// widen has nothing to ask for.
+func widen(*os.File) {}
 
 // check finds nothing beyond what [exec.LookPath] does.
 func check(Config, string) error { return nil }

@@ -111,7 +111,12 @@ func (s *sink) add(text []byte) error {
 		return nil
 	}
 	for len(text) > 0 {
-		_, size := utf8.DecodeRune(text)
+		size := 0
+		if room := maxItem - len(`""`) - len(s.item); room >= 64*escaped {
+			size = whole(text, room/escaped) // as much as surely fits
+		} else {
+			_, size = utf8.DecodeRune(text)
+		}
 		began := len(s.item)
 		s.item = appendText(s.open(), text[:size])
 		if len(s.item) > maxItem-len(`"`) {
@@ -125,6 +130,15 @@ func (s *sink) add(text []byte) error {
 		text = text[size:]
 	}
 	return nil
+}
+
+// whole returns how many bytes of text, n or a few less, do not end inside a
+// character.
+func whole(text []byte, n int) int {
+	if n >= len(text) {
+		return len(text)
+	}
+	return n - incomplete(text[:n])
 }
 
 // open returns the item, begun.
@@ -160,9 +174,6 @@ func (s *sink) flush() error {
 	err := s.send(stream.Annotated{Data: s.item})
 	if s.items == JSON && err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("line %d of the program's output: %w", s.line, err)
-	}
-	if cap(s.item) > 4*readSize {
-		s.item = nil // long items are rare
 	}
 	s.item = s.item[:0]
 	return err

@@ -67,6 +67,7 @@ func (p *program) openPipes() (theirs []*os.File, err error) {
 		return theirs, err
 	}
 	p.out, theirs = out, append(theirs, theirOut)
+	widen(out)
 	stderr, theirErr, err := os.Pipe()
 	if err != nil {
 		return theirs, err

@@ -5,6 +5,7 @@ package command_test
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -72,6 +73,7 @@ func newLogger(r *records) *slog.Logger { return slog.New(r) }
 // records is a log that a test looks at.
 type records struct {
 	slog.Handler
+	on    func(line string) // called for each line, if set
 	mu    sync.Mutex
 	lines []string
 }
@@ -87,10 +89,33 @@ func (r *records) Handle(_ context.Context, rec slog.Record) error {
 		b.WriteString(" " + a.String())
 		return true
 	})
+	if r.on != nil {
+		r.on(b.String())
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lines = append(r.lines, b.String())
 	return nil
+}
+
+// number returns the number that stands after a text.
+func (r *records) number(t *testing.T, after string) int {
+	t.Helper()
+	_, rest, ok := strings.Cut(r.all(), after)
+	if !ok {
+		t.Fatalf("no %q in\n%s", after, r.all())
+	}
+	rest, _, _ = strings.Cut(rest, "\n")
+	return atoi(t, rest)
+}
+
+func atoi(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // all returns the lines so far.
