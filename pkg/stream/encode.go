@@ -345,7 +345,7 @@ func escape(s []byte) int {
 			return 0
 		}
 		for _, c := range s[2:6] {
-			if !('0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f') {
+			if hex := '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'; !hex {
 				return 0
 			}
 		}

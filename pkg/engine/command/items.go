@@ -111,7 +111,7 @@ func (s *sink) add(text []byte) error {
 		return nil
 	}
 	for len(text) > 0 {
-		size := 0
+		var size int
 		if room := maxItem - len(`""`) - len(s.item); room >= 64*escaped {
 			size = whole(text, room/escaped) // as much as surely fits
 		} else {

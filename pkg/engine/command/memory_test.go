@@ -86,7 +86,7 @@ func BenchmarkPipe(b *testing.B) {
 		for {
 			m, err := r.Read(buf)
 			n += m
-			if err == io.EOF { //nolint:errorlint // as io.Reader says
+			if err == io.EOF {
 				break
 			}
 			if err != nil {
@@ -130,8 +130,11 @@ func BenchmarkServed(b *testing.B) {
 				b.Fatal(err)
 			}
 			server := &stream.Server{Handler: newEngine(b, cfg).Handle}
-			done := make(chan error, 1)
-			go func() { done <- server.Serve(l) }()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_ = server.Serve(l) // it is closed
+			}()
 			client := &stream.Client{}
 			defer func() {
 				client.Close()

@@ -116,7 +116,6 @@ func TestPanic(t *testing.T) {
 // any more, and that one that does not end is killed.
 func TestTerminated(t *testing.T) {
 	t.Parallel()
-	trace := filepath.Join(t.TempDir(), "trace")
 	for name, tt := range map[string]struct {
 		script, trace string
 		grace         time.Duration
@@ -130,7 +129,8 @@ func TestTerminated(t *testing.T) {
 		"never stops": {`trap '' TERM; echo started; while :; do echo again; done`, "", 50 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_ = os.Remove(trace)
+			t.Parallel()
+			trace := filepath.Join(t.TempDir(), "trace")
 			cfg := sh(`exec 9>"$VIGIL"; ` + tt.script)
 			v := newVigil(t, &cfg)
 			cfg.Env, cfg.Grace = append(cfg.Env, "TRACE="+trace), tt.grace
