@@ -183,7 +183,7 @@ func (p *program) read(items *sink) (rest []byte, err error) {
 			_ = p.out.SetReadDeadline(time.Now().Add(p.e.cfg.Grace))
 		default:
 		}
-		m, err := p.out.Read(buf[n:])
+		m, err := readPipe(p.out, buf[n:])
 		if m > 0 {
 			used, err := items.write(buf[:n+m])
 			if err != nil {
@@ -199,6 +199,16 @@ func (p *program) read(items *sink) (rest []byte, err error) {
 			return buf[:n], nil // its end
 		}
 	}
+}
+
+// readPipe reads from one of our pipes. When its deadline has passed, perhaps while
+// we did not run, what is there still counts.
+func readPipe(f *os.File, buf []byte) (int, error) {
+	n, err := f.Read(buf)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return readNow(f, buf)
+	}
+	return n, err
 }
 
 // oversee ends the group when nobody wants the answer any more, and what is left

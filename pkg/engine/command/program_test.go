@@ -3,6 +3,8 @@
 package command
 
 import (
+	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -11,8 +13,8 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// TestReadLate reads what a program that has ended left in its pipe, after its
-// client took longer than the grace.
+// TestReadLate has a client take longer than the grace, after the program has
+// ended: whoever holds the output now is waited for as if that had not been.
 func TestReadLate(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()
@@ -25,16 +27,54 @@ func TestReadLate(t *testing.T) {
 	if _, err := w.WriteString("left\n"); err != nil {
 		t.Fatal(err)
 	}
-	closeFiles(w)
 	var got strings.Builder
-	late := func(a stream.Annotated) error {
+	_, err = p.read(&sink{items: Lines, send: func(a stream.Annotated) error {
 		got.Write(a.Data)
-		return r.SetReadDeadline(time.Now().Add(-time.Second))
+		if got.Len() == len(a.Data) {
+			time.AfterFunc(10*time.Millisecond, func() {
+				_, _ = w.WriteString("late\n") // read tells
+				closeFiles(w)
+			})
+		}
+		return r.SetReadDeadline(time.Now().Add(-time.Second)) // what the time that has passed does
+	}})
+	if err != nil || got.String() != `"left\n""late\n"` {
+		t.Errorf("it reads %s, %v", &got, err)
 	}
-	if err := late(stream.Annotated{}); err != nil {
+}
+
+// TestReadPaused has the time pass while this process does not run: what is in
+// the pipe counts, and its end does.
+func TestReadPaused(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.read(&sink{items: Lines, send: late}); err != nil || got.String() != `"left\n"` {
-		t.Errorf("it reads %s, %v", &got, err)
+	defer closeFiles(r)
+	passed := func() {
+		t.Helper()
+		if err := r.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, 3)
+	passed()
+	if n, err := readPipe(r, buf); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("while nothing is there it reads %d bytes, %v", n, err)
+	}
+	if _, err := w.WriteString("left"); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"lef", "t"} {
+		passed()
+		if n, err := readPipe(r, buf); err != nil || string(buf[:n]) != want {
+			t.Errorf("it reads %q, %v; want %q", buf[:n], err, want)
+		}
+	}
+	closeFiles(w)
+	passed()
+	if n, err := readPipe(r, buf); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("at the end it reads %d bytes, %v", n, err)
 	}
 }

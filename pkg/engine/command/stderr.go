@@ -3,7 +3,9 @@ package command
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
+	"os"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -12,13 +14,21 @@ import (
 // maxLogged is how many bytes of a line on standard error are logged together.
 const maxLogged = 1024
 
+// maxLate is more than a pipe holds: who writes more has left the program's group.
+const maxLate = 2 << 20
+
 // listen reads the program's standard error, keeps its end, and logs its lines.
 func (p *program) listen() {
 	logged := p.log.Enabled(context.Background(), slog.LevelDebug)
 	buf := make([]byte, 4*maxLogged)
 	var line []byte
+	late := 0 // bytes that came after everything should have ended
 	for {
 		n, err := p.err.Read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) && late < maxLate {
+			n, err = readNow(p.err, buf)
+			late += n
+		}
 		p.tail.add(buf[:n])
 		for b := buf[:n]; logged && len(b) > 0; {
 			// A progress bar ends its lines with a carriage return.
