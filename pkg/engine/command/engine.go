@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -78,7 +79,12 @@ type Engine struct {
 	path       string // of the program
 	prefixes   prefixes
 	supervisor *supervisor
+	running    atomic.Int64 // programs
 }
+
+// maxPrograms is how many programs run at once at most: each takes a thread that
+// waits for it, of which Go allows 10,000.
+const maxPrograms = 4096
 
 // New checks that the program can be started, as far as that can be known
 // without running it, and returns an engine for it. Close releases what the
@@ -163,13 +169,18 @@ func (e *Engine) Close() {
 	e.prefixes.close()
 }
 
-// Handle runs the program for a request. It is a [stream.Handler].
+// Handle runs the program for a request. It is a [stream.Handler]. While 4096
+// programs run it refuses further requests with [stream.ErrOverloaded].
 func (e *Engine) Handle(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
 	switch {
 	case req.From > 0 && e.cfg.ResumeBy == ResumeNo:
 		return &ending{stream.ErrUnresumable, fmt.Sprintf("cannot start at item %d: this command starts at the first only", req.From)}
 	case e.cfg.ResumeBy == ResumePrefix && len(req.Prefix) != req.From:
 		return &ending{stream.ErrUnresumable, fmt.Sprintf("cannot start at item %d: this command needs the items before it", req.From)}
+	}
+	defer e.running.Add(-1)
+	if e.running.Add(1) > maxPrograms {
+		return &ending{stream.ErrOverloaded, fmt.Sprintf("%d programs run, the most that can", maxPrograms)}
 	}
 	env, err := e.environment(req)
 	if err != nil {

@@ -38,8 +38,14 @@ func awaitExit(cmd *exec.Cmd) {
 	}
 }
 
-// reap takes the end of a program that has ended.
-func reap(cmd *exec.Cmd) { _ = cmd.Wait() } // ProcessState tells
+// reap takes the end of a program that has ended, and of its children where those
+// are this process's now: it is a container's first.
+func reap(cmd *exec.Cmd) {
+	_ = cmd.Wait() // ProcessState tells
+	for err := error(nil); err == nil || errors.Is(err, unix.EINTR); {
+		_, err = unix.Wait4(-cmd.Process.Pid, nil, 0, nil)
+	}
+}
 
 // check returns why the program cannot be started. It is started for that, and
 // killed before its first instruction, at the stop where a debugger would begin.

@@ -152,3 +152,27 @@ func BenchmarkServed(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkStart measures a request whose program does nothing.
+func BenchmarkStart(b *testing.B) {
+	e := newEngine(b, command.Config{Args: []string{"true"}})
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			req := question("")
+			if err := e.Handle(b.Context(), &req, nil); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+// BenchmarkBareStart measures the same with package exec.
+func BenchmarkBareStart(b *testing.B) {
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := exec.CommandContext(b.Context(), "true").Output(); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
