@@ -50,11 +50,24 @@ func (v vigil) over(t *testing.T) {
 	}
 }
 
-// TestKilledWithPrograms kills a server whose programs run, by a signal that
-// nobody can catch: the programs, their children, and the files that they were
-// given are gone with it.
+// TestKilledWithPrograms ends a server at once while its programs run, by a signal
+// that nobody can catch and by a second one: the programs, their children, and the
+// files that they were given are gone with it.
 func TestKilledWithPrograms(t *testing.T) {
 	t.Parallel()
+	for name, signals := range map[string][]syscall.Signal{
+		"killed":   {syscall.SIGKILL},
+		"insisted": {syscall.SIGTERM, syscall.SIGINT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			killWithPrograms(t, signals)
+		})
+	}
+}
+
+func killWithPrograms(t *testing.T, signals []syscall.Signal) {
+	t.Helper()
 	w := newWorld(t)
 	v := newVigil(t)
 	server := w.serve(t, "server1", "--max-streams", "0", "--resume-by", "prefix", "--",
@@ -86,8 +99,10 @@ func TestKilledWithPrograms(t *testing.T) {
 			t.Fatalf("not all programs have started; the server says:\n%s", server.stderr)
 		}
 	}
-	if err := server.signal(syscall.SIGKILL); err != nil {
-		t.Fatal(err)
+	for _, sig := range signals {
+		if err := server.signal(sig); err != nil {
+			t.Fatal(err)
+		}
 	}
 	v.over(t)
 	tmp := filepath.Join(w.dir, "tmp")

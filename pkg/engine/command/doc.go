@@ -37,8 +37,8 @@
 // the request fail: what such an answer lacks, nobody knows.
 //
 // A program that cannot be started any more breaks the stream, and its server
-// is reported down; where the machine lacks processes, memory or files, the
-// request is refused as overloaded.
+// is reported down; where the machine lacks processes, memory or files, or the
+// program is being written, the request is refused as overloaded.
 //
 // # How it ends
 //

@@ -261,7 +261,8 @@ func (e *ending) Unwrap() error { return e.kind }
 // notStarted returns how the stream ends for a program that was not started.
 func notStarted(err error) error {
 	text := fmt.Sprintf("starting the program: %v", cause(err))
-	for _, passing := range []error{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
+	// ETXTBSY: somebody is writing the program.
+	for _, passing := range []error{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
 		if errors.Is(err, passing) {
 			return &ending{stream.ErrOverloaded, text}
 		}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/request-migration/migrate/pkg/engine/command"
@@ -162,17 +163,42 @@ func TestStandardErrorLogged(t *testing.T) {
 	}
 }
 
+// writeProgram writes a file that is to be started. No process may start
+// meanwhile: it would hold the file open for a moment, and it could not be.
+func writeProgram(t *testing.T, path, content string, mode os.FileMode) string {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestBeingWritten has somebody write the program when a request comes.
+func TestBeingWritten(t *testing.T) {
+	t.Parallel()
+	program := writeProgram(t, filepath.Join(t.TempDir(), "program"), "#!/bin/sh\necho hi\n", 0o700)
+	e := newEngine(t, command.Config{Args: []string{program}})
+	f, err := os.OpenFile(program, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := ask(t, e, question("")); !errors.Is(a.err, stream.ErrOverloaded) {
+		t.Errorf("it ends with %v, want %v", a.err, stream.ErrOverloaded)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestCannotStart has commands that New refuses, since no request could start
 // them.
 func TestCannotStart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := func(name, content string, mode os.FileMode) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), mode); err != nil {
-			t.Fatal(err)
-		}
-		return path
+		return writeProgram(t, filepath.Join(dir, name), content, mode)
 	}
 	for name, tt := range map[string]struct {
 		cfg  command.Config
@@ -221,10 +247,7 @@ func TestCheckedUnseen(t *testing.T) {
 // TestVanished has a program that goes away after the server was started.
 func TestVanished(t *testing.T) {
 	t.Parallel()
-	program := filepath.Join(t.TempDir(), "program")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\necho hi\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	program := writeProgram(t, filepath.Join(t.TempDir(), "program"), "#!/bin/sh\necho hi\n", 0o700)
 	e := newEngine(t, command.Config{Args: []string{program}})
 	if a := ask(t, e, question("")); a.err != nil || a.text() != "hi\n" {
 		t.Fatalf("the answer is %q, %v", a.text(), a.err)

@@ -60,8 +60,8 @@ func check(cfg Config, path string) error {
 		kill(cmd)
 		reap(cmd)
 		return nil
-	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOSYS):
-		return nil // nobody may trace here, so it will show
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOSYS), errors.Is(err, syscall.ETXTBSY):
+		return nil // nobody may trace here, or it is being written: it will show
 	default:
 		return err
 	}
