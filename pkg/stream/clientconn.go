@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -216,7 +215,7 @@ func (c *clientConn) read() error {
 func (c *clientConn) Read(p []byte) (int, error) {
 	n, err := c.conn.Read(p)
 	if n > 0 {
-		now, last := time.Now(), bytes.LastIndexByte(p[:n], '\n')
+		now, last := time.Now(), lastNewline(p[:n])
 		c.mu.Lock()
 		c.life.came(n, n-1-last, now)
 		c.mu.Unlock()

@@ -55,7 +55,7 @@ func (l *lineReader) next() ([]byte, error) {
 		if l.skipped > 0 {
 			fresh = l.skip(fresh)
 		}
-		if i := bytes.LastIndexByte(fresh, '\n'); i >= 0 {
+		if i := lastNewline(fresh); i >= 0 {
 			block := l.buf[l.pos : l.end-len(fresh)+i+1]
 			l.pos += len(block)
 			return block, nil
@@ -150,4 +150,13 @@ func (l *lineReader) close() {
 func cutLine(block []byte) (line, rest []byte) {
 	i := bytes.IndexByte(block, '\n')
 	return block[:i], block[i+1:]
+}
+
+// lastNewline returns where the last newline of b is, or -1. That a part of a long
+// line has none is told many times sooner from its front.
+func lastNewline(b []byte) int {
+	if bytes.IndexByte(b, '\n') < 0 {
+		return -1
+	}
+	return bytes.LastIndexByte(b, '\n')
 }

@@ -39,7 +39,7 @@ type runner struct {
 func families() []family {
 	return []family{
 		oneStream(), hundredStreams(), shortRequests(), freshRequests(), firstItem(),
-		pacedItems(), allocations(), idleStreams(), idleInstances(), failover(), choosing(),
+		pacedItems(), allocations(), idleStreams(), idleInstances(), failover(), choosing(), commands(),
 	}
 }
 

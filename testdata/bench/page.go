@@ -59,6 +59,8 @@ columns are what the project has set itself to reach, and then to go on to.
   another and no end from a break: it is what the connection itself allows. For
   the break, it is the floor: a client that waits on the socket that is closed,
   and then asks another server over a connection that stands.
+- **the pipe** is a command, ` + "`cat`" + ` of a file with 200 MB of lines, whose output is
+  read in 64 KiB pieces and dropped.
 - **migrate** is ` + "`pkg/stream`" + ` as it comes, and for the break ` + "`pkg/router`" + ` with Resume
   above it.
 
@@ -73,7 +75,7 @@ its socket to the next item at the client, on the machine's one clock.
 ## How both sides are kept fair
 
 - Server and client are processes of their own, connected over loopback; only
-  allocations and choosing are measured inside one process. Every process has
+  allocations, choosing and a command are measured inside one process. Every process has
   the same GOMAXPROCS and Go's default garbage collection.
 - Both sides run the same handler and the same client code, but for the adapter
   of a few lines that calls the library. The request is the same text. Plain
