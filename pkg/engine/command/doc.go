@@ -48,13 +48,14 @@
 // its group gets SIGKILL. The handler returns after all of that, so that a
 // server that drains waits for its programs.
 //
-// No program outlives its server, even if that is killed with SIGKILL: on
-// Linux the kernel then kills the program (PR_SET_PDEATHSIG), and on every Unix
-// a supervisor, a small /bin/sh that waits for the server's end, kills the
-// groups that are left, and removes the files of MIGRATE_PREFIX. Where there is no /bin/sh, a warning says so, and on
-// Linux only the program itself is killed. What leaves its group (setsid) is
-// beyond reach. On Windows there are no groups and no supervisor: the program
-// alone is ended, and it outlives a server that is killed.
+// No program outlives its server, even if that is killed with SIGKILL. On Linux
+// the kernel then kills the program (PR_SET_PDEATHSIG). On every Unix a
+// supervisor, a small /bin/sh that waits for the server's end, kills the groups
+// that are left, and removes the files of MIGRATE_PREFIX. Where there is no
+// /bin/sh, a warning says so, and on Linux only the program itself is killed.
+// What leaves its group (setsid) is beyond reach. On Windows there are no groups
+// and no supervisor: the program alone is ended, and it outlives a server that is
+// killed.
 //
 // A program is read as fast as the client reads, so one whose client is slow
 // waits in its writes, and nothing but an item of each answer is in memory.

@@ -133,7 +133,7 @@ func New(cfg Config) (*Engine, error) {
 // find returns the path of the program, or why it cannot be started.
 func find(cfg Config) (string, error) {
 	if cfg.Dir != "" {
-		if _, err := os.ReadDir(cfg.Dir); err != nil {
+		if _, err := os.Stat(cfg.Dir + string(filepath.Separator)); err != nil {
 			return "", fmt.Errorf("in %s: %w", cfg.Dir, cause(err))
 		}
 	}

@@ -185,6 +185,32 @@ func TestLeftBehind(t *testing.T) {
 	}
 }
 
+// TestHeldEnds shows that the way in which a program ends counts for more than
+// what it leaves behind.
+func TestHeldEnds(t *testing.T) {
+	t.Parallel()
+	for script, want := range map[string]string{
+		"exit 75":       "the program ended with exit code 75",
+		"kill -KILL $$": "the program was ended by a signal: killed",
+		"exit 3":        "the program ended with exit code 3",
+		"exit 0":        "still holds its standard output",
+	} {
+		t.Run(script, func(t *testing.T) {
+			t.Parallel()
+			cfg := sh("sleep 1000 & echo hi; printf half; " + script)
+			cfg.Grace = 50 * time.Millisecond
+			a := ask(t, newEngine(t, cfg), question(""))
+			broke := script == "exit 75" || script == "kill -KILL $$"
+			if a.err == nil || !strings.Contains(a.err.Error(), want) || errors.Is(a.err, stream.ErrFailedUnreported) != broke {
+				t.Errorf("it ends with %v, want %q", a.err, want)
+			}
+			if got, want := a.text(), map[bool]string{true: "hi\n", false: "hi\nhalf"}[broke]; got != want {
+				t.Errorf("the answer is %q, want %q", got, want)
+			}
+		})
+	}
+}
+
 // TestSlowReader has a client that reads late: the program waits, nothing is
 // lost when it has ended meanwhile, and its end is not taken for silence.
 func TestSlowReader(t *testing.T) {

@@ -120,20 +120,24 @@ func (p *program) feed(req *stream.Request) {
 func (p *program) answer(ctx context.Context, send func(stream.Annotated) error) error {
 	items := &sink{items: p.e.cfg.Items, send: send}
 	rest, err := p.follow(ctx, items)
+	held := errors.Is(err, errHeld)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err != nil:
+	case err != nil && !held:
 		return err
 	}
-	err = p.verdict()
-	if _, broke := errors.AsType[*ending](err); broke {
+	verdict := p.verdict()
+	if _, broke := errors.AsType[*ending](verdict); broke {
+		return verdict
+	}
+	if err := items.finish(rest); err != nil {
 		return err
 	}
-	if sendErr := items.finish(rest); sendErr != nil {
-		return sendErr
+	if held && verdict == nil {
+		return errHeld
 	}
-	return err
+	return verdict
 }
 
 // follow reads the program's output, and returns when its group has ended. rest
@@ -194,7 +198,7 @@ func (p *program) read(items *sink) (rest []byte, err error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, errHeld
+			return buf[:n], errHeld
 		default:
 			return buf[:n], nil // its end
 		}
