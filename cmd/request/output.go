@@ -7,6 +7,7 @@ import (
 
 	"github.com/request-migration/migrate/cmd/internal/outlet"
 	"github.com/request-migration/migrate/cmd/internal/rustdebug"
+	"github.com/request-migration/migrate/cmd/internal/term"
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
@@ -109,7 +110,8 @@ func appendAnnotated(dst []byte, a stream.Annotated) []byte {
 	} else if len(a.Data) == 0 {
 		dst = append(dst, "None"...)
 	} else {
-		dst = append(append(append(dst, "Some("...), a.Data...), ')')
+		// A character that could act on a terminal is written as JSON may have it, too.
+		dst = append(append(append(dst, "Some("...), term.Plain(string(a.Data))...), ')')
 	}
 	dst = append(dst, ", id: "...)
 	dst = appendOption(dst, a.ID)

@@ -25,7 +25,7 @@ while read -r what group; do
 	-) groups="${groups%% $group *} ${groups#* $group }" ;;
 	esac
 done
-for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
+for group in $groups; do kill -KILL "-$group" 2>/dev/null; done
 [ -z "$1" ] || rm -rf -- "$1"`
 
 // supervisor is a shell that ends the groups of programs if this process cannot:
