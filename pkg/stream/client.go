@@ -85,7 +85,7 @@ func (c *Client) Stream(ctx context.Context, addr string, req Request) iter.Seq2
 			return
 		}
 		out.setDeadline(ctx)
-		c.pulse.begin()
+		c.pulse.begin(c.restless())
 		defer c.pulse.end()
 		// A kept connection may have died unnoticed while it was idle. If that
 		// shows before the answer's first line, a fresh connection to the same
@@ -164,7 +164,7 @@ func (c *Client) Ping(ctx context.Context, addr, to string) error {
 	c.wg.Add(1)
 	c.mu.Unlock()
 	defer c.wg.Done()
-	c.pulse.begin()
+	c.pulse.begin(c.restless())
 	defer c.pulse.end()
 
 	both, cancel := context.WithCancel(ctx)
@@ -302,6 +302,12 @@ func (c *Client) forgetDraining(now time.Time) {
 	if len(c.draining) >= maxDraining {
 		delete(c.draining, oldest)
 	}
+}
+
+// restless reports whether a bound is so short that a pause between two slow
+// beats would matter beside it. (A start is not waited for in silence.)
+func (c *Client) restless() bool {
+	return c.ItemTimeout > 0 && c.ItemTimeout < shortBound || cmpOr(c.StallTimeout, DefaultStallTimeout) < shortBound
 }
 
 // excuse marks err if it is a break that a pause of this process may have

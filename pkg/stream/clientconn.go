@@ -266,6 +266,7 @@ func (c *clientConn) deliver(number int64, lines []byte) error {
 	if st == nil {
 		return err
 	}
+	c.client.pulse.moves()
 	return st.push(lines)
 }
 
@@ -308,6 +309,9 @@ var errNotOpened = errors.New("no stream of that number was opened")
 
 // control acts on a line that belongs to the connection.
 func (c *clientConn) control(line []byte) error {
+	if isPing(line) {
+		return nil
+	}
 	f, err := decode(line)
 	if err != nil {
 		return badLine(line, err)

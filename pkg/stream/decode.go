@@ -200,12 +200,19 @@ func streamNumber(line []byte) (int64, error) {
 			return n, nil
 		}
 	}
+	if isPing(line) {
+		return unnumbered, nil
+	}
 	f, err := decode(line)
 	if err != nil {
 		return 0, err
 	}
 	return f.number(), nil
 }
+
+// isPing reports whether a line is a ping in the form in which a server sends it. Nothing
+// else comes on a connection whose streams are silent.
+func isPing(line []byte) bool { return string(line) == `{"event":"ping"}` }
 
 // leadingStream returns the stream number with which a line begins. The rest of
 // the line may be anything.

@@ -10,23 +10,23 @@ import (
 	"time"
 )
 
-// skip makes it look as if the process had not run for the last d.
+// skip makes it look as if the process should have run last a time d ago.
 func (p *pulse) skip(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.last = p.last.Add(-d)
+	p.due = time.Now().Add(-d)
 }
 
 // A pulse notices a gap, and beats only while requests run.
 func TestPulse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p pulse
-		p.begin()
+		p.begin(false)
 		time.Sleep(10*time.Second + 100*time.Millisecond)
 		if woke := p.wokeAt(time.Now()); !woke.IsZero() {
 			t.Errorf("a pause was noticed that there was not: %v", woke)
 		}
-		p.skip(pulseOverdue - 200*time.Millisecond) // a busy machine
+		p.skip(pulseOverdue - 50*time.Millisecond) // a busy machine
 		if woke := p.wokeAt(time.Now()); !woke.IsZero() {
 			t.Errorf("a late beat is taken for a pause: %v", woke)
 		}
@@ -39,18 +39,18 @@ func TestPulse(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		p.skip(time.Hour)
-		time.Sleep(pulseInterval) // the beat notices it too
-		if woke := p.wokeAt(time.Now()); time.Since(woke) > pulseInterval {
+		time.Sleep(slowBeat) // the beat notices it too
+		if woke := p.wokeAt(time.Now()); time.Since(woke) > slowBeat {
 			t.Errorf("the second pause was over at %v, want within the last beat", woke)
 		}
 		p.end()
-		time.Sleep(2 * pulseInterval)
+		time.Sleep(2 * slowBeat)
 		if p.beating.Load() {
 			t.Error("it beats though no request runs")
 		}
 		before := p.wokeAt(time.Now())
 		time.Sleep(time.Hour)
-		p.begin()
+		p.begin(false)
 		defer p.end()
 		if woke := p.wokeAt(time.Now()); !woke.Equal(before) {
 			t.Error("time without requests is taken for a pause")
@@ -62,10 +62,10 @@ func TestPulse(t *testing.T) {
 func TestPulseOfSleepingMachine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p pulse
-		p.begin()
+		p.begin(false)
 		defer p.end()
 		p.mu.Lock()
-		p.last = p.last.Round(0).Add(-time.Hour) // by the wall clock alone
+		p.due = p.due.Round(0).Add(-time.Hour) // by the wall clock alone
 		p.mu.Unlock()
 		if p.wokeAt(time.Now()).IsZero() {
 			t.Error("an hour on the wall clock was not noticed")
@@ -89,7 +89,7 @@ func TestBreakAfterPause(t *testing.T) {
 	}{
 		{"closed", 0, shut, Truncated, true},
 		{"closed within a second", pauseEcho - 1, shut, Truncated, true},
-		{"closed a second after", pauseEcho + pulseInterval, shut, Truncated, false},
+		{"closed a second after", pauseEcho + quickBeat, shut, Truncated, false},
 		{"failed", 0, line(`{"stream":1,"event":"error","comment":["` + failedText + `"]}`), Failed, false},
 		{"garbage", 0, line("garbage"), Protocol, false},
 		{"draining", 0, line(`{"event":"draining"}`), Draining, false},
@@ -139,7 +139,7 @@ func TestPauseIsNoSilence(t *testing.T) {
 				begin := time.Now()
 				b, ok := errors.AsType[*Break](<-done)
 				// The beat after it notices the pause.
-				if took := time.Since(begin); !ok || b.Kind != tt.want || b.Paused || took < tt.bound || took > tt.bound+pulseInterval {
+				if took := time.Since(begin); !ok || b.Kind != tt.want || b.Paused || took < tt.bound || took > tt.bound+slowBeat {
 					t.Errorf("%+v after %v, want %s after %v", b, took, tt.want, tt.bound)
 				}
 			})
@@ -190,6 +190,34 @@ func TestLinesBeforeTimer(t *testing.T) {
 			}
 			if lines, err := st.take(nil); lines == nil || err != nil {
 				t.Fatalf("%v, %v, want lines", lines, err)
+			}
+		}
+	})
+}
+
+// Beats are quick while streams move or a bound is short, and slow, at whole seconds,
+// while nothing comes.
+func TestPulseRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := func(p *pulse) time.Duration {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return time.Until(p.due)
+		}
+		var calm, restless pulse
+		calm.begin(false)
+		restless.begin(true)
+		defer calm.end()
+		defer restless.end()
+		time.Sleep(restAfter + slowBeat + 100*time.Millisecond)
+		synctest.Wait()
+		if d := next(&calm); d != 900*time.Millisecond {
+			t.Errorf("in silence the next beat is due in %v, want at the next whole second", d)
+		}
+		calm.moves()
+		for _, p := range []*pulse{&calm, &restless} {
+			if d := next(p); d <= 0 || d > quickBeat {
+				t.Errorf("the next beat is due in %v, want %v at most", d, quickBeat)
 			}
 		}
 	})

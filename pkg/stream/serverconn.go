@@ -254,13 +254,9 @@ func (c *serverConn) lookAfter() {
 		c.conn.Close() // which ends the write
 		return
 	}
-	at := pingAt(c.w.wrote)
+	at, ping := pingAt(c.w.wrote), false
 	if !at.After(now) {
-		at = pingAt(now)
-		if !busy && len(c.streams) > 0 {
-			c.w.buf = appendEvent(c.w.buf, []byte{'{'}, eventPing, "")
-			c.w.added()
-		}
+		at, ping = pingAt(now), !busy && len(c.streams) > 0
 	}
 	if c.blocked > 0 {
 		for _, st := range c.streams {
@@ -275,4 +271,8 @@ func (c *serverConn) lookAfter() {
 		}
 	}
 	c.tick.Reset(at.Sub(now))
+	if ping && len(c.w.buf) == 0 {
+		c.w.buf = appendEvent(c.w.buf, []byte{'{'}, eventPing, "")
+		c.w.writeNow() // this goroutine has nothing else to do, and the next tick has one of its own
+	}
 }
