@@ -148,6 +148,6 @@ func (p *pulse) look(now time.Time) {
 	late := max(now.Sub(p.due), now.Round(0).Sub(p.due.Round(0)))
 	if late > pulseOverdue {
 		p.woke = now
-		p.due = now.Add(slowBeat) // the overdue beat comes long before that
+		p.beatWithin(quickBeat, now)
 	}
 }

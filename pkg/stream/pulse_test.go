@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// skip makes it look as if the process should have run last a time d ago.
+// skip makes it look as if the process had not run for the last d.
 func (p *pulse) skip(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.due = time.Now().Add(-d)
+	p.due = p.due.Add(-d)
 }
 
 // A pulse notices a gap, and beats only while requests run.
@@ -26,11 +26,11 @@ func TestPulse(t *testing.T) {
 		if woke := p.wokeAt(time.Now()); !woke.IsZero() {
 			t.Errorf("a pause was noticed that there was not: %v", woke)
 		}
-		p.skip(pulseOverdue - 50*time.Millisecond) // a busy machine
+		p.skip(pulseOverdue) // a busy machine
 		if woke := p.wokeAt(time.Now()); !woke.IsZero() {
 			t.Errorf("a late beat is taken for a pause: %v", woke)
 		}
-		p.skip(pulseOverdue + 1)
+		p.skip(slowBeat)
 		paused := time.Now()
 		for range 2 { // at the moment itself, and as noted
 			if woke := p.wokeAt(time.Now()); !woke.Equal(paused) {
@@ -39,8 +39,8 @@ func TestPulse(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		p.skip(time.Hour)
-		time.Sleep(slowBeat) // the beat notices it too
-		if woke := p.wokeAt(time.Now()); time.Since(woke) > slowBeat {
+		time.Sleep(slowBeat + quickBeat) // the beat notices it too
+		if woke := p.wokeAt(time.Now()); time.Since(woke) > slowBeat+quickBeat {
 			t.Errorf("the second pause was over at %v, want within the last beat", woke)
 		}
 		p.end()
@@ -54,6 +54,78 @@ func TestPulse(t *testing.T) {
 		defer p.end()
 		if woke := p.wokeAt(time.Now()); !woke.Equal(before) {
 			t.Error("time without requests is taken for a pause")
+		}
+	})
+}
+
+// Beats are slow and at whole seconds while nothing moves, and quick again as
+// soon as something does. A pause of 500 ms is noticed while they are quick, and
+// one that is 250 ms longer than a slow beat while they are slow.
+func TestPulseRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p pulse
+		p.begin(false)
+		defer p.end()
+		due := func() time.Time {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.due
+		}
+		in := func(d time.Duration) {
+			t.Helper()
+			if got := time.Until(due()); got != d {
+				t.Errorf("the next beat is due in %v, want %v", got, d)
+			}
+		}
+		in(quickBeat)
+		time.Sleep(restAfter + time.Millisecond)
+		in(quickBeat - time.Millisecond)
+		time.Sleep(quickBeat)
+		in(3*quickBeat - time.Millisecond)
+		time.Sleep(time.Hour)
+		if at := due(); !at.Equal(at.Truncate(time.Second)) {
+			t.Errorf("a slow beat is due at %v", at)
+		}
+		p.skip(slowBeat + pulseOverdue) // it shows when something moves
+		p.moves()
+		in(quickBeat)
+		if woke := p.wokeAt(time.Now()); !woke.Equal(time.Now()) {
+			t.Errorf("the pause was over at %v, want now", woke)
+		}
+		time.Sleep(time.Minute)
+		p.moves()
+		noticed := p.wokeAt(time.Now())
+		p.skip(2*pulseOverdue + 1)
+		if woke := p.wokeAt(time.Now()); woke.Equal(noticed) {
+			t.Error("a pause of 500 ms was not noticed between quick beats")
+		}
+	})
+}
+
+// Bounds that are short beside a slow beat keep beats quick.
+func TestRestlessPulse(t *testing.T) {
+	for _, tt := range []struct {
+		client *Client
+		want   bool
+	}{
+		{&Client{}, false},
+		{&Client{ItemTimeout: 30 * time.Second}, false},
+		{&Client{ItemTimeout: 3 * time.Second}, true},
+		{&Client{StallTimeout: 6 * time.Second}, true},
+	} {
+		if got := tt.client.restless(); got != tt.want {
+			t.Errorf("item timeout %v, stall timeout %v: restless is %v", tt.client.ItemTimeout, tt.client.StallTimeout, got)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var p pulse
+		p.begin(true)
+		defer p.end()
+		time.Sleep(time.Hour)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if left := time.Until(p.due); left > quickBeat {
+			t.Errorf("the next beat is due in %v", left)
 		}
 	})
 }
@@ -89,7 +161,7 @@ func TestBreakAfterPause(t *testing.T) {
 	}{
 		{"closed", 0, shut, Truncated, true},
 		{"closed within a second", pauseEcho - 1, shut, Truncated, true},
-		{"closed a second after", pauseEcho + quickBeat, shut, Truncated, false},
+		{"closed a second after", pauseEcho + slowBeat, shut, Truncated, false},
 		{"failed", 0, line(`{"stream":1,"event":"error","comment":["` + failedText + `"]}`), Failed, false},
 		{"garbage", 0, line("garbage"), Protocol, false},
 		{"draining", 0, line(`{"event":"draining"}`), Draining, false},
@@ -139,7 +211,7 @@ func TestPauseIsNoSilence(t *testing.T) {
 				begin := time.Now()
 				b, ok := errors.AsType[*Break](<-done)
 				// The beat after it notices the pause.
-				if took := time.Since(begin); !ok || b.Kind != tt.want || b.Paused || took < tt.bound || took > tt.bound+slowBeat {
+				if took := time.Since(begin); !ok || b.Kind != tt.want || b.Paused || took < tt.bound || took > tt.bound+slowBeat+quickBeat {
 					t.Errorf("%+v after %v, want %s after %v", b, took, tt.want, tt.bound)
 				}
 			})
@@ -190,34 +262,6 @@ func TestLinesBeforeTimer(t *testing.T) {
 			}
 			if lines, err := st.take(nil); lines == nil || err != nil {
 				t.Fatalf("%v, %v, want lines", lines, err)
-			}
-		}
-	})
-}
-
-// Beats are quick while streams move or a bound is short, and slow, at whole seconds,
-// while nothing comes.
-func TestPulseRests(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		next := func(p *pulse) time.Duration {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			return time.Until(p.due)
-		}
-		var calm, restless pulse
-		calm.begin(false)
-		restless.begin(true)
-		defer calm.end()
-		defer restless.end()
-		time.Sleep(restAfter + slowBeat + 100*time.Millisecond)
-		synctest.Wait()
-		if d := next(&calm); d != 900*time.Millisecond {
-			t.Errorf("in silence the next beat is due in %v, want at the next whole second", d)
-		}
-		calm.moves()
-		for _, p := range []*pulse{&calm, &restless} {
-			if d := next(p); d <= 0 || d > quickBeat {
-				t.Errorf("the next beat is due in %v, want %v at most", d, quickBeat)
 			}
 		}
 	})
