@@ -108,9 +108,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Grace <= 0 {
 		cfg.Grace = DefaultGrace
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = newLogger(cfg.Logger)
 	if cfg.Env == nil {
 		cfg.Env = os.Environ()
 	}

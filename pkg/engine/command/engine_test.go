@@ -163,6 +163,16 @@ func TestStandardErrorLogged(t *testing.T) {
 	}
 }
 
+// TestLogPanics has the user's log panic, in the engine's own goroutines too.
+func TestLogPanics(t *testing.T) {
+	t.Parallel()
+	cfg := sh("echo said >&2; echo hi")
+	cfg.Logger = newLogger(&records{on: func(string) { panic("no log today") }})
+	if a := ask(t, newEngine(t, cfg), question("")); a.err != nil || a.text() != "hi\n" {
+		t.Errorf("the answer is %q, %v", a.text(), a.err)
+	}
+}
+
 // writeProgram writes a file that is to be started. No process may start
 // meanwhile: it would hold the file open for a moment, and it could not be.
 func writeProgram(t *testing.T, path, content string, mode os.FileMode) string {
