@@ -23,7 +23,7 @@ const (
 	// Chunks: what can be read at once is an item. Characters are never divided.
 	Chunks Items = "chunks"
 	// JSON: each line is a JSON value, and its item is that value. Empty lines
-	// are left out. A line that is not JSON, or is longer than an item may be, is
+	// are left out. A line that is not JSON in UTF-8, or is longer than an item may be, is
 	// the request's own error.
 	JSON Items = "json"
 )
@@ -46,6 +46,9 @@ const (
 	// readSize is how much is read at once: what a pipe holds. As an item it fits
 	// even if each byte needs six.
 	readSize = 64 << 10
+	// firstRead is how much is read at once until a program writes more: most
+	// write little at a time.
+	firstRead = 4 << 10
 )
 
 // sink takes an output, piece by piece, and sends its items.

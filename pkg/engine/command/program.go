@@ -177,7 +177,7 @@ var errHeld = errors.New("the program has ended, but a process that it started s
 
 // read reads the output to its end, and returns its rest as follow does.
 func (p *program) read(items *sink) (rest []byte, err error) {
-	buf := make([]byte, readSize)
+	buf := make([]byte, firstRead)
 	n := 0
 	for {
 		select {
@@ -193,7 +193,11 @@ func (p *program) read(items *sink) (rest []byte, err error) {
 			if err != nil {
 				return nil, err
 			}
-			n = copy(buf, buf[used:n+m])
+			left := buf[used : n+m]
+			if n+m == len(buf) && len(buf) < readSize {
+				buf = make([]byte, readSize)
+			}
+			n = copy(buf, left)
 		}
 		switch {
 		case err == nil:
