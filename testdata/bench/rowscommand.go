@@ -35,21 +35,43 @@ func commands() family {
 // startCommand has cat write lines to a pipe, for a handler and a client, or for
 // nobody in particular.
 func startCommand(_ context.Context, b *bench, side string) (*runner, error) {
-	lines := b.count(2_000_000, 1000)
-	file := filepath.Join(b.scratch, "lines-"+side[:3])
-	if err := os.WriteFile(file, bytes.Repeat([]byte(commandLine), lines), 0o600); err != nil {
+	dir, err := os.MkdirTemp("", "migrate-bench-")
+	if err != nil {
 		return nil, err
 	}
-	size := lines * len(commandLine)
-	if side == pipe {
-		run := func() (figures, error) {
-			began := time.Now()
-			err := throughPipe(file, size)
-			perSecond := float64(size) / time.Since(began).Seconds()
-			return figures{"bytes/s": perSecond, "bytes/s served": perSecond}, err
-		}
-		return &runner{run, func() error { return nil }}, nil
+	lines := b.count(2_000_000, 1000)
+	file := filepath.Join(dir, "lines")
+	err = os.WriteFile(file, bytes.Repeat([]byte(commandLine), lines), 0o600)
+	var r *runner
+	if err == nil && side == pipe {
+		r = pipeRunner(file, lines)
+	} else if err == nil {
+		r, err = commandRunner(file, lines)
 	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	end := r.close
+	r.close = func() error { return errors.Join(end(), os.RemoveAll(dir)) }
+	return r, nil
+}
+
+// perSecond returns the bytes of so many lines a second.
+func perSecond(lines int, took time.Duration) float64 {
+	return float64(lines*len(commandLine)) / took.Seconds()
+}
+
+func pipeRunner(file string, lines int) *runner {
+	run := func() (figures, error) {
+		began := time.Now()
+		err := throughPipe(file, lines*len(commandLine))
+		speed := perSecond(lines, time.Since(began))
+		return figures{"bytes/s": speed, "bytes/s served": speed}, err
+	}
+	return &runner{run, func() error { return nil }}
+}
+
+func commandRunner(file string, lines int) (*runner, error) {
 	engine, err := command.New(command.Config{Args: []string{"cat", file}})
 	if err != nil {
 		return nil, err
@@ -64,7 +86,7 @@ func startCommand(_ context.Context, b *bench, side string) (*runner, error) {
 	run := func() (figures, error) {
 		handled, err := throughHandler(engine.Handle, lines)
 		asked, err2 := throughClient(client, l.Addr().String(), lines)
-		return figures{"bytes/s": float64(size) / handled.Seconds(), "bytes/s served": float64(size) / asked.Seconds()}, errors.Join(err, err2)
+		return figures{"bytes/s": perSecond(lines, handled), "bytes/s served": perSecond(lines, asked)}, errors.Join(err, err2)
 	}
 	end := func() error {
 		client.Close()
