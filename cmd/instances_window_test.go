@@ -3,37 +3,34 @@
 package cmd_test
 
 import (
+	"io"
 	"os"
 	"os/exec"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
-	"unicode/utf8"
 
+	"github.com/charmbracelet/x/ansi"
+	"github.com/charmbracelet/x/vt"
 	"github.com/creack/pty"
 	"golang.org/x/term"
 )
 
-// window is a terminal window in which a command runs. It understands the sequences that
-// the command uses and ignores others; every character is one column wide.
-// It is safe for concurrent use.
+// window is a terminal window in which a command runs. It is safe for concurrent use.
 type window struct {
 	terminal, commands *os.File // the two ends
 	p                  *process
 	before             term.State
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed at the next change
-	raw      strings.Builder
-	rest     string // the beginning of an incomplete sequence or character
-	rows     [][]rune
-	main     [][]rune // while the other screen is shown
-	x, y     int
-	columns  int
-	overruns []string // lines that did not fit
+	mu      sync.Mutex
+	changed chan struct{} // closed at the next change
+	raw     strings.Builder
+	screen  *vt.Emulator
+	columns int      // the least there were
+	shows   []string // what it has shown, one after the other
 }
 
 // openWindow runs a command in a window of that size.
@@ -47,7 +44,10 @@ func (w *world) openWindow(t *testing.T, columns, rows int, env []string, args .
 	if err != nil {
 		t.Fatal(err)
 	}
-	win := &window{terminal: terminal, commands: commands, changed: make(chan struct{})}
+	win := &window{
+		terminal: terminal, commands: commands, changed: make(chan struct{}),
+		screen: vt.NewEmulator(columns, rows), columns: columns,
+	}
 	win.resize(t, columns, rows)
 	win.before = win.mode(t)
 	win.p = &process{
@@ -63,6 +63,8 @@ func (w *world) openWindow(t *testing.T, columns, rows int, env []string, args .
 	}
 	var reading sync.WaitGroup
 	reading.Go(win.read)
+	var answering sync.WaitGroup
+	answering.Go(func() { _, _ = io.Copy(terminal, win.screen) }) // what the command asks the terminal
 	go func() {
 		defer close(win.p.ended)
 		_ = win.p.cmd.Wait() // exitCode tells
@@ -72,6 +74,10 @@ func (w *world) openWindow(t *testing.T, columns, rows int, env []string, args .
 		_ = commands.Close() // both may be closed already
 		_ = terminal.Close()
 		reading.Wait()
+		if answers, ok := win.screen.InputPipe().(io.Closer); ok {
+			_ = answers.Close()
+		}
+		answering.Wait()
 		if strings.Contains(win.text(), "panic") || strings.Contains(win.text(), "DATA RACE") {
 			t.Errorf("the command printed:\n%s", win.text())
 		}
@@ -84,10 +90,8 @@ func (win *window) resize(t *testing.T, columns, rows int) {
 	t.Helper()
 	win.mu.Lock()
 	defer win.mu.Unlock()
-	win.columns = columns
-	for len(win.rows) < rows {
-		win.rows = append(win.rows, nil)
-	}
+	win.columns = min(win.columns, columns)
+	win.screen.Resize(columns, rows)
 	if err := pty.Setsize(win.terminal, &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)}); err != nil {
 		t.Fatal(err)
 	}
@@ -119,11 +123,18 @@ func (win *window) text() string {
 }
 
 func (win *window) shown() string {
-	lines := make([]string, len(win.rows))
-	for i, row := range win.rows {
-		lines[i] = strings.TrimRight(string(row), " ")
+	lines := strings.Split(win.screen.String(), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimRight(line, " ")
 	}
 	return strings.TrimRight(strings.Join(lines, "\n"), "\n")
+}
+
+// history returns what the window has shown, one after the other.
+func (win *window) history() []string {
+	win.mu.Lock()
+	defer win.mu.Unlock()
+	return slices.Clone(win.shows)
 }
 
 // written returns all that was written to it, colours and all.
@@ -152,13 +163,17 @@ func (win *window) await(t *testing.T, what string, shows func(text string) bool
 	}
 }
 
-// fits reports lines that were too long for the window.
+// fits reports lines that were too long for the window, of those that were printed and not
+// drawn on the alternate screen.
 func (win *window) fits(t *testing.T) {
 	t.Helper()
-	win.mu.Lock()
-	defer win.mu.Unlock()
-	if len(win.overruns) > 0 {
-		t.Errorf("lines are longer than the window is wide: %q", win.overruns)
+	before, drawn, _ := strings.Cut(win.written(), "\x1b[?1049h")
+	_, after, _ := strings.Cut(drawn, "\x1b[?1049l")
+	printed := before + after
+	for line := range strings.Lines(ansi.Strip(printed)) {
+		if line = strings.TrimRight(line, "\r\n"); ansi.StringWidth(line) > win.columns {
+			t.Errorf("a line is longer than the window is wide: %q", line)
+		}
 	}
 }
 
@@ -168,7 +183,10 @@ func (win *window) read() {
 		n, err := win.terminal.Read(buf)
 		win.mu.Lock()
 		win.raw.Write(buf[:n])
-		win.show(win.rest + string(buf[:n]))
+		_, _ = win.screen.Write(buf[:n]) // it takes everything
+		if text := win.shown(); len(win.shows) == 0 || text != win.shows[len(win.shows)-1] {
+			win.shows = append(win.shows, text)
+		}
 		close(win.changed)
 		win.changed = make(chan struct{})
 		win.mu.Unlock()
@@ -176,75 +194,4 @@ func (win *window) read() {
 			return // the command has ended, or the window is closed
 		}
 	}
-}
-
-// show obeys text.
-func (win *window) show(text string) {
-	for text != "" {
-		switch c := text[0]; {
-		case c == '\x1b':
-			n := escapeLength(text)
-			if n == 0 {
-				win.rest = text
-				return
-			}
-			win.obey(text[:n])
-			text = text[n:]
-		case c == '\r':
-			win.x, text = 0, text[1:]
-		case c == '\n':
-			win.x, text = 0, text[1:] // the terminal adds a \r, or one was there
-			if win.y++; win.y >= len(win.rows) {
-				win.rows, win.y = append(win.rows[1:], nil), len(win.rows)-1
-			}
-		case !utf8.FullRuneInString(text):
-			win.rest = text
-			return
-		default:
-			r, size := utf8.DecodeRuneInString(text)
-			win.put(r)
-			text = text[size:]
-		}
-	}
-	win.rest = ""
-}
-
-// escapeLength returns the length of the sequence that s begins with, 0 if it
-// is not there in full.
-func escapeLength(s string) int {
-	for i := 2; i < len(s); i++ {
-		if s[i] >= 0x40 && s[i] <= 0x7e {
-			return i + 1
-		}
-	}
-	return 0
-}
-
-func (win *window) obey(sequence string) {
-	switch sequence {
-	case "\x1b[?1049h":
-		win.main, win.rows = win.rows, make([][]rune, len(win.rows))
-	case "\x1b[?1049l":
-		win.rows, win.x, win.y = win.main, 0, 0
-	case "\x1b[H":
-		win.x, win.y = 0, 0
-	case "\x1b[K":
-		win.rows[win.y] = win.rows[win.y][:min(win.x, len(win.rows[win.y]))]
-	case "\x1b[J":
-		win.obey("\x1b[K")
-		clear(win.rows[win.y+1:])
-	}
-}
-
-func (win *window) put(r rune) {
-	row := win.rows[win.y]
-	if win.x >= win.columns {
-		win.overruns = append(win.overruns, string(row)+" before "+strconv.QuoteRune(r))
-	}
-	for len(row) <= win.x {
-		row = append(row, ' ')
-	}
-	row[win.x] = r
-	win.rows[win.y] = row
-	win.x++
 }

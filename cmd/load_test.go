@@ -132,7 +132,7 @@ func TestLoadShowsProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	drawn, _ := io.ReadAll(terminal) // a terminal whose other end is closed ends with an error
-	if !regexp.MustCompile(`\d+/50`).Match(drawn) {
+	if !regexp.MustCompile(`\d+ of 50 requests`).Match(drawn) {
 		t.Errorf("the terminal shows %q", drawn)
 	}
 	if !strings.HasPrefix(string(stdout), "requests") {

@@ -1,6 +1,7 @@
 package instances
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -10,9 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/muesli/cancelreader"
+	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/colorprofile"
 	"github.com/spf13/cobra"
-	xterm "golang.org/x/term"
 
 	"github.com/request-migration/migrate/cmd/internal/cli"
 	"github.com/request-migration/migrate/cmd/internal/outlet"
@@ -31,108 +32,122 @@ const redraw = 250 * time.Millisecond
 // watchLive keeps a table on the terminal out, and redraws it whenever it has changed. It
 // ends without an error at a q on in, and with the cause of ctx when that ends. The last
 // table stays on the terminal.
-//
-// It does not use Bubble Tea, whose first version asks the terminal for its colours before
-// main begins, in every command that it is linked into: that would appear in the output of
-// a request, and take keys from its input.
-func watchLive(ctx context.Context, f *feed, in io.Reader, out io.Writer) (err error) {
-	s := screen{out: out, terminal: term.Of(out), colours: newPalette(out)}
-	keys, release, err := readKeys(in)
-	if err != nil {
-		return fmt.Errorf("reading keys: %w", err)
+func watchLive(ctx context.Context, f *feed, in io.Reader, out io.Writer) error {
+	style, profile := newPalette(out), colorprofile.ANSI
+	if style == (palette{}) {
+		profile = colorprofile.ASCII
 	}
-	defer release()
-	if err := s.open(ctx); err != nil {
+	m := live{feed: f, colours: style}
+	options := []tea.ProgramOption{
+		tea.WithContext(ctx), tea.WithoutSignalHandler(), tea.WithColorProfile(profile), tea.WithInput(nil),
+		tea.WithOutput(screen{File: term.Of(out), ctx: ctx, out: out}),
+	}
+	if keys := term.Of(in); keys != nil {
+		options = append(options, tea.WithInput(keys))
+	}
+	end, err := tea.NewProgram(m, options...).Run()
+	if shown, ok := end.(live); ok {
+		m = shown
+	}
+	if m.view != nil {
+		lines := m.view.tableLines(style, term.Width(out), time.Now())
+		err = cmp.Or(err, outlet.Write(ctx, out, []byte(strings.Join(lines, "\n")+"\n")))
+	}
+	switch {
+	case m.end != nil:
+		return m.end
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
 		return fmt.Errorf("drawing the table: %w", err)
 	}
-	resized, unsubscribe := notifyResize()
-	defer unsubscribe()
-	tick := time.NewTicker(redraw)
-	defer tick.Stop()
-	defer func() {
-		if closeErr := s.close(ctx); err == nil && closeErr != nil {
-			err = fmt.Errorf("drawing the table: %w", closeErr)
-		}
-	}()
-	for {
-		view, ok, err := f.view(time.Now())
-		if err != nil {
-			return err
-		}
-		if err := s.draw(ctx, view, ok, f.endpoint.String(), time.Now()); err != nil {
-			return fmt.Errorf("drawing the table: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case key := <-keys:
-			switch key {
-			case 'q', 'Q':
-				return nil
-			case ctrlC:
-				return cli.ErrInterrupted
-			}
-		case <-f.changed:
-		case <-resized:
-			s.frame = "" // the terminal may have moved what it showed
-		case <-tick.C:
-		}
-	}
+	return nil
 }
 
-// ctrlC is what the key sends to a terminal in raw mode, where it makes no signal.
-const ctrlC = 3
-
-// screen is the terminal that the live table is drawn on.
+// screen is the terminal that the live table is drawn on. Writing to it does not wait for
+// a reader who is stuck once ctx has ended.
 type screen struct {
-	out      io.Writer
-	terminal *os.File // the same, for its size
-	colours  palette
-	last     *instancesView
-	frame    string // what it shows
+	*os.File
+	ctx context.Context //nolint:containedctx // an io.Writer has no room for one
+	out io.Writer
 }
 
-// The alternate screen, on which a resized window leaves nothing behind; no cursor; and
-// no wrapping, so that lines are cut until the next frame fits.
-const (
-	enterScreen = "\x1b[?1049h\x1b[?25l\x1b[?7l"
-	leaveScreen = "\x1b[?7h\x1b[?25h\x1b[?1049l"
-)
-
-func (s *screen) open(ctx context.Context) error {
-	return outlet.Write(ctx, s.out, []byte(enterScreen))
-}
-
-// close gives the terminal back, with the last table on it.
-func (s *screen) close(ctx context.Context) error {
-	text := leaveScreen
-	if s.last != nil {
-		lines := s.last.tableLines(s.colours, term.Width(s.terminal), time.Now())
-		text += strings.Join(lines, "\r\n") + "\r\n"
+// Write implements [io.Writer].
+func (s screen) Write(p []byte) (int, error) {
+	if err := outlet.Write(s.ctx, s.out, p); err != nil {
+		return 0, err
 	}
-	return outlet.Write(ctx, s.out, []byte(text))
+	return len(p), nil
 }
 
-// draw draws a frame over the last one, in one write, if they differ.
-func (s *screen) draw(ctx context.Context, v instancesView, ok bool, endpoint string, now time.Time) error {
-	width, height, err := xterm.GetSize(int(s.terminal.Fd()))
-	if err != nil {
-		return err
+// live is the model of the live table.
+type live struct {
+	feed          *feed
+	colours       palette
+	width, height int
+	view          *instancesView // nil as long as there is none
+	now           time.Time
+	end           error // why it ends, if not at a q
+}
+
+// redrawn is the message that it is time for a new frame.
+type redrawn time.Time
+
+// Init implements [tea.Model].
+func (m live) Init() tea.Cmd { return m.next }
+
+// next waits until there is something new to draw.
+func (m live) next() tea.Msg {
+	select {
+	case <-m.feed.changed:
+		return redrawn(time.Now())
+	case now := <-time.After(redraw):
+		return redrawn(now)
 	}
+}
+
+// Update implements [tea.Model].
+func (m live) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	switch msg := msg.(type) {
+	case tea.WindowSizeMsg:
+		m.width, m.height = msg.Width, msg.Height
+	case tea.KeyPressMsg:
+		switch msg.String() {
+		case "q", "Q", "shift+q":
+			return m, tea.Quit
+		case "ctrl+c":
+			m.end = cli.ErrInterrupted
+			return m, tea.Quit
+		}
+	case redrawn:
+		m.now = time.Time(msg)
+		view, ok, err := m.feed.view(m.now)
+		if err != nil {
+			m.end = err
+			return m, tea.Quit
+		}
+		if ok {
+			m.view = &view
+		}
+		return m, m.next
+	}
+	return m, nil
+}
+
+// View implements [tea.Model]. It is drawn on the alternate screen, on which a resized
+// window leaves nothing behind.
+func (m live) View() tea.View {
+	width, height := m.width, m.height
 	if width <= 0 || height <= 0 {
 		width, height = 80, 24 // unknown, as on a serial line
 	}
-	lines := []string{clip("looking for instances of "+endpoint, width)}
-	if ok {
-		s.last = &v
-		lines = v.frame(s.colours, width, height, now)
+	lines := []string{clip("looking for instances of "+m.feed.endpoint.String(), width)}
+	if m.view != nil {
+		lines = m.view.frame(m.colours, width, height, m.now)
 	}
-	text := "\x1b[H" + strings.Join(lines, "\x1b[K\r\n") + "\x1b[K\x1b[J"
-	if text == s.frame {
-		return nil
-	}
-	s.frame = text
-	return outlet.Write(ctx, s.out, []byte(text))
+	v := tea.NewView(strings.Join(lines, "\n"))
+	v.AltScreen = true
+	return v
 }
 
 // frame returns what the live table shows in a window of that size.
@@ -193,55 +208,6 @@ func needLooking(rows []instanceRow) []instanceRow {
 		return 1
 	})
 	return rows
-}
-
-// readKeys reads single keys from in if it is a terminal; keys is nil otherwise. release
-// ends the reading and restores the terminal.
-func readKeys(in io.Reader) (keys <-chan byte, release func(), err error) {
-	terminal := term.Of(in)
-	if terminal == nil {
-		return nil, func() {}, nil
-	}
-	reader, err := cancelreader.NewReader(terminal)
-	if err != nil {
-		return nil, nil, err
-	}
-	before, err := xterm.MakeRaw(int(terminal.Fd()))
-	if err != nil {
-		_ = reader.Close() // useless without raw mode
-		return nil, nil, err
-	}
-	typed, done := make(chan byte), make(chan struct{})
-	var reading sync.WaitGroup
-	reading.Go(func() {
-		buf := make([]byte, 64)
-		for {
-			n, err := reader.Read(buf)
-			if err != nil {
-				return // cancelled, or the terminal is gone, which drawing reports
-			}
-			for _, key := range buf[:n] {
-				select {
-				case typed <- key:
-				case <-done:
-					return
-				}
-			}
-		}
-	})
-	return typed, func() {
-		close(done)
-		if reader.Cancel() { // otherwise it would wait for a key
-			reading.Wait()
-		}
-		restore(terminal, before)
-		_ = reader.Close() // does not close the terminal
-	}, nil
-}
-
-// restore restores a terminal. If that fails the terminal is gone.
-func restore(terminal *os.File, before *xterm.State) {
-	_ = xterm.Restore(int(terminal.Fd()), before)
 }
 
 // maxHeldLog is how many bytes of the log are held.

@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/charmbracelet/lipgloss"
+	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/x/ansi"
-	"github.com/muesli/termenv"
 
 	"github.com/request-migration/migrate/cmd/internal/term"
 	"github.com/request-migration/migrate/pkg/discovery"
@@ -133,7 +132,7 @@ const columnGap = 2
 const leastNote = 6
 
 // table lays columns of text out in the available width. Unlike
-// [github.com/charmbracelet/lipgloss/table], which wraps or cuts all columns alike if room
+// [charm.land/lipgloss/v2/table], which wraps or cuts all columns alike if room
 // is short, it narrows and leaves out the least important ones first.
 type table struct {
 	columns []*column
@@ -295,24 +294,22 @@ type palette struct {
 }
 
 // newPalette returns the colours that w shows.
-func newPalette(w io.Writer) palette { return paletteOf(term.ColorProfile(w)) }
-
-// paletteOf returns the colours for a profile.
-func paletteOf(profile termenv.Profile) palette {
-	if profile == termenv.Ascii {
+func newPalette(w io.Writer) palette {
+	if !term.HasColours(w) {
 		return palette{}
 	}
-	r := lipgloss.NewRenderer(io.Discard)
-	r.SetColorProfile(profile)
-	// Otherwise it would ask the terminal, and wait for the answer on its input.
-	r.SetHasDarkBackground(true)
-	// The first sixteen colours, which suit any background.
-	colour := func(code string) *lipgloss.Style {
-		s := r.NewStyle().Foreground(lipgloss.Color(code))
-		return &s
+	return colours()
+}
+
+// colours returns a palette of the first colours there are, which suit any background.
+func colours() palette {
+	style := func(s lipgloss.Style) *lipgloss.Style { return &s }
+	return palette{
+		head: style(lipgloss.NewStyle().Bold(true)), faint: style(lipgloss.NewStyle().Faint(true)),
+		good: style(lipgloss.NewStyle().Foreground(lipgloss.Green)),
+		bad:  style(lipgloss.NewStyle().Foreground(lipgloss.Red)),
+		soon: style(lipgloss.NewStyle().Foreground(lipgloss.Yellow)),
 	}
-	head, faint := r.NewStyle().Bold(true), r.NewStyle().Faint(true)
-	return palette{head: &head, good: colour("2"), bad: colour("1"), soon: colour("3"), faint: &faint}
 }
 
 // paint colours s unless style is nil.

@@ -8,7 +8,6 @@ import (
 	"unicode"
 
 	"github.com/charmbracelet/x/ansi"
-	"github.com/muesli/termenv"
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/stream"
@@ -134,7 +133,7 @@ func TestTableFitsEveryWidth(t *testing.T) {
 		},
 	)
 	v := instancesView{Rows: rows, Stale: "no\x1b[1mstore"}
-	for _, p := range []palette{{}, paletteOf(termenv.ANSI)} {
+	for _, p := range []palette{{}, colours()} {
 		for width := range 250 {
 			lines := v.tableLines(p, width, noon())
 			if len(lines) != len(rows)+2 {
@@ -157,7 +156,7 @@ func TestTableFitsEveryWidth(t *testing.T) {
 
 // TestTableColours shows what is coloured, and that it changes no column.
 func TestTableColours(t *testing.T) {
-	plain, coloured := newTable(mixed(), palette{}, noon()).lines(100), newTable(mixed(), paletteOf(termenv.ANSI), noon()).lines(100)
+	plain, coloured := newTable(mixed(), palette{}, noon()).lines(100), newTable(mixed(), colours(), noon()).lines(100)
 	for i, line := range coloured {
 		if got := ansi.Strip(line); strings.TrimRight(got, " ") != plain[i] {
 			t.Errorf("without its colours a line is %q, want %q", got, plain[i])
@@ -182,7 +181,7 @@ func BenchmarkTable(b *testing.B) {
 			reports.List = append(reports.List, discovery.Report{Instance: in.ID, Reporter: "r", Kind: "failed", Reason: "it broke", Since: noon(), Until: noon().Add(5 * time.Second)})
 		}
 	}
-	for name, p := range map[string]palette{"plain": {}, "coloured": paletteOf(termenv.ANSI)} {
+	for name, p := range map[string]palette{"plain": {}, "coloured": colours()} {
 		for _, width := range []int{0, 80} {
 			b.Run(fmt.Sprintf("%s/width=%d", name, width), func(b *testing.B) {
 				for b.Loop() {

@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/request-migration/migrate/cmd/internal/backend"
-	"github.com/request-migration/migrate/cmd/internal/term"
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/router/receipt"
 	"github.com/request-migration/migrate/pkg/stream"
-	"github.com/schollz/progressbar/v3"
 )
 
 // errWrongAnswer is the error of a request that succeeded with a wrong answer. It is always
@@ -29,7 +26,7 @@ type load struct {
 	timeout     time.Duration
 	count       int
 	concurrency int
-	progress    *progressbar.ProgressBar
+	progress    *progress
 	// out, if not nil, also prints each request. mu guards it.
 	out output
 	mu  sync.Mutex
@@ -46,9 +43,7 @@ func (l *load) run(ctx context.Context) *summary {
 			for range next {
 				r := l.one(ctx)
 				total.add(r)
-				if l.progress != nil {
-					_ = l.progress.Add(1) // only the bar would be missing
-				}
+				l.progress.add()
 			}
 		})
 	}
@@ -63,9 +58,7 @@ func (l *load) run(ctx context.Context) *summary {
 	close(next)
 	workers.Wait()
 	total.took = time.Since(began)
-	if l.progress != nil {
-		_ = l.progress.Clear()
-	}
+	l.progress.clear()
 	return total
 }
 
@@ -146,16 +139,4 @@ func holding[E any](mu *sync.Mutex, f func(E)) func(E) {
 		defer mu.Unlock()
 		f(e)
 	}
-}
-
-// newProgress returns a bar on a terminal, nil elsewhere.
-func newProgress(w io.Writer, count int) *progressbar.ProgressBar {
-	f := term.Of(w)
-	if f == nil {
-		return nil
-	}
-	return progressbar.NewOptions(count,
-		progressbar.OptionSetWriter(f), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("requests"), progressbar.OptionFullWidth(),
-		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 }

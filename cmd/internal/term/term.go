@@ -33,6 +33,9 @@ func Width(w io.Writer) int {
 	return width
 }
 
+// HasColours reports whether w shows colours, see [ColorProfile].
+func HasColours(w io.Writer) bool { return ColorProfile(w) != termenv.Ascii }
+
 // ColorProfile returns the colours that w shows: none unless it is a terminal and NO_COLOR
 // is not set. It does not ask the terminal, whose answer would arrive on the command's
 // input. It ignores CLICOLOR_FORCE: a log in a file stays plain.
