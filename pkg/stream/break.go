@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,12 +106,33 @@ func (b *Break) Text() string {
 	return b.Reason
 }
 
-// Unwrap returns the kind and the cause, for errors.Is and errors.As.
+// Unwrap returns the kind and the cause, for errors.Is and errors.As. A break is
+// never [context.Canceled] or [context.DeadlineExceeded], which tell a caller that
+// its own context has ended: a dial that took too long has a context of its own.
 func (b *Break) Unwrap() []error {
-	if b.Err != nil {
-		return []error{b.Kind, b.Err}
+	switch {
+	case b.Err == nil:
+		return []error{b.Kind}
+	case isContextError(b.Err):
+		return []error{b.Kind, ownContext{b.Err}}
 	}
-	return []error{b.Kind}
+	return []error{b.Kind, b.Err}
+}
+
+// ownContext is the cause of a break that comes from a context other than the
+// caller's.
+type ownContext struct{ error }
+
+// Is reports whether the cause is target, and no error of a context.
+func (o ownContext) Is(target error) bool {
+	return !isContextError(target) && errors.Is(o.error, target)
+}
+
+// As finds the first error in the cause that matches target.
+func (o ownContext) As(target any) bool { return errors.As(o.error, target) }
+
+func isContextError(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // Errors that a [Handler] or [Server.Admit] returns, alone or wrapped, to end a

@@ -126,7 +126,13 @@ type Server struct {
 
 // Serve accepts connections on l until the server is shut down or closed, and
 // then returns [ErrClosed]. Any other error is the listener's. It closes l.
+//
+// It panics if Handler is nil.
 func (s *Server) Serve(l net.Listener) error {
+	if s.Handler == nil {
+		l.Close()
+		panic("stream: Server.Handler is nil")
+	}
 	if !s.addListener(l) {
 		l.Close()
 		return ErrClosed

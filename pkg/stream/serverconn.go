@@ -11,18 +11,23 @@ import (
 	"time"
 )
 
-// gone is why a stream ended that the client no longer wants. It is
+// gone is why a stream ended that the client no longer wants. It wraps
 // [context.Canceled], so that handlers need not tell it from the error of their
 // context.
-type gone string
+type gone struct{ text string }
 
-func (g gone) Error() string { return string(g) }
+func (g *gone) Error() string { return g.text }
 
-func (gone) Is(target error) bool { return target == context.Canceled }
+func (*gone) Unwrap() error { return context.Canceled }
 
-const (
-	errClientGone gone = "client has closed the connection"
-	errCancelled  gone = "client has cancelled the request"
+// The causes with which a handler's context ends because of its client. Both wrap
+// [context.Canceled].
+var (
+	// ErrClientGone is the cause if the client has closed the connection, or the
+	// connection was lost.
+	ErrClientGone error = &gone{"client has closed the connection"}
+	// ErrCancelled is the cause if the client has cancelled the request.
+	ErrCancelled error = &gone{"client has cancelled the request"}
 )
 
 var errOver = fmt.Errorf("stream is over, nobody reads it any more: %w", context.Canceled)
@@ -81,7 +86,7 @@ func (c *serverConn) write() {
 	onClose := c.onClose
 	c.w.mu.Unlock()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
-		c.cancel(errClientGone) // the reader may be waiting for a handler
+		c.cancel(ErrClientGone) // the reader may be waiting for a handler
 	}
 	switch {
 	case onClose != nil:
@@ -250,7 +255,7 @@ func (c *serverConn) lookAfter() {
 	bound := cmpOr(c.srv.SendTimeout, DefaultSendTimeout)
 	if c.w.writing && now.Sub(latest(c.w.wrote, c.w.tookAt)) >= bound {
 		c.w.fail(errNotReading)
-		c.cancel(errClientGone)
+		c.cancel(ErrClientGone)
 		c.conn.Close() // which ends the write
 		return
 	}

@@ -54,7 +54,7 @@ func (c *serverConn) readOn() {
 func (c *serverConn) end(err error) {
 	c.lines.close()
 	// Nobody reads what is pending, unless this end is the one that closes.
-	clientGone := errors.Is(err, errClientGone)
+	clientGone := errors.Is(err, ErrClientGone)
 	c.close(!clientGone, err)
 	if !clientGone {
 		_, _ = io.Copy(io.Discard, c.conn) // until write has closed the connection
@@ -69,7 +69,7 @@ func (c *serverConn) end(err error) {
 }
 
 // read acts on the client's lines until the connection ends, with
-// errClientGone, or the client breaks the rules.
+// ErrClientGone, or the client breaks the rules.
 func (c *serverConn) read() error {
 	for {
 		for len(c.block) > 0 {
@@ -92,7 +92,7 @@ func (c *serverConn) read() error {
 		case errors.Is(err, os.ErrDeadlineExceeded) && !c.spoken:
 			return errNoFirstLine
 		case err != nil:
-			return errClientGone
+			return ErrClientGone
 		default:
 			c.block = block
 			c.hasSpoken()

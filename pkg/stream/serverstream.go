@@ -297,7 +297,7 @@ func (c *serverConn) cancelStream(number int64) {
 	defer c.w.mu.Unlock()
 	if st := c.streams[number]; st != nil {
 		st.abandon()
-		st.giveUp(errCancelled)
+		st.giveUp(ErrCancelled)
 	}
 }
 
