@@ -162,7 +162,7 @@ func TestTableColours(t *testing.T) {
 			t.Errorf("without its colours a line is %q, want %q", got, plain[i])
 		}
 	}
-	for i, want := range []string{"\x1b[1mNAME\x1b[0m", "\x1b[31mno\x1b[0m", "\x1b[32myes\x1b[0m", "\x1b[2mtransport "} {
+	for i, want := range []string{"\x1b[1mNAME\x1b[m", "\x1b[31mno\x1b[m", "\x1b[32myes\x1b[m", "\x1b[2mtransport "} {
 		if !strings.Contains(coloured[i], want) {
 			t.Errorf("line %d is %q, want %q in it", i, coloured[i], want)
 		}
