@@ -98,7 +98,7 @@ func register(t *testing.T, w *world, handler stream.Handler) {
 			t.Error(err)
 		}
 	})
-	_, err = discovery.NewRegistry(store, nil).Register(t.Context(), discovery.Instance{
+	_, _, err = discovery.NewRegistry(store, nil).Register(t.Context(), discovery.Instance{
 		ID: discovery.NewInstanceID(), Name: "liar", Transport: discovery.NDJSON, Address: l.Addr().String(),
 		Endpoint: discovery.Endpoint{Namespace: "dynamo", Component: "backend", Name: "generate"},
 	})

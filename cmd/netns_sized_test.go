@@ -74,7 +74,7 @@ func (h *host) handle(t *testing.T, name, address string, handler stream.Handler
 			serving.Wait()
 		})
 	})
-	_, err := h.bed.registry(t).Register(t.Context(), discovery.Instance{
+	_, _, err := h.bed.registry(t).Register(t.Context(), discovery.Instance{
 		ID: discovery.NewInstanceID(), Name: name, Endpoint: defaultEndpoint(),
 		Transport: discovery.NDJSON, Address: address,
 	})

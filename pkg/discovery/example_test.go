@@ -17,7 +17,7 @@ func Example() {
 	}
 
 	ctx := context.Background()
-	lease, err := registry.Register(ctx, discovery.Instance{
+	_, lease, err := registry.Register(ctx, discovery.Instance{
 		ID:        0x4d2,
 		Name:      "server1",
 		Endpoint:  endpoint,

@@ -8,7 +8,10 @@ import (
 	"hash/maphash"
 	"iter"
 	"log/slog"
+	"net"
+	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -38,25 +41,51 @@ type Instances struct {
 	Stale error
 }
 
-// Register registers i until the lease is released or the store is closed. It returns
-// once other readers of the store can see i. ctx bounds the call, not the
-// registration. An instance without an incarnation gets a random one, so that reports
-// about an earlier server with its id don't concern it.
-func (r *Registry) Register(ctx context.Context, i Instance) (Lease, error) {
+// Register registers i until the lease is released or the store is closed, and returns
+// the instance as it stands in the store. It returns once other readers of the store can
+// see it. ctx bounds the call, not the registration.
+//
+// An instance without an id gets one of [NewInstanceID], so that no two servers become one.
+// An instance without an incarnation gets a random one, so that reports about an earlier
+// server with its id don't concern it. It is an error if an NDJSON address names no host
+// that a client could connect to, as [::]:4000 or :4000 do.
+func (r *Registry) Register(ctx context.Context, i Instance) (Instance, Lease, error) {
+	if err := checkReachable(i); err != nil {
+		return Instance{}, nil, fmt.Errorf("registering instance %q of %s: %w", i.Name, i.Endpoint, err)
+	}
+	if i.ID == 0 {
+		i.ID = NewInstanceID()
+	}
 	if i.Incarnation == "" {
 		i.Incarnation = NewInstanceID().String()
 	}
 	key, value, err := EncodeInstance(i)
 	if err != nil {
-		return nil, err
+		return Instance{}, nil, err
 	}
 	lease, err := r.store.Put(ctx, key, value, 0)
 	if err != nil {
-		return nil, fmt.Errorf("registering instance %s of %s: %w", i.ID, i.Endpoint, err)
+		return Instance{}, nil, fmt.Errorf("registering instance %s of %s: %w", i.ID, i.Endpoint, err)
 	}
 	log := r.log.With("endpoint", i.Endpoint.String(), "id", i.ID.String(), "name", i.Name)
 	log.Debug("registered instance", "transport", i.Transport, "address", i.Address)
-	return registration{lease, log}, nil
+	return i, registration{lease, log}, nil
+}
+
+// checkReachable says what is wrong with an address that clients are to connect to.
+func checkReachable(i Instance) error {
+	if i.Transport != NDJSON || i.Address == "" {
+		return nil // the record's own check
+	}
+	host, _, err := net.SplitHostPort(i.Address)
+	if err != nil {
+		return fmt.Errorf("its address is not HOST:PORT: %w", err)
+	}
+	ip, _, _ := strings.Cut(host, "%") // an IPv6 zone
+	if addr, err := netip.ParseAddr(ip); host == "" || err == nil && addr.IsUnspecified() {
+		return fmt.Errorf("its address %q is every address of this machine, and none that a client can connect to", i.Address)
+	}
+	return nil
 }
 
 // A registration is a [Lease] that logs its release.

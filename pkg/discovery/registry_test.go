@@ -2,6 +2,7 @@ package discovery_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ func instance(id discovery.InstanceID) discovery.Instance {
 
 func register(t *testing.T, r *discovery.Registry, i discovery.Instance) discovery.Lease {
 	t.Helper()
-	lease, err := r.Register(t.Context(), i)
+	_, lease, err := r.Register(t.Context(), i)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func TestRegistryErrors(t *testing.T) {
 	if _, err := r.List(t.Context(), discovery.Endpoint{Namespace: "a"}); err == nil {
 		t.Error("List takes any endpoint")
 	}
-	if _, err := r.Register(t.Context(), discovery.Instance{}); err == nil {
+	if _, _, err := r.Register(t.Context(), discovery.Instance{}); err == nil {
 		t.Error("Register takes any instance")
 	}
 	if err := m.Close(); err != nil {
@@ -100,7 +101,7 @@ func TestRegistryErrors(t *testing.T) {
 	if _, err := r.List(t.Context(), endpoint()); !errors.Is(err, discovery.ErrClosed) {
 		t.Errorf("List from a closed store: %v", err)
 	}
-	if _, err := r.Register(t.Context(), instance(1)); !errors.Is(err, discovery.ErrClosed) {
+	if _, _, err := r.Register(t.Context(), instance(1)); !errors.Is(err, discovery.ErrClosed) {
 		t.Errorf("Register with a closed store: %v", err)
 	}
 }
@@ -223,7 +224,7 @@ func TestRegistryConcurrently(t *testing.T) {
 	for n := range 8 {
 		owners.Go(func() {
 			for range 20 {
-				lease, err := r.Register(ctx, instance(discovery.InstanceID(n)))
+				_, lease, err := r.Register(ctx, instance(discovery.InstanceID(n)))
 				if err != nil {
 					t.Error(err)
 					return
@@ -245,7 +246,7 @@ func TestRegistryConcurrently(t *testing.T) {
 // TestListIsSortedByID has ids of every number of digits.
 func TestListIsSortedByID(t *testing.T) {
 	r := discovery.NewRegistry(discovery.NewMem(), nil)
-	want := []discovery.InstanceID{0, 1, 15, 16, 17, 255, 256, 4095, 1 << 52, 1<<53 - 1, 1 << 63, 1<<64 - 1}
+	want := []discovery.InstanceID{1, 15, 16, 17, 255, 256, 4095, 1 << 52, 1<<53 - 1, 1 << 63, 1<<64 - 1}
 	for _, id := range want {
 		register(t, r, instance(id))
 	}
@@ -320,7 +321,7 @@ func BenchmarkOneOfMany(b *testing.B) {
 	m := discovery.NewMem()
 	r := discovery.NewRegistry(m, nil)
 	for id := range 10_000 {
-		if _, err := r.Register(b.Context(), instance(discovery.InstanceID(id))); err != nil {
+		if _, _, err := r.Register(b.Context(), instance(discovery.InstanceID(id))); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -334,7 +335,7 @@ func BenchmarkOneOfMany(b *testing.B) {
 	expect(10_000)
 	b.ReportAllocs()
 	for b.Loop() {
-		lease, err := r.Register(b.Context(), instance(1<<40))
+		_, lease, err := r.Register(b.Context(), instance(1<<40))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -343,5 +344,56 @@ func BenchmarkOneOfMany(b *testing.B) {
 			b.Fatal(err)
 		}
 		expect(10_000)
+	}
+}
+
+// TestRegisterFillsIn registers instances without ids, which stay apart, and returns them as
+// they stand.
+func TestRegisterFillsIn(t *testing.T) {
+	r := discovery.NewRegistry(discovery.NewMem(), nil)
+	var want []discovery.Instance
+	for range 3 {
+		i, _, err := r.Register(t.Context(), instance(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i.ID == 0 || i.Incarnation == "" {
+			t.Errorf("it stands as %+v", i)
+		}
+		want = append(want, i)
+	}
+	slices.SortFunc(want, func(a, b discovery.Instance) int { return cmp.Compare(a.ID, b.ID) })
+	set, err := r.List(t.Context(), endpoint())
+	if err != nil || !slices.Equal(set.List, want) {
+		t.Errorf("listed are %v, %v, want %v", set.List, err, want)
+	}
+}
+
+// TestRegisterRefusesUnspecified refuses addresses to which nobody can connect. Those of
+// other transports are not ours to judge.
+func TestRegisterRefusesUnspecified(t *testing.T) {
+	r := discovery.NewRegistry(discovery.NewMem(), nil)
+	for address, want := range map[string]string{
+		"0.0.0.0:1": "is every address", "[::]:1": "is every address", ":1": "is every address",
+		"[::%eth0]:1": "is every address", "localhost": "is not HOST:PORT",
+	} {
+		i := instance(7)
+		i.Address = address
+		if _, _, err := r.Register(t.Context(), i); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", address, err, want)
+		}
+		i.Transport = "tcp"
+		if _, lease, err := r.Register(t.Context(), i); err != nil {
+			t.Errorf("%s of another transport: %v", address, err)
+		} else if err := lease.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, address := range []string{"127.0.0.1:1", "[::1]:1", "a.example:1"} {
+		i := instance(7)
+		i.Address = address
+		if _, _, err := r.Register(t.Context(), i); err != nil {
+			t.Errorf("%s: %v", address, err)
+		}
 	}
 }

@@ -44,7 +44,7 @@ func discover(t *testing.T, instances ...discovery.Instance) *discovery.Registry
 	t.Cleanup(func() { _ = store.Close() }) // of a store in memory: no error
 	registry := discovery.NewRegistry(store, nil)
 	for _, i := range instances {
-		if _, err := registry.Register(t.Context(), i); err != nil {
+		if _, _, err := registry.Register(t.Context(), i); err != nil {
 			t.Fatal(err)
 		}
 	}

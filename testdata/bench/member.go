@@ -149,7 +149,7 @@ func (m *member) register(ctx context.Context, n int, g grow) error {
 				return err
 			}
 		}
-		_, err := mine.Register(ctx, m.instance(first+i+1))
+		_, _, err := mine.Register(ctx, m.instance(first+i+1))
 		return err
 	})
 }
@@ -177,7 +177,7 @@ func (m *member) change(ctx context.Context, span time.Duration, g grow) (figure
 	changes := int(span / step)
 	err = each(g.AtOnce, changes/2, func(i int) error {
 		time.Sleep(time.Until(begin.Add(time.Duration(2*i) * step)))
-		lease, err := registry.Register(ctx, m.instance(m.n+1+i))
+		_, lease, err := registry.Register(ctx, m.instance(m.n+1+i))
 		if err != nil {
 			return err
 		}

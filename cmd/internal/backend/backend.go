@@ -3,16 +3,15 @@
 package backend
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/request-migration/migrate/cmd/internal/cli"
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/server"
 	"github.com/request-migration/migrate/pkg/stream"
 	"github.com/request-migration/migrate/pkg/stream/fault"
 	"github.com/request-migration/migrate/pkg/stream/metrics"
@@ -20,13 +19,7 @@ import (
 
 // Backend is a server of the endpoint in this process: listening, then
 // registered.
-type Backend struct {
-	instance discovery.Instance
-	server   *stream.Server
-	lease    discovery.Lease
-	serving  sync.WaitGroup
-	err      error // of serving; read after serving ended
-}
+type Backend struct{ running *server.Running }
 
 // Echo is the name of the engine that is [stream.Echo], for records.
 const Echo = "echo"
@@ -58,7 +51,7 @@ func Start(ctx context.Context, c cli.Common, store discovery.Store, cfg Config)
 		log.Info(faultText(f, cfg.Name))
 	}
 	injector := fault.Inject(cfg.Handler, cfg.Fault)
-	b := &Backend{server: &stream.Server{
+	srv := &stream.Server{
 		Handler:    injector.Handle,
 		Admit:      injector.Admit,
 		Resumes:    cfg.Resume != discovery.ResumeNo,
@@ -66,55 +59,39 @@ func Start(ctx context.Context, c cli.Common, store discovery.Store, cfg Config)
 		MaxRequest: cfg.MaxRequest,
 		Farewell:   cfg.Farewell,
 		Logger:     c.Logs.For("stream"),
-	}}
+	}
 	if cfg.Metrics != nil {
-		b.server.Handler, b.server.Refused = cfg.Metrics.Handler(injector.Handle), cfg.Metrics.Refused
+		srv.Handler, srv.Refused = cfg.Metrics.Handler(injector.Handle), cfg.Metrics.Refused
 	}
-	b.instance = discovery.Instance{
-		ID: discovery.NewInstanceID(), Name: cfg.Name, Endpoint: c.Endpoint,
-		Transport: discovery.NDJSON, Resume: cfg.Resume, Engine: cfg.Engine, MaxRequest: cfg.MaxRequest,
+	running, err := server.Start(ctx, server.Config{
+		Server: srv, Registry: discovery.NewRegistry(store, c.Logs.For("discovery")), Listen: cfg.Listen,
+		Instance: discovery.Instance{
+			Name: cfg.Name, Endpoint: c.Endpoint, Address: cfg.Advertise,
+			Resume: cfg.Resume, Engine: cfg.Engine, MaxRequest: cfg.MaxRequest,
+		},
+	})
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "listen" {
+		return nil, fmt.Errorf("%w; choose another address with --listen, or port 0 for any free one", err)
 	}
-	// Before anybody can ask: the address may be in the record of a server that
-	// was there before.
-	b.server.SetNames(b.instance.Record())
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("listening on %s: %w; choose another address with --listen, or port 0 for any free one", cfg.Listen, err)
-	}
-	b.instance.Address = cmp.Or(cfg.Advertise, l.Addr().String())
-	b.serving.Go(func() { b.err = b.server.Serve(l) })
-	b.lease, err = discovery.NewRegistry(store, c.Logs.For("discovery")).Register(ctx, b.instance)
-	if err != nil {
-		b.server.Close()
-		b.serving.Wait()
 		return nil, err
 	}
 	log.Info(fmt.Sprintf("Server initialized: name=%s, failure_mode=%v", cfg.Name, cfg.Fault.Mode))
-	log.Debug("serving", "instance", b.instance.ID, "address", b.instance.Address, "endpoint", c.Endpoint)
-	return b, nil
+	i := running.Instance()
+	log.Debug("serving", "instance", i.ID, "address", i.Address, "endpoint", c.Endpoint)
+	return &Backend{running}, nil
 }
 
 // Streams returns the number of running streams.
-func (b *Backend) Streams() int { return b.server.Streams() }
+func (b *Backend) Streams() int { return b.running.Streams() }
 
 // Stop deregisters, lets running streams finish until ctx ends, hands the rest
 // back, and waits for everything. It returns how many were handed back, why it
 // could not deregister, and what has gone wrong with serving.
 func (b *Backend) Stop(ctx context.Context) (handedBack int, undone, err error) {
-	releaseCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-	defer cancel()
-	undone = b.lease.Release(releaseCtx)
-	handedBack = b.server.Shutdown(ctx)
-	b.serving.Wait()
-	if !errors.Is(b.err, stream.ErrClosed) {
-		err = b.err
-	}
-	return handedBack, undone, err
+	end, err := b.running.Stop(ctx)
+	return end.HandedBack, end.Undone, err
 }
-
-// releaseTimeout bounds how long a store may take to forget an instance that
-// leaves; after it, the lease does the same.
-const releaseTimeout = 2 * time.Second
 
 // faultText is the log line of a fault that shows.
 func faultText(f fault.Fault, name string) string {

@@ -1,0 +1,165 @@
+// Package server runs the life of a server of an endpoint: it listens, registers, serves,
+// and leaves in an order in which no request is lost.
+//
+// A server that leaves first releases its registration, so that routers send nothing new;
+// then it refuses what comes all the same, lets running streams finish, hands the rest back
+// to their clients, which carry on elsewhere, and closes its connections. Whoever opened
+// the store closes it last. On the other side a program that makes requests lets them end,
+// closes its router, which publishes what it still has to report, then the stream client,
+// then the store.
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+const (
+	// DefaultListen is any free port of the loopback address, so that nobody is reached
+	// from elsewhere who did not ask for that.
+	DefaultListen = "127.0.0.1:0"
+	// DefaultDrain is how long running streams may go on, by default, once a server leaves.
+	DefaultDrain = 10 * time.Second
+	// releaseTimeout bounds how long a store may take to forget an instance that leaves;
+	// after it, the lease does the same.
+	releaseTimeout = 2 * time.Second
+)
+
+// Config says what a server serves, and where. Server, Registry and Instance.Endpoint must
+// be set; every other zero value is useful.
+type Config struct {
+	// Server answers the requests; its Handler must be set. The server's names are set
+	// before it listens.
+	Server *stream.Server
+	// Registry is where the server registers.
+	Registry *discovery.Registry
+	// Instance is what is registered. Its id may be 0 for a new one, its transport "" for
+	// [discovery.NDJSON], and its address "" for the one that the server is bound to.
+	Instance discovery.Instance
+	// Listen is the host and port to listen on; "" means [DefaultListen]. It must be an
+	// address that clients can connect to, unless Instance has another.
+	Listen string
+	// Drain is how long [Serve] lets running streams go on once its context has ended; 0
+	// means [DefaultDrain]. The rest is handed back then.
+	Drain time.Duration
+	// Logger gets a line when the server has started and when it has left, at info level,
+	// and why it could not deregister, at warn level. Nil discards.
+	Logger *slog.Logger
+}
+
+// Serve runs a server until ctx ends, and then lets it leave. It returns nil if the server
+// has served until then and left, and an error if it could not start, or could serve no
+// longer. It panics at once if the Config lacks what it must have.
+func Serve(ctx context.Context, cfg Config) error {
+	r, err := Start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-r.done: // it serves no longer
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(cfg.Drain, DefaultDrain))
+	defer cancel()
+	end, err := r.Stop(drain)
+	if end.Undone != nil {
+		r.log.Warn("the registration could not be released, and expires by itself", "err", end.Undone)
+	}
+	r.log.Info("server has left", "instance", r.Instance().ID, "handed back", end.HandedBack)
+	return err
+}
+
+// Running is a server that runs. It is safe for concurrent use.
+type Running struct {
+	server   *stream.Server
+	instance discovery.Instance
+	lease    discovery.Lease
+	log      *slog.Logger
+
+	serving sync.WaitGroup
+	done    chan struct{} // closed when it serves no longer
+	err     error         // of serving, once done is closed
+}
+
+// Start starts a server: when it returns, the server is listening, serving and registered.
+// After an error nothing runs. ctx bounds the start alone; [Running.Stop] ends the server.
+func Start(ctx context.Context, cfg Config) (*Running, error) {
+	switch {
+	case cfg.Server == nil:
+		panic("server: Config.Server is nil")
+	case cfg.Server.Handler == nil:
+		panic("server: Config.Server.Handler is nil")
+	case cfg.Registry == nil:
+		panic("server: Config.Registry is nil")
+	}
+	r := &Running{server: cfg.Server, instance: cfg.Instance, log: cfg.Logger, done: make(chan struct{})}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	i := &r.instance
+	if i.ID == 0 {
+		i.ID = discovery.NewInstanceID()
+	}
+	i.Transport = cmp.Or(i.Transport, discovery.NDJSON)
+	// Before anybody can ask: the address may be in the record of a server that was there
+	// before.
+	r.server.SetNames(i.Record())
+	listen := cmp.Or(cfg.Listen, DefaultListen)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", listen, err)
+	}
+	i.Address = cmp.Or(i.Address, l.Addr().String())
+	r.serving.Go(func() {
+		defer close(r.done)
+		r.err = r.server.Serve(l)
+	})
+	if r.instance, r.lease, err = cfg.Registry.Register(ctx, r.instance); err != nil {
+		r.server.Close()
+		r.serving.Wait()
+		return nil, err
+	}
+	r.log.Info("server has started", "instance", i.ID, "name", i.Name, "address", i.Address, "endpoint", i.Endpoint)
+	return r, nil
+}
+
+// Instance returns the instance as it is registered.
+func (r *Running) Instance() discovery.Instance { return r.instance }
+
+// Streams returns the number of running streams.
+func (r *Running) Streams() int { return r.server.Streams() }
+
+// End says how a server has left.
+type End struct {
+	// HandedBack is how many streams were handed back to their clients when the time for
+	// them was over.
+	HandedBack int
+	// Undone is why the registration could not be released; nil if it was. It expires by
+	// itself then.
+	Undone error
+}
+
+// Stop lets the server leave: it deregisters, lets running streams finish until ctx ends,
+// hands the rest back, and waits for everything that Start has started. The error is why
+// the server had stopped serving before; nil if it had not.
+func (r *Running) Stop(ctx context.Context) (End, error) {
+	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	var end End
+	end.Undone = r.lease.Release(release)
+	end.HandedBack = r.server.Shutdown(ctx)
+	r.serving.Wait()
+	if !errors.Is(r.err, stream.ErrClosed) {
+		return end, fmt.Errorf("serving %s: %w", r.instance.Record(), r.err)
+	}
+	return end, nil
+}

@@ -1,0 +1,224 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/file"
+	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/server"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+// patience bounds each wait, so that one that hangs fails the test.
+const patience = time.Minute
+
+func endpoint() discovery.Endpoint {
+	return discovery.Endpoint{Namespace: "demo", Component: "text", Name: "upper"}
+}
+
+// upper answers a string with its characters in upper case.
+func upper(_ context.Context, req *stream.Request, send func(stream.Annotated) error) error {
+	text, ok := req.Text()
+	if !ok {
+		return errors.New("data is not a string")
+	}
+	for _, r := range strings.ToUpper(text) {
+		if err := send(stream.Annotated{Data: stream.String(string(r))}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newRegistry(t *testing.T) *discovery.Registry {
+	t.Helper()
+	store, err := file.Open(file.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return discovery.NewRegistry(store, nil)
+}
+
+// listed waits until the registry lists n instances.
+func listed(t *testing.T, r *discovery.Registry, n int) []discovery.Instance {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for set, err := range r.Watch(ctx, endpoint()) {
+		if err != nil {
+			t.Fatalf("waiting for %d instances: %v", n, err)
+		}
+		if len(set.List) == n {
+			return set.List
+		}
+	}
+	return nil
+}
+
+func ask(t *testing.T, registry *discovery.Registry, text string) (string, error) {
+	t.Helper()
+	client := &stream.Client{}
+	defer client.Close()
+	r := router.New(router.Config{Endpoint: endpoint(), Source: registry, Client: router.StreamClient(client), Wait: patience})
+	defer r.Close()
+	var answer strings.Builder
+	for item, err := range r.Do(t.Context(), router.Request{Data: stream.String(text)}) {
+		if err != nil {
+			return answer.String(), err
+		}
+		s, _ := item.Text()
+		answer.WriteString(s)
+	}
+	return answer.String(), nil
+}
+
+// A server is listed while it runs, answers, and is not listed once it has left.
+func TestServe(t *testing.T) {
+	t.Parallel()
+	registry := newRegistry(t)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- server.Serve(ctx, server.Config{
+			Server: &stream.Server{Handler: upper}, Registry: registry, Instance: discovery.Instance{Name: "a", Endpoint: endpoint()},
+		})
+	}()
+	i := listed(t, registry, 1)[0]
+	if i.ID == 0 || i.Incarnation == "" || i.Transport != discovery.NDJSON || !strings.HasPrefix(i.Address, "127.0.0.1:") {
+		t.Errorf("it is registered as %+v", i)
+	}
+	if got, err := ask(t, registry, "hello"); got != "HELLO" || err != nil {
+		t.Errorf("the answer is %q, %v", got, err)
+	}
+	leave()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Serve did not return after its context had ended")
+	}
+	listed(t, registry, 0)
+}
+
+// A running stream may end while its server leaves; one that takes longer is handed back.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	registry := newRegistry(t)
+	began, goOn := make(chan struct{}, 2), make(chan struct{})
+	slow := func(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
+		began <- struct{}{}
+		select {
+		case <-goOn:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		return upper(ctx, req, send)
+	}
+	r, err := server.Start(t.Context(), server.Config{
+		Server: &stream.Server{Handler: slow}, Registry: registry, Instance: discovery.Instance{Endpoint: endpoint()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := make(chan string, 1)
+	go func() {
+		got, err := ask(t, registry, "hello")
+		answers <- fmt.Sprint(got, err)
+	}()
+	<-began
+	if n := r.Streams(); n != 1 {
+		t.Errorf("%d streams run", n)
+	}
+	stopped := make(chan server.End, 1)
+	go func() {
+		end, err := r.Stop(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		stopped <- end
+	}()
+	listed(t, registry, 0) // it leaves, and its stream still runs
+	close(goOn)
+	if got := <-answers; got != "HELLO<nil>" {
+		t.Errorf("the answer of a server that leaves is %s", got)
+	}
+	if end := <-stopped; end.HandedBack != 0 || end.Undone != nil {
+		t.Errorf("it left with %+v", end)
+	}
+}
+
+func TestStopHandsBack(t *testing.T) {
+	t.Parallel()
+	registry := newRegistry(t)
+	began := make(chan struct{}, 1)
+	r, err := server.Start(t.Context(), server.Config{
+		Server: &stream.Server{Handler: func(ctx context.Context, _ *stream.Request, _ func(stream.Annotated) error) error {
+			began <- struct{}{}
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}},
+		Registry: registry, Instance: discovery.Instance{Endpoint: endpoint()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := ask(t, registry, "hello")
+		answered <- err
+	}()
+	<-began
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if end, err := r.Stop(ctx); end.HandedBack != 1 || err != nil {
+		t.Errorf("it left with %+v, %v", end, err)
+	}
+	if err := <-answered; !errors.Is(err, stream.Draining) {
+		t.Errorf("the request ended with %v", err)
+	}
+}
+
+// What cannot start says why, and leaves nothing behind.
+func TestCannotStart(t *testing.T) {
+	t.Parallel()
+	registry := newRegistry(t)
+	for want, cfg := range map[string]server.Config{
+		"listening on 256.0.0.1:0": {Listen: "256.0.0.1:0", Instance: discovery.Instance{Endpoint: endpoint()}},
+		"is every address":         {Listen: "0.0.0.0:0", Instance: discovery.Instance{Endpoint: endpoint()}},
+		"a part is empty":          {},
+	} {
+		cfg.Server, cfg.Registry = &stream.Server{Handler: upper}, registry
+		if err := server.Serve(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	listed(t, registry, 0)
+	for want, cfg := range map[string]server.Config{
+		"Config.Server is nil":         {Registry: registry},
+		"Config.Server.Handler is nil": {Server: &stream.Server{}, Registry: registry},
+		"Config.Registry is nil":       {Server: &stream.Server{Handler: upper}},
+	} {
+		func() {
+			defer func() {
+				if got := fmt.Sprint(recover()); !strings.Contains(got, want) {
+					t.Errorf("it panics with %s, want %s", got, want)
+				}
+			}()
+			_, _ = server.Start(t.Context(), cfg)
+		}()
+	}
+}
