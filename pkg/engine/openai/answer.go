@@ -26,7 +26,7 @@ var errLastWord = errors.New("the answer is complete")
 var errFinished = errors.New("the answer was ended")
 
 // answer asks the engine and divides what it answers into items.
-func (c *call) answer(ctx context.Context) error {
+func (c *call) answer() error {
 	if n := c.so.finished; n > 0 && n >= c.q.choices() {
 		return nil // only the end was lost
 	}
@@ -42,8 +42,8 @@ func (c *call) answer(ctx context.Context) error {
 		}
 		return nil
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	c.clock = startClock(cancel, c.e.firstItemTimeout(c.q), c.e.cfg.ItemTimeout)
+	ctx, cancel, keep := c.begin()
+	defer keep()
 	defer c.clock.stop()
 	resp, err := c.open(ctx)
 	if err != nil {
@@ -52,7 +52,7 @@ func (c *call) answer(ctx context.Context) error {
 	}
 	err = a.read(ctx, resp)
 	if errors.Is(err, errLastWord) {
-		c.clock.stop()
+		keep()
 		c.e.release(resp.Body, func() { cancel(nil) })
 		return nil
 	}

@@ -1,6 +1,8 @@
 package openai
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/request-migration/migrate/pkg/stream"
@@ -110,7 +112,7 @@ func (c *call) continued(reasoning bool) (object, error) {
 		arguments["enable_thinking"] = truth(false)
 		body["chat_template_kwargs"] = arguments.bytes()
 	}
-	body["messages"] = joinList(append(messages[:len(messages):len(messages)], message.bytes()))
+	body["messages"] = joinList(append(slices.Clip(messages), message.bytes()))
 	c.q.kind.continueMessage(body)
 	return body, nil
 }
@@ -124,9 +126,7 @@ func appendText(raw rawMessage, text string) rawMessage {
 // original returns a copy of the client's body, with what is left of its limits.
 func (c *call) original() object {
 	body := make(object, len(c.q.body)+8)
-	for name, value := range c.q.body {
-		body[name] = value
-	}
+	maps.Copy(body, c.q.body)
 	if !c.so.began {
 		return body
 	}

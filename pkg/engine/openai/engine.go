@@ -157,25 +157,35 @@ func (e *Engine) Handle(ctx context.Context, req *stream.Request, send func(stre
 	if err != nil {
 		return err
 	}
-	c := &call{e: e, req: req, q: q, so: so, send: send}
+	c := &call{e: e, ctx: ctx, req: req, q: q, so: so, send: send}
 	if q.whole() {
 		if len(req.Prefix) > 0 {
 			return refuse(stream.ErrUnresumable, "an answer of %s cannot be carried on once something was delivered", q.path)
 		}
-		return c.pass(ctx)
+		return c.pass()
 	}
-	return c.answer(ctx)
+	return c.answer()
 }
 
 // call is one request that runs at the engine.
 type call struct {
 	e     *Engine
+	ctx   context.Context // the client's
 	req   *stream.Request
 	q     *question
 	so    soFar
 	send  func(stream.Annotated) error
 	clock *clock
 	items int // sent on this stream
+}
+
+// begin starts the clock, and returns the context for the request to the engine.
+// It ends with the client's until keep is called, and with cancel.
+func (c *call) begin() (ctx context.Context, cancel context.CancelCauseFunc, keep func() bool) {
+	ctx, cancel = context.WithCancelCause(context.WithoutCancel(c.ctx))
+	keep = context.AfterFunc(c.ctx, func() { cancel(c.ctx.Err()) })
+	c.clock = startClock(cancel, c.e.firstItemTimeout(c.q), c.e.cfg.ItemTimeout)
+	return ctx, cancel, keep
 }
 
 // put sends an item. The item clock stands still meanwhile.
@@ -198,12 +208,11 @@ func (c *call) got() {
 // ended returns why nothing more comes from the engine, given the error with
 // which reading ended.
 func (c *call) ended(ctx context.Context, err error) error {
-	cause := context.Cause(ctx)
 	switch {
-	case errors.Is(cause, errSilent):
+	case errors.Is(context.Cause(ctx), errSilent):
 		return c.silent()
-	case ctx.Err() != nil:
-		return ctx.Err()
+	case c.ctx.Err() != nil:
+		return c.ctx.Err()
 	}
 	c.e.askNow()
 	return refuse(stream.ErrFailed, "the engine's answer broke: %v", err)

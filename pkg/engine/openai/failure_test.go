@@ -212,14 +212,14 @@ func TestDeadKeptConnection(t *testing.T) {
 	}
 	e := newEngine(t, p, Config{})
 	ask(t, e, chat("")).check(t, "end", "")
-	waitFor(t, p, "the connection is idle", func() bool { return p.Idle() == 1 })
+	e.lastReads.Wait() // the connection is kept
 	ask(t, e, chat("")).check(t, "end", "")
 	if n := len(p.Requests()); n != 3 {
 		t.Errorf("the provider got %d requests, want 3: the second was made again", n)
 	}
 
 	ask(t, e, chat("")).check(t, "end", "")
-	waitFor(t, p, "the connection is idle", func() bool { return p.Idle() == 1 })
+	e.lastReads.Wait() // the connection is kept
 	ask(t, e, chat("")).check(t, "failed", "broke")
 	if n := len(p.Requests()); n != 6 {
 		t.Errorf("the provider got %d requests, want 6: a connection is replaced once", n)
@@ -232,6 +232,7 @@ func TestServerClosesIdleConnections(t *testing.T) {
 	e := newEngine(t, p, Config{})
 	for range 20 {
 		ask(t, e, chat("")).check(t, "end", "")
+		e.lastReads.Wait()
 		waitFor(t, p, "no connection is busy", func() bool { return p.Busy() == 0 })
 		p.CloseIdle()
 	}

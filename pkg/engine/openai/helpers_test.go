@@ -164,6 +164,6 @@ func waitFor(t *testing.T, p *openaitest.Provider, what string, cond func() bool
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := p.Wait(ctx, cond); err != nil {
-		t.Fatalf("not within a minute: %s", what)
+		t.Fatalf("not within a minute: %s; %d connections are idle, %d are not", what, p.Idle(), p.Busy())
 	}
 }

@@ -77,7 +77,7 @@ func (a *answer) piece(p piece) error {
 			return a.finish("length")
 		}
 	}
-	for i, raw := range divide(p.raw, maxText) {
+	for i, raw := range divide(p.raw) {
 		if i > 0 {
 			p.tokens = 0
 		}
@@ -106,7 +106,7 @@ func (a *answer) reasoning(raw rawMessage, field string) error {
 			return err
 		}
 	}
-	for i, raw := range divide(raw, maxText) {
+	for i, raw := range divide(raw) {
 		if i > 0 {
 			tokens = 0
 		}

@@ -141,10 +141,10 @@ func oneLine(raw json.RawMessage) json.RawMessage {
 	return b.Bytes()
 }
 
-// divide cuts a JSON string into strings of at most size bytes, none in the
+// divide cuts a JSON string into strings of at most maxText bytes, none in the
 // middle of a character or an escape.
-func divide(raw json.RawMessage, size int) []json.RawMessage {
-	if len(raw) <= size {
+func divide(raw json.RawMessage) []json.RawMessage {
+	if len(raw) <= maxText {
 		return []json.RawMessage{raw}
 	}
 	var pieces []json.RawMessage
@@ -152,7 +152,7 @@ func divide(raw json.RawMessage, size int) []json.RawMessage {
 		n := 0
 		for n < len(body) {
 			step := stepOf(body[n:])
-			if n > 0 && n+step > size-2 {
+			if n > 0 && n+step > maxText-2 {
 				break
 			}
 			n += step
@@ -170,7 +170,7 @@ const longestStep = len(`\ud83d\ude00`)
 // stepOf returns how many bytes of a string's inside belong to its first
 // character.
 func stepOf(body []byte) int {
-	n := 1
+	var n int
 	switch {
 	case body[0] != '\\':
 		_, n = utf8.DecodeRune(body)

@@ -19,10 +19,10 @@ const maxPart = 256 << 10
 // pass passes the answer on as it is. The first item has its status and header,
 // and the beginning of its body; further ones the rest of the body, or each its
 // events.
-func (c *call) pass(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+func (c *call) pass() error {
+	ctx, cancel, keep := c.begin()
 	defer cancel(nil)
-	c.clock = startClock(cancel, c.e.firstItemTimeout(c.q), c.e.cfg.ItemTimeout)
+	defer keep()
 	defer c.clock.stop()
 	resp, err := c.post(ctx, c.q.body)
 	if err != nil {
@@ -58,7 +58,7 @@ func (c *call) passEvents(ctx context.Context, body io.Reader, first object) err
 			return c.ended(ctx, err)
 		}
 		c.got()
-		for i, part := range divide(stream.String(event.Data), maxText) {
+		for i, part := range divide(stream.String(event.Data)) {
 			item := object{"data": part}
 			switch {
 			case i > 0:
@@ -82,7 +82,7 @@ func (c *call) passBody(ctx context.Context, body io.Reader, item object) error 
 	for {
 		n, err := io.ReadFull(body, part[len(part):cap(part)])
 		part = part[:len(part)+n]
-		end := err == io.EOF || err == io.ErrUnexpectedEOF //nolint:errorlint // as ReadFull documents
+		end := err == io.EOF || err == io.ErrUnexpectedEOF
 		switch {
 		case err != nil && (!end || ctx.Err() != nil):
 			return c.ended(ctx, err)

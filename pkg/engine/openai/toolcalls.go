@@ -69,7 +69,7 @@ func divideCall(chunk object) []object {
 		if !isString(function["arguments"]) {
 			return []object{chunk}
 		}
-		for i, piece := range divide(function["arguments"], maxText) {
+		for i, piece := range divide(function["arguments"]) {
 			function["arguments"] = piece
 			call["function"] = function.bytes()
 			first := object{}

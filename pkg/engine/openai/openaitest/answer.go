@@ -210,7 +210,7 @@ func (a *answering) used() string {
 
 func (a *answering) finish(reason string) bool {
 	finish := strconv.Quote(reason)
-	ok := true
+	var ok bool
 	if a.chat {
 		ok = a.event(`{}`, finish)
 	} else {

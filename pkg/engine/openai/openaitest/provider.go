@@ -47,6 +47,8 @@ type Provider struct {
 	// Health answers a question about health; 200 if it is nil. Until it returns the
 	// answer waits.
 	Health func(ctx context.Context) int
+	// Missing is a path that is not there.
+	Missing string
 	// IdleTimeout is after which time idle connections are closed. 0 means never.
 	IdleTimeout time.Duration
 	// InMemory makes connections with net.Pipe, for synctest. Use Dial.
@@ -55,6 +57,7 @@ type Provider struct {
 	mu       sync.Mutex
 	requests []Request
 	models   []string
+	paths    []string
 	gone     int // requests whose client left before the end
 	server   *http.Server
 	listener net.Listener
@@ -226,6 +229,13 @@ func (p *Provider) Requests() []Request {
 	return slices.Clone(p.requests)
 }
 
+// Paths returns the paths of all requests so far.
+func (p *Provider) Paths() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.paths)
+}
+
 // Gone returns how many requests were given up by their client.
 func (p *Provider) Gone() int {
 	p.mu.Lock()
@@ -234,17 +244,17 @@ func (p *Provider) Gone() int {
 }
 
 // Idle returns how many connections are idle.
-func (p *Provider) Idle() int { return p.count(true) }
+func (p *Provider) Idle() int { return p.count(http.StateIdle) }
 
-// Busy returns how many connections are not idle.
-func (p *Provider) Busy() int { return p.count(false) }
+// Busy returns on how many connections a request runs.
+func (p *Provider) Busy() int { return p.count(http.StateActive) }
 
-func (p *Provider) count(idle bool) int {
+func (p *Provider) count(state http.ConnState) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := 0
-	for _, state := range p.conns {
-		if (state == http.StateIdle) == idle {
+	for _, s := range p.conns {
+		if s == state {
 			n++
 		}
 	}
@@ -260,12 +270,13 @@ func (p *Provider) SetModels(ids ...string) {
 
 // serve answers a request.
 func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	p.paths = append(p.paths, r.URL.Path)
+	p.mu.Unlock()
 	switch r.URL.Path {
-	case "/health":
-		if p.OwnedBy == "library" { // Ollama has none
-			http.NotFound(w, r)
-			return
-		}
+	case p.Missing:
+		http.NotFound(w, r)
+	case "/health", "/ready":
 		w.WriteHeader(p.health(r.Context()))
 	case "/v1/models":
 		if status := p.health(r.Context()); status != http.StatusOK {
