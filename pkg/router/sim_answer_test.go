@@ -151,6 +151,14 @@ func (q *simRequest) hasBetter(i discovery.Instance, rank int) bool {
 	return false
 }
 
+// brokeBy returns how the stream broke, as its request saw it. The caller holds s.mu.
+func (v *visit) brokeBy() stream.Kind {
+	if v.diverged {
+		return stream.Diverged
+	}
+	return v.kind
+}
+
 // differs notes that the router has left a stream, as it must where the answer differs
 // from what the caller has, and may where the caller has left.
 func (v *visit) differs() {
@@ -166,7 +174,7 @@ func (v *visit) differs() {
 	}
 	s.note("%s diverges at %s", q.id, label(v.instance))
 	s.seen["diverged"]++
-	v.kind, v.says, v.broke = stream.Diverged, stream.Break{}, true
+	v.diverged, v.says, v.broke = true, stream.Break{}, true
 	q.endedAt = time.Now()
 	q.breaks++
 	q.spent++

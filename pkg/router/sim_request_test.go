@@ -207,8 +207,8 @@ func (q *simRequest) ended(err error) {
 		s.violate("%s: ended with %q; over: %q, failed: %v, context: %v", q.id, err, q.over, q.failed, q.ctx.Err())
 	}
 	for _, v := range q.visits {
-		if v.broke && !q.refusal(v) && q.ctx.Err() == nil && !errors.Is(err, v.kind) {
-			s.violate("%s: the error %q lacks a cause: %s", q.id, err, v.kind)
+		if v.broke && !q.refusal(v) && q.ctx.Err() == nil && !errors.Is(err, v.brokeBy()) {
+			s.violate("%s: the error %q lacks a cause: %s", q.id, err, v.brokeBy())
 		}
 	}
 }
@@ -238,7 +238,7 @@ func (q *simRequest) isStuck() bool {
 func (q *simRequest) hasDivergedLast() bool {
 	for _, v := range slices.Backward(q.visits) {
 		if v.broke && !q.refusal(v) {
-			return v.kind == stream.Diverged
+			return v.diverged
 		}
 	}
 	return false
@@ -266,5 +266,5 @@ func (q *simRequest) hasCandidate() bool { return q.best() != rankNone }
 // that is not a failure, and before any item.
 func (q *simRequest) refusal(v *visit) bool {
 	refusals := []stream.Kind{stream.Overloaded, stream.Draining, stream.Misdirected, stream.Unresumable}
-	return v.sent == 0 && slices.Contains(refusals, v.kind)
+	return v.sent == 0 && slices.Contains(refusals, v.brokeBy())
 }

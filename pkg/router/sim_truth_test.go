@@ -149,7 +149,7 @@ func (q *simRequest) rank(i discovery.Instance) int {
 	case k.isDown || way == "" || q.isRefusedEnough():
 		return rankNone
 	case v != nil:
-		if s.cfg.WaitRestore > 0 && !q.refusal(v) && v.kind != stream.Diverged && isListed && !now.Before(v.again) {
+		if s.cfg.WaitRestore > 0 && !q.refusal(v) && !v.diverged && isListed && !now.Before(v.again) {
 			return rankAgain
 		}
 		return rankNone

@@ -47,8 +47,10 @@ type visit struct {
 	began time.Time
 	sent  int // items
 	broke bool
-	owed  bool      // it has not answered yet
-	again time.Time // of a break: when it may be asked again
+	// diverged: its answer differed from what the caller has, which no server knows.
+	diverged bool
+	owed     bool      // it has not answered yet
+	again    time.Time // of a break: when it may be asked again
 }
 
 // Stream implements [Client]. It plays the server, and checks what the router does.
