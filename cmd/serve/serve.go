@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -81,8 +83,8 @@ signal ends it at once: any other, or the same a second or more after the first.
 	flags.StringVar(&o.failureMode, "failure-mode", "", "which requests fail: "+modes+", or by number, as 3 or 2-4 (default first; never for a command)")
 	flags.IntVar(&o.failureAfter, "failure-after", backend.DefaultFailureAfter, "items a failing request sends first; with no more than that it does not fail")
 	flags.StringVar(&o.failureKind, "failure-kind", string(fault.Error), "how requests fail: "+strings.Join(kinds, ", "))
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "HOST:PORT to listen on; port 0 is any free one")
-	flags.StringVar(&o.advertise, "advertise", "", "HOST:PORT that clients are told (default the bound one)")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "HOST:PORT to listen on; port 0 is any free one (in a Pod the default is its own address)")
+	flags.StringVar(&o.advertise, "advertise", "", "HOST:PORT that clients are told (default the bound one; in a Pod its own)")
 	flags.IntVar(&o.maxStreams, "max-streams", 0, "streams that may run at once; more requests are refused as overloaded (0: no limit; default 0, for a command the number of cores)")
 	flags.IntVar(&o.maxRequest, "max-request", stream.MaxLine, fmt.Sprintf("bytes of the longest request that is taken, %d at least", minMaxRequest))
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long running streams may go on once the server is asked to end")
@@ -91,6 +93,29 @@ signal ends it at once: any other, or the same a second or more after the first.
 	cli.Complete(cmd, "failure-mode", fault.ModeNames()...)
 	cli.Complete(cmd, "failure-kind", kinds...)
 	return cmd
+}
+
+// inPod fills in where a server in a Pod listens, and what clients are told: the Pod's own
+// address.
+func (o *options) inPod(cmd *cobra.Command, ip string) error {
+	if ip == "" {
+		return nil
+	}
+	if _, err := netip.ParseAddr(ip); err != nil {
+		return cli.UsageError(fmt.Errorf("POD_IP: %w", err))
+	}
+	if !cmd.Flags().Changed("listen") {
+		o.listen = net.JoinHostPort(ip, "0")
+	}
+	host, port, err := cli.SplitAddress(o.listen, 0)
+	switch {
+	case err != nil || o.advertise != "" || !cli.EveryAddress(host):
+	case port == "0":
+		o.listen = net.JoinHostPort(ip, port) // the port is not known before
+	default:
+		o.advertise = net.JoinHostPort(ip, port)
+	}
+	return nil
 }
 
 // config checks the options, for a server with this engine.
@@ -158,11 +183,14 @@ func run(cmd *cobra.Command, o options, args []string) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := o.config(cmd, e)
+	c, err := cli.ReadCommon(cmd, "info")
 	if err != nil {
 		return err
 	}
-	c, err := cli.ReadCommon(cmd, "info")
+	if err := o.inPod(cmd, c.PodIP()); err != nil {
+		return err
+	}
+	cfg, err := o.config(cmd, e)
 	if err != nil {
 		return err
 	}

@@ -136,6 +136,8 @@ type Common struct {
 	fileDir string
 	fileSet bool // false: fileDir is the default
 	etcd    []string
+
+	namespace string // of Kubernetes, once the store is open
 }
 
 // ReadCommon reads and checks the common flags. level is the command's default log

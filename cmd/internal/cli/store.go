@@ -14,9 +14,10 @@ import (
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/discovery/etcd"
 	"github.com/request-migration/migrate/pkg/discovery/file"
+	"github.com/request-migration/migrate/pkg/discovery/kubernetes"
 )
 
-func storeNames() []string { return []string{"file", "etcd", "mem"} }
+func storeNames() []string { return []string{"file", "etcd", "kubernetes", "mem"} }
 
 // OpenStore opens the store that --store-kv names.
 func (c *Common) OpenStore(ctx context.Context) (discovery.Store, error) {
@@ -45,6 +46,20 @@ func (c *Common) OpenStore(ctx context.Context) (discovery.Store, error) {
 			LeaseTTL:  ttl,
 			Logger:    log,
 		})
+	case "kubernetes":
+		pod := c.pod()
+		if (pod.name == "") != (pod.uid == "") {
+			log.Warn("The records do not belong to the Pod, and are not deleted with it: POD_NAME and POD_UID are needed both")
+			pod.name, pod.uid = "", ""
+		}
+		store, err := kubernetes.Open(ctx, kubernetes.Config{
+			Namespace: pod.namespace, PodName: pod.name, PodUID: pod.uid, Logger: log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		c.namespace = store.Namespace()
+		return store, nil
 	case "mem":
 		return discovery.NewMem(), nil
 	}
@@ -62,9 +77,25 @@ func (c *Common) Where() string {
 		return "the file store at " + dir
 	case "etcd":
 		return "etcd at " + strings.Join(c.etcd, ", ")
+	case "kubernetes":
+		return "Kubernetes, namespace " + c.namespace
 	}
 	return "the " + c.Store + " store of this process"
 }
+
+// A pod is who this process is in Kubernetes, as the downward API tells it.
+type pod struct{ name, uid, namespace, ip string }
+
+func (c *Common) pod() pod {
+	if c.Store != "kubernetes" {
+		return pod{}
+	}
+	return pod{os.Getenv("POD_NAME"), os.Getenv("POD_UID"), os.Getenv("POD_NAMESPACE"), os.Getenv("POD_IP")}
+}
+
+// PodIP returns the address by which others reach this Pod, or "" if the store is not
+// Kubernetes or nobody has set POD_IP.
+func (c *Common) PodIP() string { return c.pod().ip }
 
 // LeaveStore closes a store. Records that could not be deleted from it (undone says why)
 // expire with their lease: that is worth a warning, but the command has not failed.

@@ -17,20 +17,24 @@ const clockSlack = time.Second
 //
 // A clock is safe for concurrent use.
 type clock struct {
-	began time.Time // of this process's clock; its wall time is the base
+	began time.Time // by this process's monotonic clock
+	base  time.Time // what this machine showed then
 
 	mu        sync.Mutex // guards what follows
 	known     bool
 	low, high time.Duration // what to add to the base and the time since it began
 }
 
-func newClock() *clock { return &clock{began: time.Now()} }
+func newClock() *clock {
+	now := time.Now()
+	return &clock{began: now, base: now.Round(0)}
+}
 
 // now returns the API server's time.
 func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.began.Round(0).Add(time.Since(c.began) + (c.low+c.high)/2)
+	return c.base.Add(time.Since(c.began) + (c.low+c.high)/2)
 }
 
 // observe takes in that the server's clock showed date, in whole seconds, at some moment
@@ -38,7 +42,7 @@ func (c *clock) now() time.Time {
 func (c *clock) observe(sent, received, date time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	base := date.Sub(c.began.Round(0))
+	base := date.Sub(c.base)
 	low := base - received.Sub(c.began)
 	high := base + time.Second - sent.Sub(c.began)
 	if c.known {

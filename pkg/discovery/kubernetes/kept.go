@@ -139,11 +139,7 @@ func (r *keptRecord) renew(ctx context.Context) error {
 			switch {
 			case err == nil:
 				return nil
-			case apierrors.IsNotFound(err) && r.version != "":
-				log.Debug("the record is gone, putting it again", "key", r.key)
-				r.uid, r.version = "", ""
-				continue
-			case !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err):
+			case !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && (!apierrors.IsNotFound(err) || r.version == ""):
 				return fmt.Errorf("renewing %s: %w", r.key, err)
 			}
 		}
@@ -152,9 +148,12 @@ func (r *keptRecord) renew(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("reading %s: %w", r.key, err)
 		case found.version == "", r.owns(found), r.expired(found):
-			if r.replaced.Swap(false) {
+			switch {
+			case r.replaced.Swap(false):
 				log.Info("registered again", "key", r.key)
-			} else {
+			case found.version == "":
+				log.Debug("the record is gone, putting it again", "key", r.key)
+			default:
 				log.Debug("somebody has changed the record, putting it again", "key", r.key)
 			}
 			r.uid, r.version = found.uid, found.version

@@ -24,13 +24,13 @@ type view struct {
 	dead    *deadList
 	changed chan struct{} // has a token when there is a new set to take
 
-	mu      sync.Mutex            // guards what follows
-	objects map[string]*seen      // by name
-	records []discovery.Record    // sorted; readers share it, so it never changes
-	pending map[string]struct{}   // keys whose values may differ from those in records
-	version string                // the API server's; events up to it are in objects
-	known   bool                  // a first set has been listed
-	sound   time.Time             // since when the API server can be read without a break
+	mu      sync.Mutex          // guards what follows
+	objects map[string]*seen    // by name
+	records []discovery.Record  // sorted; readers share it, so it never changes
+	pending map[string]struct{} // keys whose values may differ from those in records
+	version string              // the API server's; events up to it are in objects
+	known   bool                // a first set has been listed
+	sound   time.Time           // since when the API server can be read without a break
 	stale   error
 	told    causes // the reasons for being stale since the set was last current
 }

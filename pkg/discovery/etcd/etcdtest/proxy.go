@@ -30,17 +30,23 @@ type Proxy struct {
 // StartProxy runs a proxy to the server until the test ends.
 func StartProxy(tb testing.TB, s *Server) *Proxy {
 	tb.Helper()
+	scheme, _, _ := strings.Cut(s.Endpoint(), "://")
+	return StartProxyTo(tb, scheme, s.address())
+}
+
+// StartProxyTo runs a proxy to a server of any kind, at host:port, until the test ends.
+func StartProxyTo(tb testing.TB, scheme, address string) *Proxy {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		cancel()
 		tb.Fatal(err)
 	}
-	scheme, _, _ := strings.Cut(s.Endpoint(), "://")
 	p := &Proxy{
 		listener: listener,
 		scheme:   scheme,
-		target:   s.address(),
+		target:   address,
 		ctx:      ctx,
 		cancel:   cancel,
 		gate:     make(chan struct{}),

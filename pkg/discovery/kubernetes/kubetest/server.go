@@ -113,15 +113,12 @@ func Start(tb testing.TB, cfg Config) *Server {
 		"--cert-dir=" + s.dir,
 		"-v=1",
 	}, cfg.Args...)
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(ca)
-	s.http = &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true,
-	}}
 	tb.Cleanup(func() {
 		s.manager.kill()
 		s.proc.kill()
-		s.http.CloseIdleConnections()
+		if s.http != nil {
+			s.http.CloseIdleConnections()
+		}
 		if tb.Failed() {
 			tb.Log(tail(s.logPath()))
 		}
@@ -152,7 +149,15 @@ func (s *Server) startManager(bin, accounts, ca string) {
 
 // launch starts the process and waits until it serves.
 func (s *Server) launch() error {
-	var err error
+	ca, err := os.ReadFile(s.CA.File) // which the test may have renewed
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	s.http = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true,
+	}}
 	s.proc, err = startProcess(s.ctx, s.args, s.logPath())
 	if err != nil {
 		return fmt.Errorf("starting kube-apiserver: %w", err)
