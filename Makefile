@@ -8,6 +8,9 @@ build: ## build the migrate command into ./bin
 test: ## run the tests
 	go test ./...
 
+test-kubernetes: ## build a kube-apiserver, once, and test the Kubernetes store against it (some minutes)
+	MIGRATE_KUBERNETES=$$(go -C testdata/kubernetes run .) go test -count=1 ./pkg/discovery/kubernetes/...
+
 lint: ## run golangci-lint, installed on first use
 	.ci/run lint
 
@@ -28,6 +31,6 @@ cover: ## run the tests and show the coverage of each function
 	go tool cover -func=coverage.out
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: build test lint demo bench bench-growth picture cover help
+.PHONY: build test test-kubernetes lint demo bench bench-growth picture cover help

@@ -108,11 +108,12 @@ func (o *options) inPod(cmd *cobra.Command, ip string) error {
 		o.listen = net.JoinHostPort(ip, "0")
 	}
 	host, port, err := cli.SplitAddress(o.listen, 0)
-	switch {
-	case err != nil || o.advertise != "" || !cli.EveryAddress(host):
-	case port == "0":
+	if err != nil || o.advertise != "" || !cli.EveryAddress(host) {
+		return nil //nolint:nilerr // config says what is wrong with the address
+	}
+	if port == "0" {
 		o.listen = net.JoinHostPort(ip, port) // the port is not known before
-	default:
+	} else {
 		o.advertise = net.JoinHostPort(ip, port)
 	}
 	return nil

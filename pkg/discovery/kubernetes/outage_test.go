@@ -244,7 +244,7 @@ func TestByHand(t *testing.T) {
 	server := startServer(t, kubetest.Config{})
 	tr := trouble(t, admin(server), admin(server))
 
-	server.Must(http.MethodDelete, leasePath(one), "", "")
+	server.Must(http.MethodDelete, leasePath(), "", "")
 	tr.watch.untilFresh()
 	began := time.Now()
 	tr.watch.untilFresh(one)
@@ -257,7 +257,7 @@ func TestByHand(t *testing.T) {
 		`{"metadata":{"annotations":null}}`,
 		`{"spec":{"holderIdentity":null,"leaseDurationSeconds":null,"renewTime":null}}`,
 	} {
-		server.Must(http.MethodPatch, leasePath(one), mergePatch, edit)
+		server.Must(http.MethodPatch, leasePath(), mergePatch, edit)
 		tr.logs.wait(t, lineEdited, n+1)
 		observe(t, tr.owner).until("the record as it was", func(snap discovery.Snapshot) bool {
 			return snap.Stale == nil && values(snap)[one] == "1"
@@ -297,7 +297,7 @@ func TestClocksDiffer(t *testing.T) {
 	}
 	// Somebody sets the time of the renewal by hand, far off. Only renewals count.
 	for _, when := range []string{"2001-01-01T00:00:00.000000Z", "2101-01-01T00:00:00.000000Z"} {
-		server.Must(http.MethodPatch, leasePath(one), mergePatch, `{"spec":{"renewTime":"`+when+`"}}`)
+		server.Must(http.MethodPatch, leasePath(), mergePatch, `{"spec":{"renewTime":"`+when+`"}}`)
 	}
 	crash(owner)
 	for _, watch := range []*observer{late, early} {

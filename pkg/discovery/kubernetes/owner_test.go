@@ -71,7 +71,7 @@ func TestSweep(t *testing.T) {
 	if _, err := sweeper.sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if !exists(t, server, leasePath(one)) {
+	if !exists(t, server, leasePath()) {
 		t.Error("a record was removed before its lease had ended")
 	}
 	eventually(t, "the dead owner's record is removed", func() bool {
@@ -82,7 +82,7 @@ func TestSweep(t *testing.T) {
 		if kept < 1 || kept > 2 {
 			t.Fatalf("the sweep has seen %d kept records", kept)
 		}
-		return !exists(t, server, leasePath(one))
+		return !exists(t, server, leasePath())
 	})
 	eventually(t, "the record whose ttl has passed is removed", func() bool {
 		if _, err := sweeper.sweep(t.Context()); err != nil {
@@ -111,7 +111,7 @@ func TestSweepRace(t *testing.T) {
 	proxy.Set(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodDelete {
 			tried = true
-			server.Must(http.MethodPatch, leasePath(one), mergePatch, `{"spec":{"leaseTransitions":1}}`)
+			server.Must(http.MethodPatch, leasePath(), mergePatch, `{"spec":{"leaseTransitions":1}}`)
 		}
 		return false
 	})
@@ -121,7 +121,7 @@ func TestSweepRace(t *testing.T) {
 		}
 		return tried
 	})
-	if !exists(t, server, leasePath(one)) {
+	if !exists(t, server, leasePath()) {
 		t.Error("the sweep has removed a record that was renewed")
 	}
 }

@@ -35,7 +35,8 @@ const (
 // leasesPath is the path of the namespace's Leases.
 const leasesPath = "/apis/coordination.k8s.io/v1/namespaces/" + space + "/leases"
 
-func leasePath(key string) string { return leasesPath + "/" + keptName(key) }
+// leasePath returns the path of the Lease of the record one.
+func leasePath() string { return leasesPath + "/" + keptName(one) }
 
 // startServer starts an API server with the tests' namespace.
 func startServer(tb testing.TB, cfg kubetest.Config) *kubetest.Server {

@@ -347,13 +347,6 @@ func (v *view) fail(err error) {
 	}
 }
 
-// size returns the number of objects.
-func (v *view) size() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return len(v.objects)
-}
-
 // wake tells the reader that there is a new set to take. v.mu is held.
 func (v *view) wake() { signal.Send(v.changed) }
 

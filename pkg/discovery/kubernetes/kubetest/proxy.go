@@ -3,8 +3,7 @@ package kubetest
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -44,7 +43,7 @@ func StartProxy(tb testing.TB, s *Server) *Proxy {
 		tb.Fatal(err)
 	}
 	p := &Proxy{}
-	quiet := log.New(io.Discard, "", 0) // broken connections are what the tests are about
+	quiet := slog.NewLogLogger(slog.DiscardHandler, 0) // broken connections are what the tests are about
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
 	forward := &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
