@@ -16,7 +16,7 @@ const (
 	churnCallers = 1000
 	// churnGrowth is how much more a client may hold after a churn than before it: a few
 	// words for each request would exceed it.
-	churnGrowth = 1 << 20
+	churnGrowth = 512 << 10
 )
 
 // TestChurn keeps 1,000 requests running against ten server processes, of which
