@@ -79,7 +79,7 @@ func (l *load) one(ctx context.Context) loadResult {
 	req := l.request
 	req.Trace = recorder.Trace()
 	if l.out != nil {
-		req.Trace = req.Trace.Then(locked(&l.mu, l.out.trace(ctx)))
+		req.Trace = req.Trace.Then(l.out.trace(ctx).Locked(&l.mu))
 	}
 	var r loadResult
 	var answer strings.Builder
@@ -114,29 +114,4 @@ func (l *load) one(ctx context.Context) loadResult {
 func isEcho(i router.Item) bool {
 	_, ok := stream.Echoed(i.Annotated)
 	return ok && (i.Peer.Engine == "" || i.Peer.Engine == backend.Echo)
-}
-
-// locked returns a trace whose functions hold mu.
-func locked(mu *sync.Mutex, t *router.Trace) *router.Trace {
-	return &router.Trace{
-		Attempt: holding(mu, t.Attempt),
-		Chosen:  holding(mu, t.Chosen),
-		Stale:   holding(mu, t.Stale),
-		Item:    holding(mu, t.Item),
-		Refused: holding(mu, t.Refused),
-		Break:   holding(mu, t.Break),
-		Down:    holding(mu, t.Down),
-		Done:    holding(mu, t.Done),
-	}
-}
-
-func holding[E any](mu *sync.Mutex, f func(E)) func(E) {
-	if f == nil {
-		return nil
-	}
-	return func(e E) {
-		mu.Lock()
-		defer mu.Unlock()
-		f(e)
-	}
 }

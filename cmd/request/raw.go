@@ -61,14 +61,8 @@ func rawItem(i router.Item) string {
 			return char
 		}
 	}
-	if s, ok := i.Text(); ok {
+	if s, ok := i.Content(); ok {
 		return s
-	}
-	var object map[string]json.RawMessage
-	if json.Unmarshal(i.Data, &object) == nil {
-		if s, ok := (stream.Annotated{Data: object["text"]}).Text(); ok {
-			return s
-		}
 	}
 	var compact bytes.Buffer
 	if json.Compact(&compact, i.Data) != nil {

@@ -129,17 +129,17 @@ func (k *carry) ways() []Way {
 	return all
 }
 
-// whyNot returns why nobody carries the answer on, though n instances are left.
+// whyNot returns why none of the n instances that are left carries the answer on; with
+// none of them an answer that began anew was the last that was seen.
 func (k *carry) whyNot(n int) string {
 	switch {
-	case k.diverged > 0:
+	case n == 0:
 		return "an answer that began anew differs from what was delivered"
 	case k.whole:
 		return fmt.Sprintf("the %d instances that are left begin at the first item only, and refuse", n)
 	case k.dropped:
 		return fmt.Sprintf("the %d instances that are left do not resume by index, and the answer is too long to be kept", n)
-	}
-	if k.bare {
+	case k.bare:
 		return fmt.Sprintf("the %d instances that are left do not resume by index, and the request does not give the items before it", n)
 	}
 	return fmt.Sprintf("the %d instances that are left do not resume by index, as all did when it began, so that it was not kept", n)

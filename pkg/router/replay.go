@@ -45,7 +45,7 @@ func (r *replay) due() {
 		if a.Event != "" {
 			continue
 		}
-		text, ok := textOf(a.Data)
+		text, ok := textOf(a)
 		if !ok {
 			r.value = compact(a.Data)
 			return
@@ -80,7 +80,7 @@ func (r *replay) next(a stream.Annotated) (news stream.Annotated, isNew bool, er
 		r.trailing = 0
 		return a, true, nil
 	}
-	text, isText := textOf(a.Data)
+	text, isText := textOf(a)
 	if !isText {
 		if r.text != "" || !bytes.Equal(compact(a.Data), r.value) {
 			return stream.Annotated{}, false, r.diverged()
@@ -138,23 +138,11 @@ func isSame(a, b stream.Annotated) bool {
 		(bytes.Equal(a.Data, b.Data) || bytes.Equal(compact(a.Data), compact(b.Data)))
 }
 
-// textOf returns what counts as text in an item's data: a string, or the text of an
-// object that has one. A string with half a surrogate pair is no text, since it
-// cannot be compared as such.
-func textOf(data json.RawMessage) (text string, ok bool) {
-	if len(data) == 0 {
-		return "", false
-	}
-	raw := data
-	if data[0] == '{' {
-		var object map[string]json.RawMessage
-		if json.Unmarshal(data, &object) != nil {
-			return "", false
-		}
-		raw = object["text"]
-	}
-	text, ok = stream.Annotated{Data: raw}.Text()
-	if ok && strings.ContainsRune(text, '\uFFFD') && bytes.Contains(bytes.ToLower(raw), []byte(`\ud`)) {
+// textOf returns what of an item is compared as text. A string with half a surrogate pair
+// is no text, since reading it would lose which half it is.
+func textOf(a stream.Annotated) (text string, ok bool) {
+	text, ok = a.Content()
+	if ok && strings.ContainsRune(text, '\uFFFD') && bytes.Contains(bytes.ToLower(a.Data), []byte(`\ud`)) {
 		return "", false
 	}
 	return text, ok

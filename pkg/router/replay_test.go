@@ -166,7 +166,7 @@ func joinText(items []stream.Annotated) string {
 	var b strings.Builder
 	for _, a := range items {
 		if a.Event == "" {
-			text, _ := textOf(a.Data)
+			text, _ := textOf(a)
 			b.WriteString(text)
 		}
 	}

@@ -114,8 +114,9 @@ func both[E any](first, second func(E)) func(E) {
 	}
 }
 
-// locked returns a trace whose functions hold mu.
-func (t *Trace) locked(mu *sync.Mutex) *Trace {
+// Locked returns a trace that calls t's functions with mu held, such as one that several
+// requests share.
+func (t *Trace) Locked(mu sync.Locker) *Trace {
 	return &Trace{
 		Attempt: locked(mu, t.Attempt),
 		Chosen:  locked(mu, t.Chosen),
@@ -128,7 +129,7 @@ func (t *Trace) locked(mu *sync.Mutex) *Trace {
 	}
 }
 
-func locked[E any](mu *sync.Mutex, f func(E)) func(E) {
+func locked[E any](mu sync.Locker, f func(E)) func(E) {
 	if f == nil {
 		return nil
 	}

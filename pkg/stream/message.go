@@ -92,6 +92,28 @@ type Annotated struct {
 // Text returns the string that Data holds, and whether it is a string.
 func (a Annotated) Text() (string, bool) { return text(a.Data) }
 
+// Content returns the text that an item adds to the text of an answer: the string that Data
+// holds, or the string "text" of the object that it holds. It reports whether there is one.
+// An item with an Event is a remark about the answer and adds nothing, whatever it holds.
+func (a Annotated) Content() (string, bool) {
+	if a.Event != "" {
+		return "", false
+	}
+	return text(contentOf(a.Data))
+}
+
+// contentOf returns the JSON of what may be an item's text.
+func contentOf(data json.RawMessage) json.RawMessage {
+	if len(data) == 0 || data[0] != '{' {
+		return data
+	}
+	var object map[string]json.RawMessage // a struct's field would match in any case
+	if json.Unmarshal(data, &object) != nil {
+		return nil
+	}
+	return object["text"]
+}
+
 func text(data json.RawMessage) (string, bool) {
 	if isPlainString(data) {
 		return string(data[1 : len(data)-1]), true

@@ -3,34 +3,19 @@ package etcd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
-	"time"
-	"unicode"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 )
 
 // errLeaseLost says that etcd no longer knows the lease of the kept records.
 var errLeaseLost = errors.New("lease lost")
-
-// noAnswer is the cause with which a request ends after its own timeout.
-type noAnswer time.Duration
-
-func (e noAnswer) Error() string { return fmt.Sprintf("no answer within %v", time.Duration(e)) }
-
-// A plainError has a text for people and unwraps to the original error.
-type plainError struct {
-	text string
-	err  error
-}
-
-func (e *plainError) Error() string { return e.text }
-func (e *plainError) Unwrap() error { return e.err }
 
 // explain returns the cause of err, which ended a request under ctx: the cause of
 // ctx's end if it has ended, and otherwise err without what gRPC wraps around it.
@@ -51,9 +36,9 @@ func explain(ctx context.Context, err error) error {
 	}
 	text := unquote(s.Message())
 	if silent(text) {
-		text = noAnswer(connectTimeout).Error()
+		text = remote.NoAnswer(connectTimeout).Error()
 	}
-	return &plainError{text: text, err: err}
+	return &remote.PlainError{Text: text, Err: err}
 }
 
 // silent reports whether a connection failed because the server accepted it and then
@@ -111,49 +96,22 @@ func refusedInPassing(err error) bool {
 // unanswered reports whether a request ended by its own timeout. The server or gRPC
 // may notice that a moment before the context here ends.
 func unanswered(err error) bool {
-	if _, ok := errors.AsType[noAnswer](err); ok {
+	if _, ok := errors.AsType[remote.NoAnswer](err); ok {
 		return true
 	}
-	plain, ok := errors.AsType[*plainError](err)
-	return ok && status.Code(plain.err) == codes.DeadlineExceeded
+	plain, ok := errors.AsType[*remote.PlainError](err)
+	return ok && status.Code(plain.Err) == codes.DeadlineExceeded
 }
 
 // unavailable reports whether a request failed for want of a connection.
 func unavailable(err error) bool {
-	plain, ok := errors.AsType[*plainError](err)
-	return ok && status.Code(plain.err) == codes.Unavailable
+	plain, ok := errors.AsType[*remote.PlainError](err)
+	return ok && status.Code(plain.Err) == codes.Unavailable
 }
 
-// causes has the kinds of causes of one outage that have been reported. The zero
-// causes is empty.
-type causes map[string]struct{}
-
-// add adds the kind of err, and reports whether it is new.
-func (c *causes) add(err error) bool {
-	kind := kindOf(err)
-	if _, told := (*c)[kind]; told {
-		return false
-	}
-	if *c == nil {
-		*c = make(causes)
-	}
-	(*c)[kind] = struct{}{}
-	return true
-}
-
-// kindOf returns one kind for everything that an absent etcd may look like, which
-// differs from try to try, and otherwise the text without numbers such as times and
-// ports.
+// kindOf returns the kind of a cause: an etcd that is away has one, whatever it looks like.
 func kindOf(err error) string {
 	text := err.Error()
 	refused := strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ")
-	if transient(err) && !refused {
-		return "away"
-	}
-	return strings.Map(func(r rune) rune {
-		if unicode.IsDigit(r) {
-			return -1
-		}
-		return r
-	}, text)
+	return remote.KindOf(err, transient(err) && !refused)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -15,6 +14,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/request-migration/migrate/pkg/internal/signal"
+
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 )
 
 // A keeper renews the one lease of a store's kept records, and knows which records
@@ -67,9 +68,9 @@ func newLeaseID() clientv3.LeaseID { return clientv3.LeaseID(1 + rand.Int64N(1<<
 
 // run renews the lease and checks the records under it until Close.
 func (k *keeper) run() {
-	ctx := k.store.ctx
+	ctx := k.store.life.Context
 	defer k.renewals.drop()
-	out := outage{log: k.store.log}
+	out := remote.Outage{Log: k.store.log, Store: "etcd"}
 	for {
 		pause := k.interval - rand.N(k.interval/10) // spreads the renewals of a fleet that was started at once
 		if err := k.renew(ctx, &out); err != nil {
@@ -77,9 +78,9 @@ func (k *keeper) run() {
 				return
 			}
 			k.doubts()
-			pause = out.failed(err)
+			pause = out.Failed(err, kindOf(err), true, 0)
 		} else {
-			out.ended(k.stand())
+			out.Ended(k.stand())
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -103,7 +104,7 @@ func (k *keeper) renewSoon() { signal.Send(k.kick) }
 const lookEvery = 5
 
 // renew renews the lease, or takes a new one, and corrects the records under it.
-func (k *keeper) renew(ctx context.Context, out *outage) error {
+func (k *keeper) renew(ctx context.Context, out *remote.Outage) error {
 	// A lost lease is replaced at once, three times at most.
 	for range 3 {
 		id, err := k.prolong(ctx, out)
@@ -170,7 +171,7 @@ func (k *keeper) doubts() {
 }
 
 // prolong takes a lease if there is none, and renews it.
-func (k *keeper) prolong(ctx context.Context, out *outage) (clientv3.LeaseID, error) {
+func (k *keeper) prolong(ctx context.Context, out *remote.Outage) (clientv3.LeaseID, error) {
 	var id clientv3.LeaseID
 	err := k.store.call(ctx, func(ctx context.Context) (err error) {
 		id, err = k.grant(ctx)
@@ -180,7 +181,7 @@ func (k *keeper) prolong(ctx context.Context, out *outage) (clientv3.LeaseID, er
 		return 0, fmt.Errorf("taking a lease: %w", err)
 	}
 	if k.prolonged != 0 && k.prolonged != id {
-		out.lost() // this loop or a Put has noticed it
+		out.Lost(kindOf(errLeaseLost), "lease lost, registering again", "etcd has lost the lease, registering again") // this loop or a Put has noticed it
 	}
 	k.prolonged = id
 	seconds, err := k.renewals.renew(ctx, k, id)
@@ -240,7 +241,7 @@ func (s *Store) leaseLost(ctx context.Context) error {
 
 // close revokes the lease, and with it every record, within closeTimeout.
 func (k *keeper) close() error {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTimeout, noAnswer(closeTimeout))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTimeout, remote.NoAnswer(closeTimeout))
 	defer cancel()
 	k.mu.Lock()
 	id, granted := k.lease, k.granted
@@ -283,7 +284,7 @@ func (r *renewals) renew(ctx context.Context, k *keeper, id clientv3.LeaseID) (s
 	}
 	// The shorter the lease, the sooner a second try is needed.
 	timeout := max(k.interval, 500*time.Millisecond)
-	timer := time.AfterFunc(timeout, func() { r.cancel(noAnswer(timeout)) })
+	timer := time.AfterFunc(timeout, func() { r.cancel(remote.NoAnswer(timeout)) })
 	resp, err := r.exchange(k.grants, id)
 	timer.Stop()
 	if err != nil {
@@ -315,55 +316,4 @@ func (r *renewals) drop() {
 		r.cancel(nil)
 	}
 	*r = renewals{}
-}
-
-// An outage logs failed renewals: one warning for each kind of cause, and one line
-// when it has ended.
-type outage struct {
-	log    *slog.Logger
-	since  time.Time // zero while all is well
-	tries  int
-	warned bool
-	told   causes
-	pause  backoff
-}
-
-// failed notes that a renewal failed and returns the pause before the next.
-func (o *outage) failed(err error) time.Duration {
-	if o.tries++; o.since.IsZero() {
-		o.since = time.Now()
-	}
-	switch {
-	case o.tries == 1:
-		// A single failure may be an election, or one member that is away.
-		o.log.Debug("renewal failed, trying again", "error", err)
-	case o.told.add(err):
-		o.warned = true
-		o.log.Warn("can't keep the registration in etcd, trying until it is back", "error", err)
-	default:
-		o.log.Debug("renewal failed again", "error", err, "tries", o.tries)
-	}
-	return o.pause.next()
-}
-
-// lost notes that etcd has dropped the records.
-func (o *outage) lost() {
-	if o.since.IsZero() {
-		o.since = time.Now()
-	}
-	if o.warned {
-		o.log.Debug("lease lost, registering again")
-		return
-	}
-	o.warned = true
-	o.told.add(errLeaseLost)
-	o.log.Warn("etcd has lost the lease, registering again")
-}
-
-// ended notes that a renewal succeeded, and whether a record stands.
-func (o *outage) ended(stands bool) {
-	if o.warned && stands {
-		o.log.Info("registered in etcd again", "after", time.Since(o.since).Round(time.Millisecond))
-	}
-	*o = outage{log: o.log}
 }

@@ -51,7 +51,7 @@ func (k *keeper) put(ctx context.Context, key string, value []byte, _ time.Durat
 	if err != nil {
 		return nil, err
 	}
-	k.start.Do(func() { k.store.wg.Go(k.run) })
+	k.start.Do(func() { k.store.life.Go(k.run) })
 	return r, nil
 }
 
@@ -110,7 +110,7 @@ func (r *keptRecord) Release(ctx context.Context) error {
 	writing := k.writing
 	k.mu.Unlock()
 
-	ctx, leave, err := k.store.enter(ctx)
+	ctx, leave, err := k.store.life.Enter(ctx)
 	if err != nil {
 		return nil // Close has released it
 	}
@@ -209,7 +209,7 @@ func (k *keeper) putBrief(ctx context.Context, key string, value []byte, ttl tim
 // discard revokes a lease without a record in the background. Close waits for it,
 // because a process that ended at once would not revoke anything.
 func (s *Store) discard(id clientv3.LeaseID) {
-	s.wg.Go(func() {
+	s.life.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		if _, err := s.client.Revoke(ctx, id); err != nil {
@@ -220,7 +220,7 @@ func (s *Store) discard(id clientv3.LeaseID) {
 
 // Release implements [discovery.Lease].
 func (r *briefRecord) Release(ctx context.Context) error {
-	ctx, leave, err := r.store.enter(ctx)
+	ctx, leave, err := r.store.life.Enter(ctx)
 	if err != nil {
 		return nil // the store is closed: the record expires with its ttl
 	}

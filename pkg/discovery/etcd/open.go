@@ -17,6 +17,8 @@ import (
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 )
 
 // Defaults of a [Config].
@@ -163,15 +165,15 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 }
 
 func open(ctx context.Context, cfg Config) (*Store, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, cfg.DialTimeout, noAnswer(cfg.DialTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, cfg.DialTimeout, remote.NoAnswer(cfg.DialTimeout))
 	defer cancel()
-	var pause backoff
+	var pause remote.Backoff
 	for {
 		s, err := connect(ctx, cfg)
 		if err == nil {
 			return s, nil
 		}
-		if !refusedInPassing(err) || !pause.wait(ctx) {
+		if !refusedInPassing(err) || !pause.Wait(ctx, 0) {
 			return nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 )
 
 const (
@@ -119,7 +120,7 @@ func BenchmarkFollow10k(b *testing.B) {
 	n := 0
 	for b.Loop() {
 		b.StopTimer()
-		<-time.After(pace(fleet))
+		<-time.After(remote.Pace(fleet))
 		b.StartTimer()
 		n++
 		value := fmt.Sprint(n)

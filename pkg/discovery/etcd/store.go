@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 )
 
 const (
@@ -37,15 +37,11 @@ type Store struct {
 
 	patience time.Duration // defaultPatience; tests set it
 
-	ctx          context.Context // ended by Close, with ErrClosed
-	cancel       context.CancelCauseFunc
+	life         *remote.Life
 	clientCancel context.CancelFunc
-	closing      sync.Once
 
-	mu        sync.Mutex // guards what follows; wg is added to only while closed is false
-	closed    bool
+	mu        sync.Mutex             // guards what follows
 	followers map[*follower]struct{} // of the watches that run
-	wg        sync.WaitGroup         // calls under way, and goroutines
 }
 
 var _ interface {
@@ -56,9 +52,8 @@ var _ interface {
 func newStore(cfg Config, client *clientv3.Client, clientCancel context.CancelFunc) *Store {
 	s := &Store{
 		cfg: cfg, log: cfg.Logger, client: client, clientCancel: clientCancel,
-		patience: defaultPatience, followers: make(map[*follower]struct{}),
+		life: remote.NewLife(), patience: defaultPatience, followers: make(map[*follower]struct{}),
 	}
-	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.keeper = newKeeper(s)
 	return s
 }
@@ -73,7 +68,7 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Dura
 	if err := discovery.CheckRecord(key, value, ttl); err != nil {
 		return nil, err
 	}
-	ctx, leave, err := s.enter(ctx)
+	ctx, leave, err := s.life.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +89,7 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Dura
 // without a lease. It takes one request for a record that a watch of this store
 // has, and two for any other. A request is bounded by 2 s.
 func (s *Store) Expiry(ctx context.Context, key string) (time.Duration, error) {
-	ctx, leave, err := s.enter(ctx)
+	ctx, leave, err := s.life.Enter(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -130,13 +125,7 @@ func (s *Store) Expiry(ctx context.Context, key string) (time.Duration, error) {
 // the error says when the records that it leaves there expire.
 func (s *Store) Close() error {
 	var err error
-	s.closing.Do(func() {
-		s.mu.Lock()
-		s.closed = true
-		s.mu.Unlock()
-		s.cancel(discovery.ErrClosed)
-		s.wg.Wait()
-
+	s.life.Close(func() {
 		err = s.keeper.close()
 		s.clientCancel()
 		if closeErr := s.client.Close(); err == nil {
@@ -146,28 +135,9 @@ func (s *Store) Close() error {
 	return err
 }
 
-// enter begins a call or a goroutine that Close ends and waits for. The context that
-// it returns ends with ctx, or with [discovery.ErrClosed] as its cause. The caller
-// must call leave at the end.
-func (s *Store) enter(ctx context.Context) (_ context.Context, leave func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, nil, discovery.ErrClosed
-	}
-	s.wg.Add(1)
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(s.ctx, func() { cancel(discovery.ErrClosed) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
-		s.wg.Done()
-	}, nil
-}
-
 // call makes one request within requestTimeout.
 func (s *Store) call(ctx context.Context, request func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, noAnswer(requestTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, remote.NoAnswer(requestTimeout))
 	defer cancel()
 	return diagnose(ctx, s.cfg, explain(ctx, request(ctx)))
 }
@@ -176,34 +146,11 @@ func (s *Store) call(ctx context.Context, request func(context.Context) error) e
 // s.patience at most.
 func (s *Store) insist(ctx context.Context, request func(context.Context) error) error {
 	end := time.Now().Add(s.patience)
-	var pause backoff
+	var pause remote.Backoff
 	for {
 		err := s.call(ctx, request)
-		if err == nil || !transient(err) || time.Now().After(end) || !pause.wait(ctx) {
+		if err == nil || !transient(err) || time.Now().After(end) || !pause.Wait(ctx, 0) {
 			return err
 		}
-	}
-}
-
-// A backoff paces the tries during one outage: 100 ms, doubled each time, up to 1 s,
-// so that etcd's return is noticed soon. The zero backoff is before the first try.
-type backoff struct{ last time.Duration }
-
-// next returns the next pause. Half of it is random, so that a fleet which lost etcd
-// at the same moment doesn't come back at the same moment.
-func (b *backoff) next() time.Duration {
-	b.last = min(max(2*b.last, 100*time.Millisecond), time.Second)
-	return b.last/2 + rand.N(b.last/2)
-}
-
-// wait pauses, and returns false if ctx ended.
-func (b *backoff) wait(ctx context.Context) bool {
-	timer := time.NewTimer(b.next())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

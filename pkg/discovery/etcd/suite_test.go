@@ -50,7 +50,6 @@ func TestStore(t *testing.T) {
 
 // kill ends a store's work like a crash of its process.
 func kill(s *Store) {
-	s.cancel(discovery.ErrClosed)
-	s.wg.Wait()
+	s.life.End()
 	s.keeper.lost(s.keeper.lease) // so that Close doesn't revoke it
 }

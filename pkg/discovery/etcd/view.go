@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 	"github.com/request-migration/migrate/pkg/internal/signal"
 )
 
@@ -27,7 +28,7 @@ type view struct {
 	rev     int64              // etcd's; events up to it are in the records
 	known   bool               // a first set has been listed
 	stale   error
-	told    causes // the reasons for being stale since the set was last current
+	told    remote.Causes // the reasons for being stale since the set was last current
 }
 
 // A change is the new value and lease of a key. The value is nil if the key is gone.
@@ -127,7 +128,7 @@ func (v *view) reset(l listing, err error) {
 	same := v.known && fresh.Equal(discovery.Snapshot{Records: v.records, Stale: v.stale})
 	v.leases, v.rev = l.leases, l.rev
 	if v.told = nil; err != nil {
-		v.told.add(err)
+		v.told.Add(kindOf(err))
 	}
 	if same {
 		return // the reader has it
@@ -176,7 +177,7 @@ func (v *view) advance(rev int64) {
 func (v *view) fail(err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.told.add(err) {
+	if v.told.Add(kindOf(err)) {
 		v.stale = err
 		v.wake()
 	}

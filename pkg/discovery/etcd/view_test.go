@@ -12,6 +12,7 @@ import (
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 )
 
 func putEvent(key, value string) *mvccpb.Event {
@@ -76,10 +77,10 @@ func TestView(t *testing.T) {
 	v.reset(listed(b2, c1), nil)
 	expect("the same list again", false, "b=2 c=1 ")
 
-	first, other := noAnswer(1), errors.New("refused")
+	first, other := remote.NoAnswer(1), errors.New("refused")
 	v.fail(first)
 	expect("a failure", true, "b=2 c=1 ")
-	v.fail(noAnswer(2))
+	v.fail(remote.NoAnswer(2))
 	expect("a failure of the same kind", false, "b=2 c=1 ")
 	if got := v.take().Stale; !errors.Is(got, first) {
 		t.Errorf("stale because of %v, want the first reason of its kind", got)
@@ -148,7 +149,7 @@ func TestWatchIsPaced(t *testing.T) {
 	}
 	took := end.Sub(began)
 	t.Logf("%d sets for %d changes in %v", n, changes, took.Round(time.Millisecond))
-	if limit := 2 + int(took/pace(records)); n > limit {
+	if limit := 2 + int(took/remote.Pace(records)); n > limit {
 		t.Errorf("%d sets in %v, want %d at the most", n, took, limit)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/request-migration/migrate/pkg/discovery"
-	"github.com/request-migration/migrate/pkg/discovery/internal/latest"
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 )
 
 // listPage is how many records one request lists, which bounds the answers.
@@ -42,65 +42,10 @@ func (s *Store) watch(caller context.Context, prefix string, yield func(discover
 	if err := discovery.CheckPrefix(prefix); err != nil {
 		return err
 	}
-	ctx, leave, err := s.enter(caller)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
 	f := &follower{store: s, prefix: prefix, view: newView()}
 	s.following(f, true)
-	var failure error // set before ended is closed
-	ended := make(chan struct{})
-	go func() {
-		defer leave()
-		defer close(ended)
-		failure = f.run(ctx)
-	}()
-	defer func() {
-		s.following(f, false)
-		cancel()
-		<-ended
-	}()
-	rested := time.NewTimer(0) // the end of the pause before the next set
-	defer rested.Stop()
-	for {
-		select {
-		case <-ended:
-		case <-ctx.Done():
-		case <-rested.C:
-			select {
-			case <-ended:
-			case <-ctx.Done():
-			case <-f.view.changed:
-			}
-		}
-		// Whichever channel was received from, nobody wants a set after the end.
-		switch {
-		case caller.Err() != nil:
-			return caller.Err()
-		case s.ctx.Err() != nil:
-			return context.Cause(s.ctx)
-		case ctx.Err() != nil:
-			<-ended // the follower ended by itself
-			return failure
-		}
-		select {
-		case <-ended:
-			return failure
-		default:
-		}
-		snap := f.view.take()
-		rested.Reset(pace(len(snap.Records)))
-		if !yield(snap) {
-			return nil
-		}
-	}
-}
-
-// pace returns the pause from one set to the next while records keep changing. A set
-// costs its reader about a microsecond a record.
-func pace(records int) time.Duration {
-	return latest.Pause(time.Duration(records)*time.Microsecond, time.Second)
+	defer s.following(f, false)
+	return s.life.Watch(caller, remote.View{Changed: f.view.changed, Take: f.view.take}, f.run, yield)
 }
 
 // following notes that a watch begins or ends.
@@ -185,7 +130,7 @@ func (f *follower) run(ctx context.Context) error {
 	if err := f.first(ctx); err != nil {
 		return err
 	}
-	var pause backoff
+	var pause remote.Backoff
 	for {
 		began := time.Now()
 		reason := f.follow(ctx)
@@ -194,10 +139,10 @@ func (f *follower) run(ctx context.Context) error {
 		}
 		f.store.log.Debug("watch ended, listing again", "prefix", f.prefix, "error", reason)
 		if time.Since(began) > quiet {
-			pause = backoff{} // this stream worked
+			pause = remote.Backoff{} // this stream worked
 		}
 		// The watches of a whole fleet may have ended at the same moment.
-		if !pause.wait(ctx) || !f.again(ctx, &pause) {
+		if !pause.Wait(ctx, 0) || !f.again(ctx, &pause) {
 			return ctx.Err()
 		}
 	}
@@ -206,7 +151,7 @@ func (f *follower) run(ctx context.Context) error {
 // first lists the view's first set. It returns once the view has a current one.
 func (f *follower) first(ctx context.Context) error {
 	began := time.Now()
-	var pause backoff
+	var pause remote.Backoff
 	for {
 		list, err := f.store.list(ctx, f.prefix)
 		if err == nil {
@@ -227,7 +172,7 @@ func (f *follower) first(ctx context.Context) error {
 				return nil
 			}
 		}
-		if waited > f.store.patience || !pause.wait(ctx) {
+		if waited > f.store.patience || !pause.Wait(ctx, 0) {
 			return err
 		}
 	}
@@ -235,7 +180,7 @@ func (f *follower) first(ctx context.Context) error {
 
 // again lists until that succeeds, and returns false if ctx ended first. An election
 // alone does not make the set stale.
-func (f *follower) again(ctx context.Context, pause *backoff) bool {
+func (f *follower) again(ctx context.Context, pause *remote.Backoff) bool {
 	began := time.Now()
 	for {
 		list, err := f.store.list(ctx, f.prefix)
@@ -249,7 +194,7 @@ func (f *follower) again(ctx context.Context, pause *backoff) bool {
 		if !refusedInPassing(err) || time.Since(began) >= election {
 			f.view.fail(err)
 		}
-		if !pause.wait(ctx) {
+		if !pause.Wait(ctx, 0) {
 			return false
 		}
 	}
@@ -264,7 +209,7 @@ func (f *follower) follow(ctx context.Context) error {
 	defer cancel(nil)
 
 	// Opening a stream waits for a connection.
-	timer := time.AfterFunc(requestTimeout, func() { cancel(noAnswer(requestTimeout)) })
+	timer := time.AfterFunc(requestTimeout, func() { cancel(remote.NoAnswer(requestTimeout)) })
 	stream, err := f.open(ctx)
 	timer.Stop()
 	if err != nil {
@@ -319,7 +264,7 @@ func (f *follower) follow(ctx context.Context) error {
 		}
 		switch {
 		case !begun:
-			return noAnswer(quiet)
+			return remote.NoAnswer(quiet)
 		case !asked && !deaf:
 			if err := stream.Send(progressRequest()); err != nil {
 				continue // the receiver gets the reason

@@ -109,7 +109,7 @@ func (s *Store) prune(ctx context.Context, o object, gone []briefValue) error {
 // Release implements [discovery.Lease].
 func (r *briefRecord) Release(ctx context.Context) error {
 	s := r.store
-	ctx, leave, err := s.enter(ctx)
+	ctx, leave, err := s.life.Enter(ctx)
 	if err != nil {
 		return nil // the store is closed: the record expires with its ttl
 	}

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 )
 
 // maxWrites is how many of a store's kept records are renewed, or released, at the same
@@ -102,17 +103,17 @@ func (k *keeper) take(key string, next *keptRecord) (last *keptRecord) {
 
 // run renews the kept records until Close.
 func (k *keeper) run() {
-	ctx := k.store.ctx
-	out := outage{log: k.store.log}
+	ctx := k.store.life.Context
+	out := remote.Outage{Log: k.store.log, Store: "Kubernetes"}
 	for {
 		pause := k.interval - rand.N(k.interval/10) // spreads the renewals of a fleet that was started at once
 		if err := k.renew(ctx); err != nil {
 			if ctx.Err() != nil {
 				return
 			}
-			pause = out.failed(err)
+			pause = out.Failed(err, kindOf(err), transient(err), askedBy(err))
 		} else {
-			out.ended(k.stand())
+			out.Ended(k.stand())
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -181,7 +182,7 @@ func (k *keeper) stand() bool {
 
 // close releases every record within closeTimeout.
 func (k *keeper) close() error {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTimeout, noAnswer(closeTimeout))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTimeout, remote.NoAnswer(closeTimeout))
 	defer cancel()
 	err := k.each(ctx, func(ctx context.Context, r *keptRecord) error {
 		k.drop(r)
@@ -191,43 +192,6 @@ func (k *keeper) close() error {
 		return fmt.Errorf("releasing the records in Kubernetes (they expire within %v): %w", k.store.cfg.LeaseTTL, err)
 	}
 	return nil
-}
-
-// An outage logs failed renewals: one warning for each kind of cause, and one line
-// when it has ended.
-type outage struct {
-	log    *slog.Logger
-	since  time.Time // zero while all is well
-	tries  int
-	warned bool
-	told   causes
-	pause  backoff
-}
-
-// failed notes that a renewal failed and returns the pause before the next.
-func (o *outage) failed(err error) time.Duration {
-	if o.tries++; o.since.IsZero() {
-		o.since = time.Now()
-	}
-	switch {
-	case o.tries == 1 && transient(err):
-		// A single failure may be one API server of several that restarts.
-		o.log.Debug("renewal failed, trying again", "error", err)
-	case o.told.add(err):
-		o.warned = true
-		o.log.Warn("can't keep the registration in Kubernetes, trying until it is back", "error", err)
-	default:
-		o.log.Debug("renewal failed again", "error", err, "tries", o.tries)
-	}
-	return o.pause.next(err)
-}
-
-// ended notes that a renewal succeeded, and whether a record stands.
-func (o *outage) ended(stands bool) {
-	if o.warned && stands {
-		o.log.Info("registered in Kubernetes again", "after", time.Since(o.since).Round(time.Millisecond))
-	}
-	*o = outage{log: o.log}
 }
 
 // errContended says that others kept writing a Lease.

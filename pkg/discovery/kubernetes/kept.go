@@ -68,7 +68,7 @@ func (k *keeper) put(ctx context.Context, key string, value []byte) (discovery.L
 		return nil, err
 	}
 	k.take(key, r)
-	k.start.Do(func() { k.store.wg.Go(k.run) })
+	k.start.Do(func() { k.store.life.Go(k.run) })
 	k.store.startSweeper()
 	return r, nil
 }
@@ -200,7 +200,7 @@ func (r *keptRecord) Release(ctx context.Context) error {
 	if !k.drop(r) {
 		return nil // put again, or released
 	}
-	ctx, leave, err := k.store.enter(ctx)
+	ctx, leave, err := k.store.life.Enter(ctx)
 	if err != nil {
 		return nil // Close has released it
 	}

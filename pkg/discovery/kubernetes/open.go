@@ -9,6 +9,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 )
 
 // Defaults of a [Config].
@@ -98,16 +100,16 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // greet makes a request that costs the API server next to nothing.
 func (s *Store) greet(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.DialTimeout, noAnswer(s.cfg.DialTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.DialTimeout, remote.NoAnswer(s.cfg.DialTimeout))
 	defer cancel()
-	var pause backoff
+	var pause remote.Backoff
 	for {
 		err := s.explain(ctx, "list", s.access.check(ctx))
 		// Without permission the server knows this client all the same.
 		if err == nil || apierrors.IsForbidden(err) {
 			return nil
 		}
-		if _, answered := errors.AsType[*apierrors.StatusError](err); !answered || !transient(err) || !pause.wait(ctx, err) {
+		if _, answered := errors.AsType[*apierrors.StatusError](err); !answered || !transient(err) || !pause.Wait(ctx, askedBy(err)) {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 )
 
 const (
@@ -44,13 +45,7 @@ type Store struct {
 
 	patience time.Duration // defaultPatience; tests set it
 
-	ctx     context.Context // ended by Close, with ErrClosed
-	cancel  context.CancelCauseFunc
-	closing sync.Once
-
-	mu     sync.Mutex // guards what follows; wg is added to only while closed is false
-	closed bool
-	wg     sync.WaitGroup // calls under way, and goroutines
+	life *remote.Life
 }
 
 var _ interface {
@@ -65,9 +60,8 @@ func newStore(cfg Config, access *access) *Store {
 	}
 	s := &Store{
 		cfg: cfg, log: cfg.Logger, access: access, clock: access.clock, namespace: access.namespace,
-		identity: host + "_" + randomID(), dead: newDeadList(), patience: defaultPatience,
+		identity: host + "_" + randomID(), dead: newDeadList(), life: remote.NewLife(), patience: defaultPatience,
 	}
-	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.keeper = newKeeper(s)
 	return s
 }
@@ -92,7 +86,7 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Dura
 	if len(value) > MaxValue {
 		return nil, fmt.Errorf("value of %s has %d bytes, more than the %d that an annotation holds", key, len(value), MaxValue)
 	}
-	ctx, leave, err := s.enter(ctx)
+	ctx, leave, err := s.life.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +108,7 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, ttl time.Dura
 // duration. It takes one request for a record with a ttl, and two for any other, each
 // bounded by 3 s.
 func (s *Store) Expiry(ctx context.Context, key string) (time.Duration, error) {
-	ctx, leave, err := s.enter(ctx)
+	ctx, leave, err := s.life.Enter(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -154,35 +148,11 @@ func (s *Store) find(ctx context.Context, name string) (o object, err error) {
 // away, the error says when the records that it leaves there expire.
 func (s *Store) Close() error {
 	var err error
-	s.closing.Do(func() {
-		s.mu.Lock()
-		s.closed = true
-		s.mu.Unlock()
-		s.cancel(discovery.ErrClosed)
-		s.wg.Wait()
+	s.life.Close(func() {
 		err = s.keeper.close()
 		s.access.close()
 	})
 	return err
-}
-
-// enter begins a call or a goroutine that Close ends and waits for. The context that
-// it returns ends with ctx, or with [discovery.ErrClosed] as its cause. The caller
-// must call leave at the end.
-func (s *Store) enter(ctx context.Context) (_ context.Context, leave func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, nil, discovery.ErrClosed
-	}
-	s.wg.Add(1)
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(s.ctx, func() { cancel(discovery.ErrClosed) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
-		s.wg.Done()
-	}, nil
 }
 
 // call makes one request within requestTimeout. The verb is what it needs permission for.
@@ -191,10 +161,10 @@ func (s *Store) call(ctx context.Context, verb string, request func(context.Cont
 }
 
 func (s *Store) callWithin(ctx context.Context, timeout time.Duration, verb string, request func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, noAnswer(timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, remote.NoAnswer(timeout))
 	defer cancel()
 	err := s.explain(ctx, verb, request(ctx))
-	if _, silent := err.(noAnswer); silent && s.access.silence() >= timeout { //nolint:errorlint // the cause itself, not what wraps one
+	if _, silent := err.(remote.NoAnswer); silent && s.access.silence() >= timeout { //nolint:errorlint // the cause itself, not what wraps one
 		s.access.renewConnections()
 	}
 	return err
@@ -204,10 +174,10 @@ func (s *Store) callWithin(ctx context.Context, timeout time.Duration, verb stri
 // s.patience at most.
 func (s *Store) insist(ctx context.Context, request func(context.Context) error) error {
 	end := time.Now().Add(s.patience)
-	var pause backoff
+	var pause remote.Backoff
 	for {
 		err := request(ctx)
-		if err == nil || !transient(err) || time.Now().After(end) || !pause.wait(ctx, err) {
+		if err == nil || !transient(err) || time.Now().After(end) || !pause.Wait(ctx, askedBy(err)) {
 			return err
 		}
 	}

@@ -55,7 +55,6 @@ func TestStore(t *testing.T) {
 
 // kill ends a store's work like a crash of its process.
 func kill(s *Store) {
-	s.cancel(discovery.ErrClosed)
-	s.wg.Wait()
+	s.life.End()
 	clear(s.keeper.kept) // so that Close doesn't delete them
 }

@@ -26,7 +26,7 @@ const (
 // first.
 func (s *Store) startSweeper() {
 	s.sweeper.Do(func() {
-		ctx, leave, err := s.enter(s.ctx)
+		ctx, leave, err := s.life.Enter(s.life.Context)
 		if err != nil {
 			return // closed
 		}

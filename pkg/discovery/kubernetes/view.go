@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 	"github.com/request-migration/migrate/pkg/internal/signal"
 )
 
@@ -32,7 +33,7 @@ type view struct {
 	known   bool                // a first set has been listed
 	sound   time.Time           // since when the API server can be read without a break
 	stale   error
-	told    causes // the reasons for being stale since the set was last current
+	told    remote.Causes // the reasons for being stale since the set was last current
 }
 
 // seen is what a view has seen of an object.
@@ -341,7 +342,7 @@ func (v *view) pardon() {
 func (v *view) fail(err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.told.add(err) {
+	if v.told.Add(kindOf(err)) {
 		v.stale = err
 		v.wake()
 	}

@@ -12,7 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/request-migration/migrate/pkg/discovery"
-	"github.com/request-migration/migrate/pkg/discovery/internal/latest"
+	"github.com/request-migration/migrate/pkg/discovery/internal/remote"
 )
 
 // Watch implements [discovery.Store]. A first list that fails for a passing reason is
@@ -34,63 +34,8 @@ func (s *Store) watch(caller context.Context, prefix string, yield func(discover
 	if err := discovery.CheckPrefix(prefix); err != nil {
 		return err
 	}
-	ctx, leave, err := s.enter(caller)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
 	f := &follower{store: s, prefix: prefix, selector: selector(prefix), view: newView(s, prefix)}
-	var failure error // set before ended is closed
-	ended := make(chan struct{})
-	go func() {
-		defer leave()
-		defer close(ended)
-		failure = f.run(ctx)
-	}()
-	defer func() {
-		cancel()
-		<-ended
-	}()
-	rested := time.NewTimer(0) // the end of the pause before the next set
-	defer rested.Stop()
-	for {
-		select {
-		case <-ended:
-		case <-ctx.Done():
-		case <-rested.C:
-			select {
-			case <-ended:
-			case <-ctx.Done():
-			case <-f.view.changed:
-			}
-		}
-		// Whichever channel was received from, nobody wants a set after the end.
-		switch {
-		case caller.Err() != nil:
-			return caller.Err()
-		case s.ctx.Err() != nil:
-			return context.Cause(s.ctx)
-		case ctx.Err() != nil:
-			<-ended // the follower ended by itself
-			return failure
-		}
-		select {
-		case <-ended:
-			return failure
-		default:
-		}
-		snap := f.view.take()
-		rested.Reset(pace(len(snap.Records)))
-		if !yield(snap) {
-			return nil
-		}
-	}
-}
-
-// pace returns the pause from one set to the next while records keep changing. A set
-// costs its reader about a microsecond a record.
-func pace(records int) time.Duration {
-	return latest.Pause(time.Duration(records)*time.Microsecond, time.Second)
+	return s.life.Watch(caller, remote.View{Changed: f.view.changed, Take: f.view.take}, f.run, yield)
 }
 
 const (
@@ -133,7 +78,7 @@ func (f *follower) run(ctx context.Context) error {
 		return err
 	}
 	f.store.startSweeper()
-	var pause backoff
+	var pause remote.Backoff
 	for {
 		began := time.Now()
 		reason := f.follow(ctx)
@@ -141,14 +86,14 @@ func (f *follower) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if time.Since(began) > quiet || errors.Is(reason, errRelisted) {
-			pause = backoff{} // this stream worked
+			pause = remote.Backoff{} // this stream worked
 		}
 		if errors.Is(reason, errRelisted) || errors.Is(reason, errDeaf) {
 			continue
 		}
 		f.store.log.Debug("watch ended", "prefix", f.prefix, "error", reason)
 		// The watches of a whole fleet may have ended at the same moment.
-		if !pause.wait(ctx, reason) {
+		if !pause.Wait(ctx, askedBy(reason)) {
 			return ctx.Err()
 		}
 		if errors.Is(reason, errWatchEnded) {
@@ -181,7 +126,7 @@ func (f *follower) first(ctx context.Context) error {
 }
 
 // again lists until that succeeds, and returns false if ctx ended first.
-func (f *follower) again(ctx context.Context, pause *backoff) bool {
+func (f *follower) again(ctx context.Context, pause *remote.Backoff) bool {
 	began := time.Now()
 	away := false
 	for {
@@ -197,7 +142,7 @@ func (f *follower) again(ctx context.Context, pause *backoff) bool {
 		if away = true; !answered || !transient(err) || time.Since(began) >= passing {
 			f.view.fail(err)
 		}
-		if !pause.wait(ctx, err) {
+		if !pause.Wait(ctx, askedBy(err)) {
 			return false
 		}
 	}
@@ -282,7 +227,7 @@ func (f *follower) follow(ctx context.Context) error {
 
 // open opens the stream from the view's version on.
 func (f *follower) open(ctx context.Context, cancel context.CancelCauseFunc) (*eventReader, error) {
-	timer := time.AfterFunc(requestTimeout, func() { cancel(noAnswer(requestTimeout)) })
+	timer := time.AfterFunc(requestTimeout, func() { cancel(remote.NoAnswer(requestTimeout)) })
 	defer timer.Stop()
 	timeout := minStream + rand.N(maxStream-minStream)
 	stream, err := f.store.access.watch(ctx, f.selector, f.view.position(), timeout)

@@ -2,7 +2,6 @@ package command
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -80,7 +79,7 @@ func writeItems(f *os.File, items Items, prefix []stream.Annotated) error {
 		var err error
 		if items == JSON && a.Event == "" {
 			_, err = w.Write(append(slices.Clip(a.Data), '\n'))
-		} else if text, ok := textOf(a); ok {
+		} else if text, ok := a.Content(); ok {
 			_, err = w.WriteString(text)
 		} else {
 			return &ending{stream.ErrUnresumable, fmt.Sprintf("cannot go on behind item %d: this command's items are %s", i, items)}
@@ -90,20 +89,4 @@ func writeItems(f *os.File, items Items, prefix []stream.Annotated) error {
 		}
 	}
 	return w.Flush()
-}
-
-// textOf returns the text of an item: a string, or the text of an object that
-// has one, as other engines send.
-func textOf(a stream.Annotated) (text string, ok bool) {
-	if a.Event != "" {
-		return "", false // a remark about the answer
-	}
-	if len(a.Data) > 0 && a.Data[0] == '{' {
-		var object map[string]json.RawMessage
-		if json.Unmarshal(a.Data, &object) != nil {
-			return "", false
-		}
-		a.Data = object["text"]
-	}
-	return a.Text()
 }

@@ -176,7 +176,7 @@ func TestHealthSilent(t *testing.T) {
 	}{
 		"a silent one":                        {silent, 0, []string{"0s true test-model", "17s false "}},
 		"one that takes 6 s":                  {slow, 0, []string{"0s true test-model", "17s false "}},
-		"one that takes 6 s while it streams": {slow, 50 * time.Second, []string{"0s true test-model"}},
+		"one that takes 6 s while it streams": {slow, 2 * time.Minute, []string{"0s true test-model"}},
 		"one that streamed until then":        {silent, 10 * time.Second, []string{"0s true test-model", "27s false "}},
 	} {
 		t.Run(name, func(t *testing.T) {
