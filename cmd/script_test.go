@@ -20,6 +20,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/request-migration/migrate/cmd"
+	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
+	"github.com/request-migration/migrate/pkg/discovery/kubernetes/kubetest"
 )
 
 // TestMain makes this test's executable the migrate command too, and puts it on
@@ -47,21 +49,50 @@ func TestScript(t *testing.T) {
 	t.Parallel()
 	// Under nohup the commands would inherit that SIGHUP is ignored.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
-	testscript.Run(t, testscript.Params{
-		Dir:                 "../testdata/script",
-		RequireExplicitExec: true,
-		RequireUniqueNames:  true,
-		Cmds:                scriptCommands(),
-		Setup: func(env *testscript.Env) error {
-			env.Setenv("DYN_FILE_KV", filepath.Join(env.WorkDir, "kv"))
-			env.Vars = append(env.Vars, instrumentation()...)
-			env.Setenv("NOTEXT", "\xff") // not UTF-8, which a script cannot contain
-			s := &scriptState{processes: map[string]*process{}}
-			env.Values[stateKey{}] = s
-			env.Defer(s.end)
-			return nil
-		},
+	testscript.Run(t, scripts(testscript.Params{Dir: "../testdata/script"}, nil))
+}
+
+// TestTwoServersOverStores runs the two servers, each a process, over the stores that are
+// services. What they print is the same as over the file store.
+func TestTwoServersOverStores(t *testing.T) {
+	t.Parallel()
+	two := testscript.Params{Files: []string{"../testdata/script/twoservers.txtar"}}
+	t.Run("etcd", func(t *testing.T) {
+		t.Parallel()
+		server := etcdtest.Start(t, etcdtest.Config{})
+		testscript.Run(t, scripts(two, map[string]string{
+			"DYN_STORE_KV": "etcd", "ETCD_ENDPOINTS": server.Endpoint(),
+		}))
 	})
+	t.Run("kubernetes", func(t *testing.T) {
+		t.Parallel()
+		server := kubetest.Start(t, kubetest.Config{})
+		server.Namespace("streams")
+		testscript.Run(t, scripts(two, map[string]string{
+			"DYN_STORE_KV": "kubernetes",
+			"KUBECONFIG":   server.Kubeconfig(kubetest.User{Token: kubetest.AdminToken}, "streams"),
+		}))
+	})
+}
+
+// scripts completes what a run of scripts needs, with variables for each of them.
+func scripts(p testscript.Params, variables map[string]string) testscript.Params {
+	p.RequireExplicitExec = true
+	p.RequireUniqueNames = true
+	p.Cmds = scriptCommands()
+	p.Setup = func(env *testscript.Env) error {
+		env.Setenv("DYN_FILE_KV", filepath.Join(env.WorkDir, "kv"))
+		env.Vars = append(env.Vars, instrumentation()...)
+		env.Setenv("NOTEXT", "\xff") // not UTF-8, which a script cannot contain
+		for name, value := range variables {
+			env.Setenv(name, value)
+		}
+		s := &scriptState{processes: map[string]*process{}}
+		env.Values[stateKey{}] = s
+		env.Defer(s.end)
+		return nil
+	}
+	return p
 }
 
 // scriptState is the state of a script beside its files.
@@ -204,7 +235,7 @@ func scriptEnv(ts *testscript.TestScript) []string {
 // commandVariables are the variables that the command reads.
 func commandVariables() []string {
 	return []string{
-		"DYN_STORE_KV", "DYN_DISCOVERY_BACKEND", "DYN_FILE_KV", "DYN_ENDPOINT", "ETCD_ENDPOINTS",
+		"DYN_STORE_KV", "DYN_DISCOVERY_BACKEND", "DYN_FILE_KV", "DYN_ENDPOINT", "ETCD_ENDPOINTS", "KUBECONFIG",
 		"MIGRATE_LOG", "MIGRATE_LOG_FORMAT", "SERVER_NAME", "FAILURE_MODE",
 	}
 }
