@@ -223,6 +223,7 @@ func (s *Server) forget(c *serverConn) {
 		return
 	}
 	delete(s.conns, c)
+	s.endIfLast()
 	if !c.host.IsValid() {
 		return
 	}

@@ -121,6 +121,9 @@ type Server struct {
 	idle      chan struct{}      // closed when streams falls to 0; made by Shutdown
 	draining  bool
 	closed    bool
+	closing   chan struct{}  // closed with the server; made by ending
+	ended     chan struct{}  // closed when a closed server has no connection left; made by waitConns
+	hasEnded  bool           // ended is closed
 	wg        sync.WaitGroup // one goroutine for each connection
 }
 
@@ -162,14 +165,19 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// Shutdown drains the server: it refuses new requests with draining, which
-// sends clients elsewhere without a report, and waits for the running streams.
-// If ctx ends first, it hands the rest back with draining. Then it closes
-// listeners and connections. It returns how many streams it handed back.
+// Shutdown drains the server. It refuses new requests with draining, which sends
+// clients elsewhere without a report, closes idle connections, and waits for the
+// running streams. If ctx ends first, it hands the rest back with draining, and
+// gives clients a second to take that. Then it closes listeners and connections.
+// It returns how many streams it handed back.
+//
+// Like that of [net/http.Server], it leaves handlers alone that ignore the end of
+// their context ([Server.Close] waits for them), and has nothing to wait for if the
+// server never served. Close cuts it short.
 func (s *Server) Shutdown(ctx context.Context) int {
 	s.mu.Lock()
 	s.draining = true
-	idle := make(chan struct{})
+	closing, idle := s.ending(), make(chan struct{})
 	switch {
 	case s.streams == 0 || s.closed:
 		close(idle)
@@ -178,30 +186,84 @@ func (s *Server) Shutdown(ctx context.Context) int {
 	default:
 		s.idle = idle
 	}
+	farewell := s.Farewell
+	if s.listeners == nil {
+		farewell = 0 // nobody knows it
+	}
 	s.mu.Unlock()
 
-	farewell := time.NewTimer(s.Farewell)
-	defer farewell.Stop()
+	parting := time.NewTimer(farewell)
+	defer parting.Stop()
+	for _, c := range s.openConns() {
+		c.leaveIfIdle()
+	}
 	select {
 	case <-idle:
 	case <-ctx.Done():
+	case <-closing:
 	}
 	handedBack := 0
 	for _, c := range s.openConns() {
-		handedBack += c.handBack()
+		if !c.leaveIfIdle() {
+			handedBack += c.handBack()
+		}
 	}
-	<-farewell.C
+	select {
+	case <-parting.C:
+	case <-closing:
+	}
 	s.close(true)
+	s.waitConns(ctx)
 	return handedBack
+}
+
+// waitConns waits until the connections of a closed server have ended: for their
+// handlers until ctx ends, and then until what was written was taken.
+func (s *Server) waitConns(ctx context.Context) {
+	s.mu.Lock()
+	ended := s.ended
+	if ended == nil {
+		ended = make(chan struct{})
+		s.ended = ended
+		s.endIfLast()
+	}
+	s.mu.Unlock()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		written := time.NewTimer(lingerTime + lingerTime/10)
+		defer written.Stop()
+		select {
+		case <-ended:
+		case <-written.C:
+			return
+		}
+	}
+	s.wg.Wait() // for moments
+}
+
+// endIfLast tells waitConns that no connection is left, if none is. The caller holds
+// mu.
+func (s *Server) endIfLast() {
+	if s.ended != nil && !s.hasEnded && len(s.conns) == 0 {
+		s.hasEnded = true
+		close(s.ended)
+	}
 }
 
 // Close closes listeners and connections at once, cancels the handlers and
 // waits for them. Running streams are cut off.
-func (s *Server) Close() { s.close(false) }
+func (s *Server) Close() {
+	s.close(false)
+	s.wg.Wait()
+}
 
 func (s *Server) close(flush bool) {
 	s.mu.Lock()
-	s.closed = true
+	if closing := s.ending(); !s.closed {
+		s.closed = true
+		close(closing)
+	}
 	for l := range s.listeners {
 		l.Close()
 	}
@@ -209,7 +271,14 @@ func (s *Server) close(flush bool) {
 	for _, c := range s.openConns() {
 		c.close(flush, ErrClosed)
 	}
-	s.wg.Wait()
+}
+
+// ending returns the channel that is closed with the server. The caller holds mu.
+func (s *Server) ending() chan struct{} {
+	if s.closing == nil {
+		s.closing = make(chan struct{})
+	}
+	return s.closing
 }
 
 // Streams returns how many streams run now.

@@ -62,6 +62,9 @@ type serverConn struct {
 	tick    *time.Timer
 	ticking bool
 	onClose func(net.Conn) // called right before a fault's close; nil is a clean close
+	// lingerUntil is until when lines may be on their way from the client of a
+	// connection that was idle when it was closed.
+	lingerUntil time.Time
 }
 
 func newServerConn(s *Server, conn net.Conn, host netip.Addr) *serverConn {
@@ -83,19 +86,22 @@ func (c *serverConn) serve() {
 func (c *serverConn) write() {
 	err := c.w.run()
 	c.w.mu.Lock()
-	onClose := c.onClose
+	onClose, until := c.onClose, c.lingerUntil
 	c.w.mu.Unlock()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		c.cancel(ErrClientGone) // the reader may be waiting for a handler
 	}
+	if until.IsZero() {
+		until = time.Now().Add(lingerTime)
+	}
 	switch {
 	case onClose != nil:
 		onClose(c.conn)
-	case err == nil && closeWrite(c.conn) == nil:
+	case err == nil && time.Until(until) > 0 && closeWrite(c.conn) == nil:
 		// Closing with unread lines of the client would send a reset, which may
 		// overtake what was written. So the reader goes on until the client closes
 		// too, for a while.
-		if c.conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		if c.conn.SetReadDeadline(until) == nil {
 			return
 		}
 	}
@@ -141,6 +147,22 @@ func (c *serverConn) over() {
 	if c.running--; c.running == 0 {
 		c.quiet = time.Now()
 	}
+}
+
+// leaveIfIdle closes the connection of a server that is leaving, if it is idle, and
+// reports whether it is. The client is told, so that a request on its way counts as
+// not taken.
+func (c *serverConn) leaveIfIdle() bool {
+	since, idle := c.idleSince()
+	if !idle {
+		return false
+	}
+	c.w.mu.Lock()
+	c.lingerUntil = since.Add(lingerTime)
+	c.w.mu.Unlock()
+	c.handBack()
+	c.close(true, ErrClosed)
+	return true
 }
 
 // handBack ends every running stream with draining, says the same of the whole

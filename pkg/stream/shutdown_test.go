@@ -206,3 +206,108 @@ func TestCloseDoesNotWaitForThePeer(t *testing.T) {
 		}
 	})
 }
+
+// Shutdown does not wait for a handler that ignores the end of its context. Close does.
+func TestShutdownLeavesDeafHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release, running := make(chan struct{}), make(chan struct{})
+		s := &stream.Server{Handler: func(context.Context, *stream.Request, func(stream.Annotated) error) error {
+			close(running)
+			<-release
+			return nil
+		}}
+		l := servePipe(t, s)
+		c := newClient(t, &stream.Client{Dial: l.dial})
+		var request sync.WaitGroup
+		request.Go(func() {
+			if _, err := items(t.Context(), c, "", text("x")); kindOf(err) != stream.Draining {
+				t.Errorf("%v, want draining", err)
+			}
+		})
+		<-running
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		began := time.Now()
+		if n := s.Shutdown(ctx); n != 1 {
+			t.Errorf("handed back %d streams, want 1", n)
+		}
+		if took := time.Since(began); took < 10*time.Second || took > 12*time.Second {
+			t.Errorf("took %v, want 10s and at most the 2 for the client", took)
+		}
+		request.Wait()
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			s.Close()
+		}()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("Close did not wait for the handler")
+		default:
+		}
+		close(release)
+		await(t, closed, "the end of Close")
+	})
+}
+
+// A connection that has been idle for a while is closed at once, and the client is told.
+func TestShutdownOfIdleConnectionTakesNoTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := echo("server1")
+		p := pipePeer(t, s)
+		p.say(`{"stream":1,"data":"hi"}`)
+		for range 4 {
+			p.line()
+		}
+		time.Sleep(2 * time.Second)
+		done := make(chan struct{})
+		began := time.Now()
+		go func() {
+			defer close(done)
+			s.Shutdown(t.Context())
+		}()
+		p.expect(`{"event":"draining","comment":["server is leaving"]}`)
+		p.expectEOF()
+		await(t, done, "the end of Shutdown")
+		if took := time.Since(began); took > 0 {
+			t.Errorf("took %v, want no time", took)
+		}
+	})
+}
+
+// A server that never served has nothing to wait for, not even its farewell.
+func TestShutdownOfServerThatNeverServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := echo("server1")
+		s.Farewell = time.Hour
+		began := time.Now()
+		if n := s.Shutdown(t.Context()); n != 0 {
+			t.Errorf("handed back %d", n)
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("took %v, want no time", took)
+		}
+	})
+}
+
+// Close ends a farewell.
+func TestCloseDuringFarewell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := echo("server1")
+		s.Farewell = time.Hour
+		servePipe(t, s)
+		done := make(chan struct{})
+		began := time.Now()
+		go func() {
+			defer close(done)
+			s.Shutdown(t.Context())
+		}()
+		synctest.Wait()
+		s.Close()
+		await(t, done, "the end of Shutdown")
+		if took := time.Since(began); took > 0 {
+			t.Errorf("took %v, want no time", took)
+		}
+	})
+}
