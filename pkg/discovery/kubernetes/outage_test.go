@@ -346,9 +346,11 @@ func TestCertificatesRotated(t *testing.T) {
 	began := time.Now()
 	tr.logs.wait(t, lineHealed, 1)
 	healed(t, "the owner is registered", began)
+	tr.watch.untilFresh(one) // its lease may have ended meanwhile
 
 	server.Kill()
 	tr.watch.untilStale(one)
+	tr.logs.wait(t, lineWarned, 2) // a server that is just starting keeps requests waiting, and none would fail
 	server.CA.Renew()
 	server.CA.Issue("127.0.0.1")
 	server.Restart()
