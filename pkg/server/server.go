@@ -14,8 +14,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,9 +32,6 @@ const (
 	DefaultListen = "127.0.0.1:0"
 	// DefaultDrain is how long running streams may go on, by default, once a server leaves.
 	DefaultDrain = 10 * time.Second
-	// releaseTimeout bounds how long a store may take to forget an instance that leaves;
-	// after it, the lease does the same.
-	releaseTimeout = 2 * time.Second
 )
 
 // Config says what a server serves, and where. Server, Registry and Instance.Endpoint must
@@ -45,6 +45,12 @@ type Config struct {
 	// Instance is what is registered. Its id may be 0 for a new one, its transport "" for
 	// [discovery.NDJSON], and its address "" for the one that the server is bound to.
 	Instance discovery.Instance
+	// Listed, if set, decides what is registered in place of Instance: it yields the
+	// complete set each time that it changes, until its context ends. Instances are listed
+	// and released accordingly. What one leaves out of its id, name, transport and address
+	// it takes from Instance; each has an endpoint. A registration that fails is logged and
+	// tried again every 2 s.
+	Listed func(context.Context) iter.Seq[[]discovery.Instance]
 	// Listen is the host and port to listen on; "" means [DefaultListen]. It must be an
 	// address that clients can connect to, unless Instance has another.
 	Listen string
@@ -82,15 +88,18 @@ func Serve(ctx context.Context, cfg Config) error {
 type Running struct {
 	server   *stream.Server
 	instance discovery.Instance
-	lease    discovery.Lease
+	listing  *listing
 	log      *slog.Logger
 
-	serving sync.WaitGroup
-	done    chan struct{} // closed when it serves no longer
-	err     error         // of serving, once done is closed
+	unlist    context.CancelFunc // ends following
+	following sync.WaitGroup
+	serving   sync.WaitGroup
+	done      chan struct{} // closed when it serves no longer
+	err       error         // of serving, once done is closed
 }
 
-// Start starts a server: when it returns, the server is listening, serving and registered.
+// Start starts a server: when it returns, the server is listening, serving and registered,
+// unless [Config.Listed] decides when it is.
 // After an error nothing runs. ctx bounds the start alone; [Running.Stop] ends the server.
 func Start(ctx context.Context, cfg Config) (*Running, error) {
 	switch {
@@ -112,7 +121,8 @@ func Start(ctx context.Context, cfg Config) (*Running, error) {
 	i.Transport = cmp.Or(i.Transport, discovery.NDJSON)
 	// Before anybody can ask: the address may be in the record of a server that was there
 	// before.
-	r.server.SetNames(i.Record())
+	r.listing = &listing{server: r.server, registry: cfg.Registry, log: r.log, held: map[string]registration{}}
+	r.listing.name(*i)
 	listen := cmp.Or(cfg.Listen, DefaultListen)
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
@@ -123,7 +133,13 @@ func Start(ctx context.Context, cfg Config) (*Running, error) {
 		defer close(r.done)
 		r.err = r.server.Serve(l)
 	})
-	if r.instance, r.lease, err = cfg.Registry.Register(ctx, r.instance); err != nil {
+	r.listing.own = *i
+	following, unlist := context.WithCancel(context.WithoutCancel(ctx))
+	r.unlist = unlist
+	if cfg.Listed != nil {
+		r.following.Go(func() { r.listing.follow(following, cfg.Listed) })
+	} else if r.instance, err = r.listing.add(ctx, *i); err != nil {
+		unlist()
 		r.server.Close()
 		r.serving.Wait()
 		return nil, err
@@ -132,7 +148,8 @@ func Start(ctx context.Context, cfg Config) (*Running, error) {
 	return r, nil
 }
 
-// Instance returns the instance as it is registered.
+// Instance returns the instance as it is registered. With [Config.Listed] it is what
+// instances take from it.
 func (r *Running) Instance() discovery.Instance { return r.instance }
 
 // Streams returns the number of running streams.
@@ -152,10 +169,10 @@ type End struct {
 // hands the rest back, and waits for everything that Start has started. The error is why
 // the server had stopped serving before; nil if it had not.
 func (r *Running) Stop(ctx context.Context) (End, error) {
-	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-	defer cancel()
+	r.unlist()
+	r.following.Wait()
 	var end End
-	end.Undone = r.lease.Release(release)
+	end.Undone = r.listing.remove(ctx, slices.Collect(maps.Keys(r.listing.held))...)
 	end.HandedBack = r.server.Shutdown(ctx)
 	r.serving.Wait()
 	if !errors.Is(r.err, stream.ErrClosed) {

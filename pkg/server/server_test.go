@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -220,5 +221,76 @@ func TestCannotStart(t *testing.T) {
 			}()
 			_, _ = server.Start(t.Context(), cfg)
 		}()
+	}
+}
+
+// What a server is registered as follows the sets of Listed.
+func TestListed(t *testing.T) {
+	t.Parallel()
+	registry := newRegistry(t)
+	sets := make(chan []discovery.Instance)
+	ended := make(chan struct{})
+	running, err := server.Start(t.Context(), server.Config{
+		Server: &stream.Server{Handler: upper}, Registry: registry,
+		Instance: discovery.Instance{Name: "a", Endpoint: discovery.Endpoint{Namespace: "demo", Component: "own", Name: "upper"}},
+		Listed: func(ctx context.Context) iter.Seq[[]discovery.Instance] {
+			return func(yield func([]discovery.Instance) bool) {
+				defer close(ended)
+				for {
+					select {
+					case set := <-sets:
+						if !yield(set) {
+							return
+						}
+					case <-ctx.Done():
+						return
+					}
+				}
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := endpoint()
+	other.Component = "other"
+	sets <- []discovery.Instance{{Endpoint: endpoint()}, {Endpoint: other, Resume: discovery.ResumeNo}}
+	i := listed(t, registry, 1)[0]
+	if i.ID != running.Instance().ID || i.Name != "a" || i.Address != running.Instance().Address {
+		t.Errorf("it is registered as %+v, want id, name and address of %+v", i, running.Instance())
+	}
+	if got, err := ask(t, registry, "hello"); got != "HELLO" || err != nil {
+		t.Errorf("the answer is %q, %v", got, err)
+	}
+	list, err := registry.List(t.Context(), other)
+	if err != nil || len(list.List) != 1 || list.List[0].Resume != discovery.ResumeNo {
+		t.Errorf("of the other endpoint there is %+v, %v", list, err)
+	}
+	sets <- []discovery.Instance{{Endpoint: endpoint(), Resume: discovery.ResumeIndex}}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for set, err := range registry.Watch(ctx, endpoint()) {
+		if err != nil {
+			t.Fatalf("waiting for the changed instance: %v", err)
+		}
+		if len(set.List) != 1 {
+			t.Fatalf("there are %d instances, want the one all the time", len(set.List))
+		}
+		if set.List[0].Resume == discovery.ResumeIndex {
+			break
+		}
+	}
+	sets <- nil
+	listed(t, registry, 0)
+	sets <- []discovery.Instance{{Endpoint: endpoint()}}
+	listed(t, registry, 1)
+	if end, err := running.Stop(t.Context()); err != nil || end.Undone != nil {
+		t.Errorf("Stop returned %+v, %v", end, err)
+	}
+	listed(t, registry, 0)
+	select {
+	case <-ended:
+	default:
+		t.Error("Stop did not wait for Listed")
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// freeze stops p, and returns once none of its threads runs any more. After the signal
+// Freeze stops p, and returns once none of its threads runs any more. After the signal
 // each thread stops when it next enters the kernel or is scheduled.
-func freeze(p *os.Process) error {
+func Freeze(p *os.Process) error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
@@ -47,7 +47,8 @@ func stopped(pid int) bool {
 	return true
 }
 
-func thaw(p *os.Process) error { return p.Signal(syscall.SIGCONT) }
+// Thaw lets a stopped process run again.
+func Thaw(p *os.Process) error { return p.Signal(syscall.SIGCONT) }
 
 // lock waits for an exclusive lock on the file at path. The system drops the lock of a
 // process that dies.

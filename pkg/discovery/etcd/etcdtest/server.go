@@ -191,7 +191,7 @@ func (s *Server) Wipe() {
 // Freeze suspends the server: its connections stay open and nothing answers on them.
 func (s *Server) Freeze() {
 	s.tb.Helper()
-	if err := freeze(s.proc.cmd.Process); err != nil {
+	if err := Freeze(s.proc.cmd.Process); err != nil {
 		s.tb.Fatalf("freezing etcd: %v", err)
 	}
 }
@@ -199,7 +199,7 @@ func (s *Server) Freeze() {
 // Thaw resumes a frozen server.
 func (s *Server) Thaw() {
 	s.tb.Helper()
-	if err := thaw(s.proc.cmd.Process); err != nil {
+	if err := Thaw(s.proc.cmd.Process); err != nil {
 		s.tb.Fatalf("thawing etcd: %v", err)
 	}
 }

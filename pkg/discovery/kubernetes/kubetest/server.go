@@ -240,7 +240,7 @@ func (s *Server) Restart() {
 // Freeze suspends the server: its connections stay open and nothing answers on them.
 func (s *Server) Freeze() {
 	s.tb.Helper()
-	if err := freeze(s.proc.cmd.Process); err != nil {
+	if err := etcdtest.Freeze(s.proc.cmd.Process); err != nil {
 		s.tb.Fatalf("freezing kube-apiserver: %v", err)
 	}
 }
@@ -248,7 +248,7 @@ func (s *Server) Freeze() {
 // Thaw resumes a frozen server.
 func (s *Server) Thaw() {
 	s.tb.Helper()
-	if err := thaw(s.proc.cmd.Process); err != nil {
+	if err := etcdtest.Thaw(s.proc.cmd.Process); err != nil {
 		s.tb.Fatalf("thawing kube-apiserver: %v", err)
 	}
 }
