@@ -32,9 +32,18 @@ func newClock() *clock {
 
 // now returns the API server's time.
 func (c *clock) now() time.Time {
+	earliest, latest := c.bounds()
+	return earliest.Add(latest.Sub(earliest) / 2)
+}
+
+// bounds returns between which times the API server's time is. What is to last for some
+// time begins at the latest, and is over when even the earliest says so: then nobody sees
+// its end too soon.
+func (c *clock) bounds() (earliest, latest time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.base.Add(time.Since(c.began) + (c.low+c.high)/2)
+	at := c.base.Add(time.Since(c.began))
+	return at.Add(c.low), at.Add(c.high)
 }
 
 // observe takes in that the server's clock showed date, in whole seconds, at some moment

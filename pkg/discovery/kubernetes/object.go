@@ -96,7 +96,8 @@ func (s *Store) briefLease(b briefValue) *coordinationv1.Lease {
 
 // newBrief returns the record of one Put.
 func (s *Store) newBrief(key string, value []byte, ttl time.Duration) (briefValue, error) {
-	b := briefValue{Key: key, Until: s.clock.now().Add(ttl), TTL: max(ttl.Milliseconds(), 1), Put: randomID()}
+	_, latest := s.clock.bounds()
+	b := briefValue{Key: key, Until: latest.Add(ttl), TTL: max(ttl.Milliseconds(), 1), Put: randomID()}
 	if utf8.Valid(value) {
 		b.Text = string(value)
 	} else {

@@ -275,7 +275,8 @@ func (v *view) see(o object, last *seen, now time.Time, listed bool) *seen {
 		if last != nil && last.briefs[key] != nil && last.briefs[key].id == b.Put {
 			l = last.briefs[key]
 		} else if listed {
-			left := b.Until.Sub(v.clock.now())
+			earliest, _ := v.clock.bounds()
+			left := b.Until.Sub(earliest)
 			if left <= 0 {
 				continue
 			}
