@@ -11,6 +11,9 @@ test: ## run the tests
 test-kubernetes: ## build a kube-apiserver, once, and test the Kubernetes store against it (some minutes)
 	MIGRATE_KUBERNETES=$$(go -C testdata/kubernetes run .) go test -count=1 ./pkg/discovery/kubernetes/...
 
+test-llm: ## install llama.cpp and a small language model, once, and kill them under answers (some minutes)
+	MIGRATE_LLM=$$(testdata/llm/install) LLM_EACH=1 go test -count=1 -timeout 30m -run TestLLM ./cmd
+
 lint: ## run golangci-lint, installed on first use
 	.ci/run lint
 
@@ -33,4 +36,4 @@ cover: ## run the tests and show the coverage of each function
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: build test test-kubernetes lint demo bench bench-growth picture cover help
+.PHONY: build test test-kubernetes test-llm lint demo bench bench-growth picture cover help

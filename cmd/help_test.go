@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/request-migration/migrate/pkg/engine/openai/openaitest"
 )
 
 // TestHelpExamples runs the examples in each command's help as they are printed
@@ -49,6 +51,9 @@ func runExamples(t *testing.T, command string) {
 		t.Fatalf("no examples in:\n%s", help)
 	}
 	examples, _, _ = strings.Cut(examples, "\n\n"+map[bool]string{true: "Available", false: "Flags"}[command == ""])
+	if strings.Contains(examples, "--model llama") {
+		serveOpenAI(t, w, startProvider(t, &openaitest.Provider{OwnedBy: "vllm", Models: []string{"llama"}}), 1)
+	}
 	ran := 0
 	var servers []*process
 	for line := range strings.Lines(examples) {

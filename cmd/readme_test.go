@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/request-migration/migrate/pkg/engine/openai/openaitest"
 )
 
 // TestReadme runs every command of the README as it stands there, in order, in
@@ -40,6 +42,7 @@ func TestReadme(t *testing.T) {
 					"-listen-client-url http://127.0.0.1:2379", "-listen-client-url http://127.0.0.1:0",
 					"/tmp/migrate-etcd", t.TempDir(),
 				).Replace(c.line)
+				c = withProvider(t, c)
 				out := r.run(t, c)
 				if strings.Contains(c.line, "testdata/etcd") {
 					r.env = append(r.env, "ETCD_ENDPOINTS="+strings.TrimSpace(out))
@@ -57,6 +60,17 @@ func TestReadme(t *testing.T) {
 			t.Errorf("a block of %s is not known to this test", kind)
 		}
 	}
+}
+
+// withProvider puts the address of a provider in this process in place of that of an engine.
+func withProvider(t *testing.T, c command) command {
+	t.Helper()
+	url := regexp.MustCompile(`http://127\.0\.0\.1:800\d`).FindString(c.line)
+	if url == "" {
+		return c
+	}
+	p := startProvider(t, &openaitest.Provider{OwnedBy: "llamacpp", Models: []string{"smollm2"}})
+	return command{strings.ReplaceAll(c.line, url, p.URL()), strings.ReplaceAll(c.want, url, p.URL())}
 }
 
 // command is a command as typed at a prompt and what it prints.

@@ -24,6 +24,7 @@ type options struct {
 	output   string
 	watch    bool
 	probe    bool
+	all      bool
 	cooldown time.Duration
 }
 
@@ -44,10 +45,14 @@ fresh when the store can't be read and can be read again.
 
 --probe asks the server of each instance whether it lives and is the one of the
 record, and shows how long the answer took, or what kind of break there was in
-place of one. That is no request: no handler runs for it.`,
+place of one. That is no request: no handler runs for it.
+
+--all shows every endpoint of the namespace that has instances, such as those of
+the models behind migrate serve --openai.`,
 		Example: `  migrate instances
   migrate instances --output json
-  migrate instances --probe`,
+  migrate instances --probe
+  migrate instances --all`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o) },
 	}
@@ -55,6 +60,7 @@ place of one. That is no request: no handler runs for it.`,
 	flags.StringVar(&o.output, "output", "table", "what to print: "+strings.Join(outputs(), ", "))
 	flags.BoolVar(&o.watch, "watch", false, "go on, and show what changes")
 	flags.BoolVar(&o.probe, "probe", false, fmt.Sprintf("also ask each instance, for %v to connect and %[1]v to answer at most", probeTimeout))
+	flags.BoolVar(&o.all, "all", false, "show every endpoint of the namespace, which is the first part of --endpoint")
 	flags.DurationVar(&o.cooldown, "cooldown", router.DefaultCooldown, "how long a report is heeded at most, as by request with the same --cooldown")
 	cli.Complete(cmd, "output", outputs()...)
 	return cmd
@@ -68,6 +74,9 @@ func run(cmd *cobra.Command, o options) (err error) {
 	}
 	if o.watch && o.probe {
 		return cli.UsageError(errors.New("--probe asks once and --watch goes on: choose one of them"))
+	}
+	if o.watch && o.all {
+		return cli.UsageError(errors.New("--watch follows one endpoint and --all shows every one: choose one of them, and the endpoint with --endpoint"))
 	}
 	if o.cooldown <= 0 {
 		return cli.UsageError(fmt.Errorf("--cooldown is %v: it must be above 0", o.cooldown))
@@ -92,6 +101,8 @@ func run(cmd *cobra.Command, o options) (err error) {
 	defer func() { c.LeaveStore("instances", store, nil) }()
 	registry := discovery.NewRegistry(store, c.Logs.For("discovery"))
 	switch {
+	case o.all:
+		return showAll(ctx, c, registry, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	case live:
 		return follow(ctx, registry, c, o.cooldown, func(ctx context.Context, f *feed) error {
 			return watchLive(ctx, f, cmd.InOrStdin(), cmd.OutOrStdout())
@@ -121,11 +132,16 @@ func look(ctx context.Context, registry *discovery.Registry, endpoint discovery.
 	if err != nil {
 		return instancesView{}, fmt.Errorf("listing the instances of %v: %w", endpoint, err)
 	}
+	return withReports(ctx, registry, endpoint, list, cooldown), nil
+}
+
+// withReports returns the view of a list, with the reports that stand now.
+func withReports(ctx context.Context, registry *discovery.Registry, endpoint discovery.Endpoint, list discovery.Instances, cooldown time.Duration) instancesView {
 	reports, err := registry.ListReports(ctx, endpoint, cooldown)
 	if err != nil {
 		reports.Stale = err // the instances are worth showing without reports
 	}
-	return newInstancesView(endpoint, list, reports, time.Now()), nil
+	return newInstancesView(endpoint, list, reports, time.Now())
 }
 
 // write prints v as a table or as JSON.

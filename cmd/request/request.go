@@ -20,6 +20,7 @@ import (
 type options struct {
 	attempts     int
 	resume       bool
+	model        string
 	count        int
 	concurrency  int
 	router       string
@@ -53,10 +54,14 @@ it carries on at another instance: from the first item on, or with --resume at t
 one where it broke. --output raw prints the answer alone, each item once: as it
 comes with --resume, and else when it is whole.
 
+--model M asks the engines that migrate serve --openai has registered for the
+model M. MESSAGE is the user's message.
+
 Exit codes: 0 success, 1 other failure, 2 wrong usage, 3 no instances found,
 4 attempts used up, 130 interrupted.`,
 		Example: `  migrate request hello --spawn server1=always --spawn server2=never --instance server1
   migrate request hello --spawn a=always --spawn b=never --instance a --resume --output raw
+  migrate request "Tell me a story" --model llama --output raw
   printf hello | migrate request - --spawn a=never --output json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -69,6 +74,7 @@ Exit codes: 0 success, 1 other failure, 2 wrong usage, 3 no instances found,
 	flags := cmd.Flags()
 	flags.IntVar(&o.attempts, "attempts", router.DefaultAttempts, "streams that a request may open")
 	flags.BoolVar(&o.resume, "resume", false, "carry on at the item where the stream broke, not at the first")
+	flags.StringVar(&o.model, "model", "", "ask engines of this model, in the namespace of --endpoint; turns --resume on")
 	flags.IntVar(&o.count, "count", 1, "make the request this many times")
 	flags.IntVar(&o.concurrency, "concurrency", 1, "requests that run at the same time")
 	flags.StringVar(&o.router, "router", pickRandom, "how an instance is chosen: "+strings.Join(pickerNames(), ", "))
@@ -136,6 +142,9 @@ func message(cmd *cobra.Command, arg string) (string, error) {
 
 // prepare checks the options, the common flags and the message.
 func (o *options) prepare(cmd *cobra.Command, arg string) (job, error) {
+	if o.model != "" && !cmd.Flags().Changed("resume") {
+		o.resume = true
+	}
 	j := job{options: *o}
 	if err := o.check(); err != nil {
 		return job{}, err
@@ -145,6 +154,9 @@ func (o *options) prepare(cmd *cobra.Command, arg string) (job, error) {
 		return job{}, cli.Invalid(cmd, "router", err)
 	}
 	if j.Common, err = cli.ReadCommon(cmd, "warn"); err != nil {
+		return job{}, err
+	}
+	if err := j.chooseModel(); err != nil {
 		return job{}, err
 	}
 	if j.output == "" {
@@ -172,6 +184,21 @@ func (o *options) prepare(cmd *cobra.Command, arg string) (job, error) {
 	}
 	j.text, err = message(cmd, arg)
 	return j, err
+}
+
+// chooseModel makes the endpoint that of the model, if one is named.
+func (j *job) chooseModel() error {
+	if j.model == "" {
+		return nil
+	}
+	if len(j.spawn) > 0 {
+		return cli.UsageError(errors.New("--spawn runs servers that echo, and --model asks engines: choose one of them"))
+	}
+	if !utf8.ValidString(j.model) {
+		return cli.UsageError(fmt.Errorf("--model %q is not UTF-8 text", j.model))
+	}
+	j.Endpoint = cli.ModelEndpoint(j.Endpoint.Namespace, j.model)
+	return nil
 }
 
 func run(cmd *cobra.Command, o options, arg string) (err error) {

@@ -1,9 +1,10 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"iter"
 	"runtime"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ type engineOptions struct {
 	delay    time.Duration
 	items    string
 	resumeBy string
+	openaiOptions
 }
 
 // engine is what answers the requests of a server.
@@ -35,18 +37,31 @@ type engine struct {
 	maxRequest  int              // if no other is asked for; in bytes
 	flags       []string         // those of engineFlags that it has
 
-	// open starts it. release ends what that has started; it is called after the
-	// server has stopped.
-	open func(log *slog.Logger) (handler stream.Handler, release func(), err error)
+	// open starts it.
+	open func(c cli.Common) (opened, error)
+}
+
+// opened is an engine that has been started.
+type opened struct {
+	handler stream.Handler
+	// listed yields the instances that are to be registered; nil for the one of the
+	// server's endpoint.
+	listed func(context.Context) iter.Seq[[]discovery.Instance]
+	// release ends what was started. It is called after the server has stopped.
+	release func()
 }
 
 // engineFlags returns the flags that not every engine has, and where they belong.
 func engineFlags() map[string]string {
-	return map[string]string{
-		"delay":     "it is for servers that echo, not for a command",
+	flags := map[string]string{
+		"delay":     "it is for servers that echo, not for other engines",
 		"items":     "it is for a command, which stands at the end, after --",
-		"resume-by": "it is for a command, which stands at the end, after --",
+		"resume-by": "it is for a command, which stands at the end, after --, and for --openai",
 	}
+	for _, flag := range openaiFlags() {
+		flags[flag] = "it is for --openai URL"
+	}
+	return flags
 }
 
 // addFlags adds the flags of engines.
@@ -59,7 +74,8 @@ func (o *engineOptions) addFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.DurationVar(&o.delay, "delay", 0, "pause between items of an echo")
 	flags.StringVar(&o.items, "items", string(command.Lines), "what a command's items are: "+strings.Join(items, ", ")+" (a value a line)")
-	flags.StringVar(&o.resumeBy, "resume-by", "", "how a command promises to carry on an answer that another instance began: "+strings.Join(ways, ", ")+" (default: it does not)")
+	flags.StringVar(&o.resumeBy, "resume-by", "", "how a command promises to carry on an answer that another instance began: "+strings.Join(ways, ", ")+" (default: it does not); --openai can promise prefix")
+	o.openaiOptions.addFlags(cmd)
 	cli.Complete(cmd, "items", items...)
 	cli.Complete(cmd, "resume-by", ways...)
 }
@@ -79,7 +95,12 @@ func checkArgs(cmd *cobra.Command, args []string) error {
 func (o *options) engine(cmd *cobra.Command, args []string) (engine, error) {
 	e := o.echo()
 	var err error
-	if len(args) > 0 {
+	switch {
+	case cmd.Flags().Changed("openai") && len(args) > 0:
+		return engine{}, cli.Invalid(cmd, "openai", errors.New("a command stands at the end as well: choose one of the two engines"))
+	case cmd.Flags().Changed("openai"):
+		e, err = o.openai(cmd)
+	case len(args) > 0:
 		e, err = o.command(cmd, args)
 	}
 	if err != nil {
@@ -98,8 +119,8 @@ func (o *options) echo() engine {
 	return engine{
 		name: backend.Echo, resume: discovery.ResumeIndex, failureMode: fault.First, maxRequest: stream.MaxLine,
 		flags: []string{"delay"},
-		open: func(*slog.Logger) (stream.Handler, func(), error) {
-			return stream.Echo(o.name, o.delay), func() {}, nil
+		open: func(cli.Common) (opened, error) {
+			return opened{handler: stream.Echo(o.name, o.delay), release: func() {}}, nil
 		},
 	}
 }
@@ -122,12 +143,12 @@ func (o *options) command(cmd *cobra.Command, args []string) (engine, error) {
 		name: "command", resume: resume, failureMode: fault.Never,
 		maxStreams: runtime.GOMAXPROCS(0), maxRequest: stream.MaxLine,
 		flags: []string{"items", "resume-by"},
-		open: func(log *slog.Logger) (stream.Handler, func(), error) {
-			e, err := command.New(command.Config{Args: args, Items: items, ResumeBy: resumeBy, Logger: log})
+		open: func(c cli.Common) (opened, error) {
+			e, err := command.New(command.Config{Args: args, Items: items, ResumeBy: resumeBy, Logger: c.Logs.For("engine")})
 			if err != nil {
-				return nil, nil, cli.UsageError(err)
+				return opened{}, cli.UsageError(err)
 			}
-			return e.Handle, e.Close, nil
+			return opened{handler: e.Handle, release: e.Close}, nil
 		},
 	}, nil
 }

@@ -50,7 +50,7 @@ func metricsAddress(listen string) (string, error) {
 
 // startMetrics serves the metrics of a backend that starts later. Without an address it
 // returns nil.
-func startMetrics(ctx context.Context, c cli.Common, listen, name string) (*metricsServer, error) {
+func startMetrics(ctx context.Context, c cli.Common, listen, endpoint, name string) (*metricsServer, error) {
 	if listen == "" {
 		return nil, nil
 	}
@@ -63,7 +63,7 @@ func startMetrics(ctx context.Context, c cli.Common, listen, name string) (*metr
 	m := &metricsServer{backend: metrics.New()}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	prometheus.WrapRegistererWith(prometheus.Labels{"endpoint": c.Endpoint.String(), "server": name}, registry).MustRegister(m.backend)
+	prometheus.WrapRegistererWith(prometheus.Labels{"endpoint": endpoint, "server": name}, registry).MustRegister(m.backend)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: errorLog, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes,

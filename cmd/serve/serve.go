@@ -46,7 +46,7 @@ func NewCommand() *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use:   "serve [flags] [-- COMMAND [ARGS...]]",
-		Short: "Serve the endpoint: echo each request, or answer it with a command",
+		Short: "Serve the endpoint: echo each request, or answer it with a command or an LLM engine",
 		Long: `serve answers requests, and registers itself so that clients find it. It can be
 made to fail on purpose.
 
@@ -61,6 +61,11 @@ item that MIGRATE_FROM names, with prefix to go on behind the items in the file
 that MIGRATE_PREFIX names; otherwise a client that carries on compares a new
 answer with what it has.
 
+With --openai URL an OpenAI-compatible server (vLLM, SGLang, llama.cpp, Ollama, a
+hosted provider) answers. Each of its models is registered as NAMESPACE/MODEL/openai
+while the engine is well, and migrate request --model MODEL finds it there. An answer
+that another engine began is gone on with where the engine can do that.
+
 SIGTERM, SIGINT, or SIGHUP unless nohup has it ignored, drains a server: it
 deregisters, refuses new requests, lets running streams finish for
 --drain-timeout, hands the rest back to their clients, and exits with 0. A second
@@ -68,6 +73,7 @@ signal ends it at once: any other, or the same a second or more after the first.
 		Example: `  SERVER_NAME=server1 FAILURE_MODE=always migrate serve
   migrate serve --name server2 --failure-mode never --delay 100ms
   migrate serve --name server3 --failure-mode 2-4 --failure-kind close
+  migrate serve --openai http://127.0.0.1:8000
   migrate serve --name upper --endpoint demo/text/upper -- tr a-z A-Z
   migrate serve --name count --endpoint demo/text/count --resume-by index -- sh -c 'seq $((MIGRATE_FROM + 1)) 1000'`,
 		Args: checkArgs,
@@ -79,14 +85,14 @@ signal ends it at once: any other, or the same a second or more after the first.
 		kinds = append(kinds, string(k))
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.name, "name", "server", "name of this server")
-	flags.StringVar(&o.failureMode, "failure-mode", "", "which requests fail: "+modes+", or by number, as 3 or 2-4 (default first; never for a command)")
+	flags.StringVar(&o.name, "name", "server", "name of this server (default with --openai: HOST:PORT of its URL)")
+	flags.StringVar(&o.failureMode, "failure-mode", "", "which requests fail: "+modes+", or by number, as 3 or 2-4 (default first; never for a command and for --openai)")
 	flags.IntVar(&o.failureAfter, "failure-after", backend.DefaultFailureAfter, "items a failing request sends first; with no more than that it does not fail")
 	flags.StringVar(&o.failureKind, "failure-kind", string(fault.Error), "how requests fail: "+strings.Join(kinds, ", "))
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "HOST:PORT to listen on; port 0 is any free one (in a Pod the default is its own address)")
 	flags.StringVar(&o.advertise, "advertise", "", "HOST:PORT that clients are told (default the bound one; in a Pod its own)")
 	flags.IntVar(&o.maxStreams, "max-streams", 0, "streams that may run at once; more requests are refused as overloaded (0: no limit; default 0, for a command the number of cores)")
-	flags.IntVar(&o.maxRequest, "max-request", stream.MaxLine, fmt.Sprintf("bytes of the longest request that is taken, %d at least", minMaxRequest))
+	flags.IntVar(&o.maxRequest, "max-request", stream.MaxLine, fmt.Sprintf("bytes of the longest request that is taken, %d at least (default with --openai: %d)", minMaxRequest, maxOpenAIRequest))
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long running streams may go on once the server is asked to end")
 	flags.StringVar(&o.metrics, "metrics-listen", "", "HOST:PORT to serve Prometheus metrics on, at /metrics; without HOST the loopback address (default off)")
 	o.addFlags(cmd)
@@ -233,19 +239,23 @@ func run(cmd *cobra.Command, o options, args []string) error {
 // leave ends the others once the server has stopped; undone is why its record could not
 // be deleted.
 func startServer(ctx context.Context, c cli.Common, o options, e engine, cfg backend.Config) (b *backend.Backend, leave func(undone error) error, err error) {
-	handler, release, err := e.open(c.Logs.For("engine"))
+	engine, err := e.open(c)
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg.Handler = handler
+	cfg.Handler, cfg.Listed = engine.handler, engine.listed
 	store, err := c.OpenStore(ctx)
 	if err != nil {
-		release()
+		engine.release()
 		return nil, nil, err
 	}
-	m, err := startMetrics(ctx, c, o.metrics, o.name)
+	endpoint := c.Endpoint.String()
+	if engine.listed != nil {
+		endpoint = cli.ModelEndpoint(c.Endpoint.Namespace, "*").String() // one server for all of them
+	}
+	m, err := startMetrics(ctx, c, o.metrics, endpoint, o.name)
 	leave = func(undone error) error {
-		release()
+		engine.release()
 		err := m.stop()
 		c.LeaveStore("serve", store, undone)
 		return err

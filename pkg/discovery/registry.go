@@ -117,21 +117,52 @@ func (r *Registry) Watch(ctx context.Context, e Endpoint) iter.Seq2[Instances, e
 			yield(Instances{}, err)
 			return
 		}
-		var known []*decoded
-		for snap, err := range r.store.Watch(ctx, e.prefix()) {
-			if err != nil {
-				yield(Instances{}, fmt.Errorf("watching %s: %w", e, err))
-				return
-			}
-			known = r.decode(snap.Records, known)
-			set := Instances{List: list(known), Stale: snap.Stale}
-			r.log.Debug("snapshot of instances", "endpoint", e.String(),
-				"instances", len(set.List), "records", len(snap.Records), "stale", snap.Stale)
-			if !yield(set, nil) {
-				return
-			}
+		r.watch(ctx, e.String(), e.prefix(), yield)
+	}
+}
+
+// WatchNamespace yields the instances of all endpoints of a namespace, sorted by endpoint
+// and then by id, under the same contract as [Registry.Watch].
+func (r *Registry) WatchNamespace(ctx context.Context, namespace string) iter.Seq2[Instances, error] {
+	return func(yield func(Instances, error) bool) {
+		if err := checkPart(namespace); err != nil {
+			yield(Instances{}, fmt.Errorf("namespace %q: %w", namespace, err))
+			return
+		}
+		r.watch(ctx, namespace, instancesPrefix+namespace+"/", func(set Instances, err error) bool {
+			slices.SortStableFunc(set.List, func(a, b Instance) int {
+				return strings.Compare(a.Endpoint.String(), b.Endpoint.String())
+			})
+			return yield(set, err)
+		})
+	}
+}
+
+// watch watches a prefix, which what describes.
+func (r *Registry) watch(ctx context.Context, what, prefix string, yield func(Instances, error) bool) {
+	var known []*decoded
+	for snap, err := range r.store.Watch(ctx, prefix) {
+		if err != nil {
+			yield(Instances{}, fmt.Errorf("watching %s: %w", what, err))
+			return
+		}
+		known = r.decode(snap.Records, known)
+		set := Instances{List: list(known), Stale: snap.Stale}
+		r.log.Debug("snapshot of instances", "endpoint", what,
+			"instances", len(set.List), "records", len(snap.Records), "stale", snap.Stale)
+		if !yield(set, nil) {
+			return
 		}
 	}
+}
+
+// ListNamespace returns the instances of a namespace now: the first set of
+// [Registry.WatchNamespace].
+func (r *Registry) ListNamespace(ctx context.Context, namespace string) (Instances, error) {
+	for set, err := range r.WatchNamespace(ctx, namespace) {
+		return set, err
+	}
+	return Instances{}, fmt.Errorf("watching %s: the store yielded nothing", namespace)
 }
 
 // List returns the instances of e now: the first set of [Registry.Watch].

@@ -57,8 +57,9 @@ type Config struct {
 	// Drain is how long [Serve] lets running streams go on once its context has ended; 0
 	// means [DefaultDrain]. The rest is handed back then.
 	Drain time.Duration
-	// Logger gets a line when the server has started and when it has left, at info level,
-	// and why it could not deregister, at warn level. Nil discards.
+	// Logger gets a line when [Serve] has started the server and when it has left, and when
+	// an instance is registered or deregistered, at info level, and what could not be
+	// registered or released, at warn level. Nil discards.
 	Logger *slog.Logger
 }
 
@@ -70,6 +71,8 @@ func Serve(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	i := r.Instance()
+	r.log.Info("server has started", "instance", i.ID, "name", i.Name, "address", i.Address)
 	select {
 	case <-ctx.Done():
 	case <-r.done: // it serves no longer
@@ -138,13 +141,15 @@ func Start(ctx context.Context, cfg Config) (*Running, error) {
 	r.unlist = unlist
 	if cfg.Listed != nil {
 		r.following.Go(func() { r.listing.follow(following, cfg.Listed) })
-	} else if r.instance, err = r.listing.add(ctx, *i); err != nil {
-		unlist()
-		r.server.Close()
-		r.serving.Wait()
-		return nil, err
+	} else {
+		if r.instance, err = r.listing.add(ctx, *i); err != nil {
+			unlist()
+			r.server.Close()
+			r.serving.Wait()
+			return nil, err
+		}
+		r.log.Info("registered", "instance", i.Record(), "address", i.Address)
 	}
-	r.log.Info("server has started", "instance", i.ID, "name", i.Name, "address", i.Address, "endpoint", i.Endpoint)
 	return r, nil
 }
 

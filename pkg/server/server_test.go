@@ -67,14 +67,14 @@ func listed(t *testing.T, r *discovery.Registry, n int) []discovery.Instance {
 	return nil
 }
 
-func ask(t *testing.T, registry *discovery.Registry, text string) (string, error) {
+func ask(t *testing.T, registry *discovery.Registry) (string, error) {
 	t.Helper()
 	client := &stream.Client{}
 	defer client.Close()
 	r := router.New(router.Config{Endpoint: endpoint(), Source: registry, Client: router.StreamClient(client), Wait: patience})
 	defer r.Close()
 	var answer strings.Builder
-	for item, err := range r.Do(t.Context(), router.Request{Data: stream.String(text)}) {
+	for item, err := range r.Do(t.Context(), router.Request{Data: stream.String("hello")}) {
 		if err != nil {
 			return answer.String(), err
 		}
@@ -100,7 +100,7 @@ func TestServe(t *testing.T) {
 	if i.ID == 0 || i.Incarnation == "" || i.Transport != discovery.NDJSON || !strings.HasPrefix(i.Address, "127.0.0.1:") {
 		t.Errorf("it is registered as %+v", i)
 	}
-	if got, err := ask(t, registry, "hello"); got != "HELLO" || err != nil {
+	if got, err := ask(t, registry); got != "HELLO" || err != nil {
 		t.Errorf("the answer is %q, %v", got, err)
 	}
 	leave()
@@ -137,7 +137,7 @@ func TestDrain(t *testing.T) {
 	}
 	answers := make(chan string, 1)
 	go func() {
-		got, err := ask(t, registry, "hello")
+		got, err := ask(t, registry)
 		answers <- fmt.Sprint(got, err)
 	}()
 	<-began
@@ -179,7 +179,7 @@ func TestStopHandsBack(t *testing.T) {
 	}
 	answered := make(chan error, 1)
 	go func() {
-		_, err := ask(t, registry, "hello")
+		_, err := ask(t, registry)
 		answered <- err
 	}()
 	<-began
@@ -259,7 +259,7 @@ func TestListed(t *testing.T) {
 	if i.ID != running.Instance().ID || i.Name != "a" || i.Address != running.Instance().Address {
 		t.Errorf("it is registered as %+v, want id, name and address of %+v", i, running.Instance())
 	}
-	if got, err := ask(t, registry, "hello"); got != "HELLO" || err != nil {
+	if got, err := ask(t, registry); got != "HELLO" || err != nil {
 		t.Errorf("the answer is %q, %v", got, err)
 	}
 	list, err := registry.List(t.Context(), other)

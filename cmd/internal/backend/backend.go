@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"log/slog"
 	"net"
 	"time"
 
@@ -34,8 +36,9 @@ type Config struct {
 	Listen     string
 	Advertise  string
 	Handler    stream.Handler
-	Engine     string           // for the record: what Handler is
-	Resume     discovery.Resume // how Handler does
+	Engine     string                                               // for the record: what Handler is
+	Resume     discovery.Resume                                     // how Handler does
+	Listed     func(context.Context) iter.Seq[[]discovery.Instance] // what is registered; nil: one instance
 	Fault      fault.Fault
 	MaxStreams int
 	MaxRequest int // bytes of a request's line; 0: stream.MaxLine
@@ -63,8 +66,21 @@ func Start(ctx context.Context, c cli.Common, store discovery.Store, cfg Config)
 	if cfg.Metrics != nil {
 		srv.Handler, srv.Refused = cfg.Metrics.Handler(injector.Handle), cfg.Metrics.Refused
 	}
+	started := make(chan struct{})
+	defer close(started)
+	listed, listingLog := cfg.Listed, (*slog.Logger)(nil)
+	if listed != nil {
+		listingLog = log // what is registered changes
+		listed = func(ctx context.Context) iter.Seq[[]discovery.Instance] {
+			return func(yield func([]discovery.Instance) bool) {
+				<-started // and has said so
+				cfg.Listed(ctx)(yield)
+			}
+		}
+	}
 	running, err := server.Start(ctx, server.Config{
-		Server: srv, Registry: discovery.NewRegistry(store, c.Logs.For("discovery")), Listen: cfg.Listen,
+		Logger: listingLog,
+		Server: srv, Registry: discovery.NewRegistry(store, c.Logs.For("discovery")), Listen: cfg.Listen, Listed: listed,
 		Instance: discovery.Instance{
 			Name: cfg.Name, Endpoint: c.Endpoint, Address: cfg.Advertise,
 			Resume: cfg.Resume, Engine: cfg.Engine, MaxRequest: cfg.MaxRequest,

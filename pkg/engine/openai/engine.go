@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,11 @@ const (
 	ReasoningFail Reasoning = "fail"
 )
 
+// ParseReasoning returns the way of that name. The error lists the valid ones.
+func ParseReasoning(name string) (Reasoning, error) {
+	return parse("way to treat reasoning", name, ReasoningRestart, ReasoningFail)
+}
+
 // ToolCalls says when tool calls go out.
 type ToolCalls string
 
@@ -49,6 +55,23 @@ const (
 	// went out cannot be carried on.
 	ToolCallsStream ToolCalls = "stream"
 )
+
+// ParseToolCalls returns the way of that name. The error lists the valid ones.
+func ParseToolCalls(name string) (ToolCalls, error) {
+	return parse("way to treat tool calls", name, ToolCallsHold, ToolCallsStream)
+}
+
+// parse returns the one of the valid values that has that name.
+func parse[T ~string](what, name string, valid ...T) (T, error) {
+	if slices.Contains(valid, T(name)) {
+		return T(name), nil
+	}
+	names := make([]string, 0, len(valid))
+	for _, v := range valid {
+		names = append(names, string(v))
+	}
+	return "", fmt.Errorf("unknown %s %q, want one of %s", what, name, strings.Join(names, ", "))
+}
 
 // Config says which engine it is and how it is treated. URL is required.
 type Config struct {
@@ -124,7 +147,7 @@ func baseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("engine %q: %w", s, err)
+		return nil, fmt.Errorf("engine %q: want a URL such as http://127.0.0.1:8000: %w", s, errors.Unwrap(err))
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return nil, fmt.Errorf("engine %q: want a URL such as http://127.0.0.1:8000", s)
 	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:

@@ -1,11 +1,5 @@
 package openai
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-)
-
 // Kind is the software that an engine is. It decides which fields of its own an
 // engine is sent, and whether it can go on behind the beginning of an answer.
 type Kind string
@@ -25,14 +19,7 @@ func Kinds() []Kind { return []Kind{VLLM, SGLang, LlamaCpp, Ollama, Other} }
 
 // ParseKind returns the kind of that name. The error lists the valid ones.
 func ParseKind(name string) (Kind, error) {
-	if k := Kind(name); slices.Contains(Kinds(), k) {
-		return k, nil
-	}
-	names := make([]string, 0, len(Kinds()))
-	for _, k := range Kinds() {
-		names = append(names, string(k))
-	}
-	return "", fmt.Errorf("unknown engine type %q, want one of %s", name, strings.Join(names, ", "))
+	return parse("engine type", name, Kinds()...)
 }
 
 // kindOf returns the kind of engine that says owner of its models ("owned_by").

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/request-migration/migrate/pkg/internal/suspend"
 )
 
 // startTimeout bounds the start of a server. It takes under half a second; the rest is for
@@ -191,7 +193,7 @@ func (s *Server) Wipe() {
 // Freeze suspends the server: its connections stay open and nothing answers on them.
 func (s *Server) Freeze() {
 	s.tb.Helper()
-	if err := Freeze(s.proc.cmd.Process); err != nil {
+	if err := suspend.Freeze(s.proc.cmd.Process); err != nil {
 		s.tb.Fatalf("freezing etcd: %v", err)
 	}
 }
@@ -199,7 +201,7 @@ func (s *Server) Freeze() {
 // Thaw resumes a frozen server.
 func (s *Server) Thaw() {
 	s.tb.Helper()
-	if err := Thaw(s.proc.cmd.Process); err != nil {
+	if err := suspend.Thaw(s.proc.cmd.Process); err != nil {
 		s.tb.Fatalf("thawing etcd: %v", err)
 	}
 }

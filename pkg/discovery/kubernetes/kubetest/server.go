@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery/etcd/etcdtest"
+	"github.com/request-migration/migrate/pkg/internal/suspend"
 )
 
 // startTimeout bounds the start of the API server. It takes some seconds; the rest is for
@@ -240,7 +241,7 @@ func (s *Server) Restart() {
 // Freeze suspends the server: its connections stay open and nothing answers on them.
 func (s *Server) Freeze() {
 	s.tb.Helper()
-	if err := etcdtest.Freeze(s.proc.cmd.Process); err != nil {
+	if err := suspend.Freeze(s.proc.cmd.Process); err != nil {
 		s.tb.Fatalf("freezing kube-apiserver: %v", err)
 	}
 }
@@ -248,7 +249,7 @@ func (s *Server) Freeze() {
 // Thaw resumes a frozen server.
 func (s *Server) Thaw() {
 	s.tb.Helper()
-	if err := etcdtest.Thaw(s.proc.cmd.Process); err != nil {
+	if err := suspend.Thaw(s.proc.cmd.Process); err != nil {
 		s.tb.Fatalf("thawing kube-apiserver: %v", err)
 	}
 }
