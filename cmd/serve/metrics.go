@@ -60,10 +60,10 @@ func startMetrics(ctx context.Context, c cli.Common, listen, endpoint, name stri
 	}
 	log := c.Logs.For("serve")
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelWarn)
-	m := &metricsServer{backend: metrics.New()}
+	m := &metricsServer{backend: metrics.New(endpoint, name)}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	prometheus.WrapRegistererWith(prometheus.Labels{"endpoint": endpoint, "server": name}, registry).MustRegister(m.backend)
+	registry.MustRegister(m.backend)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: errorLog, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes,

@@ -8,7 +8,7 @@ import (
 )
 
 func Example() {
-	store := discovery.NewMem()
+	store := new(discovery.Mem)
 	registry := discovery.NewRegistry(store, nil)
 	endpoint, err := discovery.ParseEndpoint("dynamo/backend/generate")
 	if err != nil {
@@ -72,7 +72,7 @@ func ExampleStatic() {
 }
 
 func ExampleRegistry_List() {
-	store := discovery.NewMem()
+	store := new(discovery.Mem)
 	registry := discovery.NewRegistry(store, nil)
 	endpoint := discovery.Endpoint{Namespace: "dynamo", Component: "backend", Name: "generate"}
 	set, err := registry.List(context.Background(), endpoint)

@@ -13,8 +13,9 @@ import (
 // A Mem is the [Store] of one process: owners and readers must share one Mem. It has
 // no goroutines. Puts and watches drop the records whose ttl has passed.
 //
-// A Mem is safe for concurrent use.
+// The zero Mem is an empty store. A Mem is safe for concurrent use, and must not be copied.
 type Mem struct {
+	once sync.Once     // guards the making of what follows
 	done chan struct{} // closed by Close
 
 	mu       sync.Mutex // guards what follows
@@ -30,14 +31,14 @@ var _ interface {
 	Expirer
 } = (*Mem)(nil)
 
-// NewMem returns an empty store.
-func NewMem() *Mem {
-	return &Mem{
-		done:     make(chan struct{}),
-		records:  make(map[string]*memLease),
-		expiring: make(map[string]*memLease),
-		changed:  make(chan struct{}),
-	}
+// ready makes what a zero Mem lacks.
+func (m *Mem) ready() {
+	m.once.Do(func() {
+		m.done = make(chan struct{})
+		m.records = make(map[string]*memLease)
+		m.expiring = make(map[string]*memLease)
+		m.changed = make(chan struct{})
+	})
 }
 
 // A memLease is a record and its lease. It does not change once it is in a Mem.
@@ -56,6 +57,7 @@ func (m *Mem) Put(ctx context.Context, key string, value []byte, ttl time.Durati
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	m.ready()
 	l := &memLease{mem: m, key: key, value: bytes.Clone(value)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -94,6 +96,7 @@ func (m *Mem) Watch(ctx context.Context, prefix string) iter.Seq2[Snapshot, erro
 			yield(Snapshot{}, err)
 			return
 		}
+		m.ready()
 		timer := time.NewTimer(time.Hour)
 		defer timer.Stop()
 		var last Snapshot
@@ -176,6 +179,7 @@ func (m *Mem) wake() {
 // Close implements [Store]. Records that were put with a ttl are gone too, because
 // nobody can read a closed Mem.
 func (m *Mem) Close() error {
+	m.ready()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.closed {

@@ -12,7 +12,7 @@ import (
 
 func TestMem(t *testing.T) {
 	storetest.Run(t, storetest.Backend{
-		Open:      func(testing.TB) discovery.Store { return discovery.NewMem() },
+		Open:      func(testing.TB) discovery.Store { return new(discovery.Mem) },
 		LeaseTime: 20 * time.Millisecond,
 		TTL:       20 * time.Millisecond,
 	})
@@ -21,7 +21,7 @@ func TestMem(t *testing.T) {
 // TestMemTTLIsExact checks the ttl to the nanosecond, by fake time.
 func TestMemTTLIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := discovery.NewMem()
+		m := new(discovery.Mem)
 		began := time.Now()
 		for key, ttl := range map[string]time.Duration{"v1/down/a": 5 * time.Second, "v1/down/b": 7 * time.Second, "v1/down/c": 0} {
 			if _, err := m.Put(t.Context(), key, []byte("x"), ttl); err != nil {
@@ -50,7 +50,7 @@ func TestMemTTLIsExact(t *testing.T) {
 // TestMemTTLWithoutWatch checks that a ttl passes although nobody watches.
 func TestMemTTLWithoutWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := discovery.NewMem()
+		m := new(discovery.Mem)
 		if _, err := m.Put(t.Context(), "v1/down/a", []byte("x"), 5*time.Second); err != nil {
 			t.Fatal(err)
 		}

@@ -40,7 +40,7 @@ func ids(set discovery.Instances) string {
 }
 
 func TestRegistryWatch(t *testing.T) {
-	m := discovery.NewMem()
+	m := new(discovery.Mem)
 	r := discovery.NewRegistry(m, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	next, stop := iter.Pull2(r.Watch(ctx, endpoint()))
@@ -87,7 +87,7 @@ func TestRegistryWatch(t *testing.T) {
 }
 
 func TestRegistryErrors(t *testing.T) {
-	m := discovery.NewMem()
+	m := new(discovery.Mem)
 	r := discovery.NewRegistry(m, nil)
 	if _, err := r.List(t.Context(), discovery.Endpoint{Namespace: "a"}); err == nil {
 		t.Error("List takes any endpoint")
@@ -146,7 +146,7 @@ func TestRegistryPassesStale(t *testing.T) {
 
 func TestRegistryWarnsOnce(t *testing.T) {
 	var out bytes.Buffer
-	m := discovery.NewMem()
+	m := new(discovery.Mem)
 	r := discovery.NewRegistry(m, slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	register(t, r, instance(1))
 	put := func(key, value string) {
@@ -188,7 +188,7 @@ func TestRegistryWarnsOnce(t *testing.T) {
 
 func TestRegistryLogs(t *testing.T) {
 	var out bytes.Buffer
-	r := discovery.NewRegistry(discovery.NewMem(), slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	r := discovery.NewRegistry(new(discovery.Mem), slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	lease := register(t, r, instance(0x4d2))
 	if _, err := r.List(t.Context(), endpoint()); err != nil {
 		t.Fatal(err)
@@ -208,7 +208,7 @@ func TestRegistryLogs(t *testing.T) {
 }
 
 func TestRegistryConcurrently(t *testing.T) {
-	r := discovery.NewRegistry(discovery.NewMem(), nil)
+	r := discovery.NewRegistry(new(discovery.Mem), nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	var owners, watchers sync.WaitGroup
 	for range 2 {
@@ -245,7 +245,7 @@ func TestRegistryConcurrently(t *testing.T) {
 
 // TestListIsSortedByID has ids of every number of digits.
 func TestListIsSortedByID(t *testing.T) {
-	r := discovery.NewRegistry(discovery.NewMem(), nil)
+	r := discovery.NewRegistry(new(discovery.Mem), nil)
 	want := []discovery.InstanceID{1, 15, 16, 17, 255, 256, 4095, 1 << 52, 1<<53 - 1, 1 << 63, 1<<64 - 1}
 	for _, id := range want {
 		register(t, r, instance(id))
@@ -318,7 +318,7 @@ func TestStatic(t *testing.T) {
 
 // BenchmarkOneOfMany measures what one instance that joins costs a watch of 10,000.
 func BenchmarkOneOfMany(b *testing.B) {
-	m := discovery.NewMem()
+	m := new(discovery.Mem)
 	r := discovery.NewRegistry(m, nil)
 	for id := range 10_000 {
 		if _, _, err := r.Register(b.Context(), instance(discovery.InstanceID(id))); err != nil {
@@ -350,7 +350,7 @@ func BenchmarkOneOfMany(b *testing.B) {
 // TestRegisterFillsIn registers instances without ids, which stay apart, and returns them as
 // they stand.
 func TestRegisterFillsIn(t *testing.T) {
-	r := discovery.NewRegistry(discovery.NewMem(), nil)
+	r := discovery.NewRegistry(new(discovery.Mem), nil)
 	var want []discovery.Instance
 	for range 3 {
 		i, _, err := r.Register(t.Context(), instance(0))
@@ -372,7 +372,7 @@ func TestRegisterFillsIn(t *testing.T) {
 // TestRegisterRefusesUnspecified refuses addresses to which nobody can connect. Those of
 // other transports are not ours to judge.
 func TestRegisterRefusesUnspecified(t *testing.T) {
-	r := discovery.NewRegistry(discovery.NewMem(), nil)
+	r := discovery.NewRegistry(new(discovery.Mem), nil)
 	for address, want := range map[string]string{
 		"0.0.0.0:1": "is every address", "[::]:1": "is every address", ":1": "is every address",
 		"[::%eth0]:1": "is every address", "localhost": "is not HOST:PORT",

@@ -46,7 +46,7 @@ func equal(a, b discovery.Report) bool {
 // beginning and with one that came later.
 func TestReportsEndWithTheirLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := discovery.NewMem()
+		m := new(discovery.Mem)
 		writer, reader := discovery.NewRegistry(m, nil), discovery.NewRegistry(m, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		next, stop := iter.Pull2(reader.WatchReportTimes(ctx, endpoint(), time.Minute))
@@ -95,7 +95,7 @@ func TestReportsEndWithTheirLease(t *testing.T) {
 // ahead.
 func TestReportIsNotByTheWritersClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := discovery.NewMem()
+		m := new(discovery.Mem)
 		odd := report(1, "a", 5*time.Second)
 		publish(t, discovery.NewRegistry(m, nil), odd)
 		for snap, err := range m.Watch(t.Context(), "v1/down/") {
@@ -129,7 +129,7 @@ func TestReportIsNotByTheWritersClock(t *testing.T) {
 // TestLateReportEndsOnTime publishes a report two seconds after it was made.
 func TestLateReportEndsOnTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := discovery.NewMem()
+		m := new(discovery.Mem)
 		r := discovery.NewRegistry(m, nil)
 		late, over := report(1, "a", 5*time.Second), report(2, "a", time.Second)
 		time.Sleep(2 * time.Second)
@@ -164,7 +164,7 @@ func (a *asked) Expiry(ctx context.Context, key string) (time.Duration, error) {
 // an instance out for a day elsewhere.
 func TestReportsAreHeededForTheReadersBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &asked{Mem: discovery.NewMem()}
+		store := &asked{Mem: new(discovery.Mem)}
 		writer, reader := discovery.NewRegistry(store, nil), discovery.NewRegistry(store, nil)
 		long, short := report(1, "a", 24*time.Hour), report(2, "a", 4*time.Second)
 		publish(t, writer, long, short)
@@ -197,7 +197,7 @@ func TestReportsAreHeededForTheReadersBound(t *testing.T) {
 // TestAgesAreAskedTogether lists a thousand reports, whose ages take 10 ms each.
 func TestAgesAreAskedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &asked{Mem: discovery.NewMem()}
+		store := &asked{Mem: new(discovery.Mem)}
 		r := discovery.NewRegistry(store, nil)
 		for i := range 1000 {
 			publish(t, r, report(discovery.InstanceID(i+1), "a", time.Minute))
@@ -242,7 +242,7 @@ func TestStanding(t *testing.T) {
 }
 
 func TestReportRefused(t *testing.T) {
-	r := discovery.NewRegistry(discovery.NewMem(), nil)
+	r := discovery.NewRegistry(new(discovery.Mem), nil)
 	for name, bad := range map[string]discovery.Report{
 		"no time":       report(1, "a", 0),
 		"a slash":       report(1, "a/b", time.Second),
@@ -257,7 +257,7 @@ func TestReportRefused(t *testing.T) {
 }
 
 func TestReportReasonIsBounded(t *testing.T) {
-	r := discovery.NewRegistry(discovery.NewMem(), nil)
+	r := discovery.NewRegistry(new(discovery.Mem), nil)
 	long := report(1, "a", time.Second)
 	long.Reason = strings.Repeat("é", discovery.MaxValue)
 	publish(t, r, long)
@@ -271,7 +271,7 @@ func TestReportReasonIsBounded(t *testing.T) {
 }
 
 func TestBadReportsAreSkipped(t *testing.T) {
-	m := discovery.NewMem()
+	m := new(discovery.Mem)
 	good := `{"type":"Down","namespace":"dynamo","component":"backend","endpoint":"generate","instance_id":1,"reporter":"a","kind":"reset","cooldown_ms":5000}`
 	const prefix = "v1/down/dynamo/backend/generate/"
 	for key, value := range map[string]string{

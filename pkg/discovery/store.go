@@ -64,8 +64,9 @@ type Store interface {
 	Watch(ctx context.Context, prefix string) iter.Seq2[Snapshot, error]
 
 	// Close releases the records that were put with a ttl of zero, ends the watches
-	// with [ErrClosed] and waits for the store's goroutines. Closing again does
-	// nothing.
+	// with [ErrClosed] and waits for the store's goroutines. It does not wait for the
+	// readers of watches: one that is busy with a set, or has stopped asking without
+	// leaving, learns of the end when it asks again. Closing again does nothing.
 	Close() error
 }
 

@@ -40,7 +40,7 @@ func serve(t *testing.T, id discovery.InstanceID, name string, s *stream.Server)
 // discover lists the instances in a store of this process.
 func discover(t *testing.T, instances ...discovery.Instance) *discovery.Registry {
 	t.Helper()
-	store := discovery.NewMem()
+	store := new(discovery.Mem)
 	t.Cleanup(func() { _ = store.Close() }) // of a store in memory: no error
 	registry := discovery.NewRegistry(store, nil)
 	for _, i := range instances {

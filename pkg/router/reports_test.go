@@ -29,7 +29,7 @@ func sharingPair(t *testing.T, source *listing, reports Reports) (first, second 
 
 func TestReportOfAnotherIsHeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reports := discovery.NewRegistry(discovery.NewMem(), nil)
+		reports := discovery.NewRegistry(new(discovery.Mem), nil)
 		first, second, client := sharingPair(t, newListing(instances(3)...), reports)
 		if got, err := ask(t.Context(), first, hello()); got != "he|llo" || err != nil {
 			t.Fatalf("got %q, %v", got, err)
@@ -63,7 +63,7 @@ func TestReportOfAnotherIsHeeded(t *testing.T) {
 // A router that starts later heeds the reports that stand from its first request on.
 func TestReportIsReadBeforeTheFirstRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reports := discovery.NewRegistry(discovery.NewMem(), nil)
+		reports := discovery.NewRegistry(new(discovery.Mem), nil)
 		source := newListing(instances(2)...)
 		first, _, client := sharingPair(t, source, reports)
 		if _, err := ask(t.Context(), first, hello()); err != nil {
@@ -83,7 +83,7 @@ func TestReportIsReadBeforeTheFirstRequest(t *testing.T) {
 // The reports of others never leave a request without an instance.
 func TestReportedInstancesAreBetterThanNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reports := discovery.NewRegistry(discovery.NewMem(), nil)
+		reports := discovery.NewRegistry(new(discovery.Mem), nil)
 		now := time.Now()
 		for id := range 2 {
 			err := reports.Report(t.Context(), discovery.Report{
@@ -114,7 +114,7 @@ func TestReportedInstancesAreBetterThanNone(t *testing.T) {
 // An instance that the caller names is asked, whatever others report.
 func TestReportOfAnotherDoesNotOverruleTheCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reports := discovery.NewRegistry(discovery.NewMem(), nil)
+		reports := discovery.NewRegistry(new(discovery.Mem), nil)
 		first, second, client := sharingPair(t, newListing(instances(2)...), reports)
 		for _, r := range []*Router{first, second} {
 			req := hello()
@@ -132,7 +132,7 @@ func TestReportOfAnotherDoesNotOverruleTheCaller(t *testing.T) {
 
 func TestReportDoesNotOutliveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reports := discovery.NewRegistry(discovery.NewMem(), nil)
+		reports := discovery.NewRegistry(new(discovery.Mem), nil)
 		source := newListing(instances(2)...)
 		first, second, _ := sharingPair(t, source, reports)
 		if _, err := ask(t.Context(), first, hello()); err != nil {
@@ -164,7 +164,7 @@ func (c *counting) Report(ctx context.Context, r discovery.Report) error {
 
 func TestManyFailuresAreFewReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reports := &counting{Reports: discovery.NewRegistry(discovery.NewMem(), nil)}
+		reports := &counting{Reports: discovery.NewRegistry(new(discovery.Mem), nil)}
 		first, _, client := sharingPair(t, newListing(instances(1)...), reports)
 		client.by["server1"] = after(100*time.Millisecond, breaking(stream.Reset, 1))
 		var failed sync.WaitGroup

@@ -17,7 +17,7 @@ import (
 // and the client are different processes, and the store is one that both see.
 func Example() {
 	ctx, leave := context.WithCancel(context.Background())
-	store := discovery.NewMem()
+	store := new(discovery.Mem)
 	registry := discovery.NewRegistry(store, nil)
 	endpoint := discovery.Endpoint{Namespace: "demo", Component: "text", Name: "words"}
 

@@ -20,6 +20,8 @@ const (
 	DefaultIdleTimeout  = time.Minute
 	// DefaultMaxStreams bounds how many streams one broken connection breaks.
 	DefaultMaxStreams = 128
+	// DefaultMaxWindow is enough for 40 MB/s on a link of 100 ms.
+	DefaultMaxWindow = 4 << 20
 )
 
 // A Client opens streams. It keeps connections open between them, and carries
@@ -50,6 +52,13 @@ type Client struct {
 	// MaxStreams is how many streams share a connection before another one is
 	// opened. 0 means [DefaultMaxStreams].
 	MaxStreams int
+	// MaxWindow is how many bytes of lines a server may be ahead of the caller of
+	// one stream. A stream begins with 256 KiB, the least, and gets more while its
+	// caller keeps up and that is what limits it. It bounds what the client holds
+	// for a caller who stops reading: the window, a line that overran it, and one for
+	// the end, each of 1 MiB at most; with short lines and a caller who never was
+	// fast, that is some 300 KiB. 0 means [DefaultMaxWindow].
+	MaxWindow int
 	// Dial connects to addr; it must give up when ctx ends. Nil means TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Logger gets a debug message for each connection. Nil logs nothing.
@@ -72,8 +81,8 @@ type Client struct {
 // wrong with the stream, ctx's error if ctx ended first, [ErrInvalidRequest],
 // or [ErrClosed]. Leaving the sequence early cancels the request.
 //
-// A request longer than 256 KiB has a connection of its own. The client holds
-// at most [MaxHeld] bytes for a caller who stops reading.
+// A request longer than 256 KiB has a connection of its own. What the client holds
+// for a caller who stops reading is bounded by MaxWindow.
 //
 // The items begin at req.From. They share no memory with the client; small ones
 // may share up to 2 KiB among themselves.

@@ -134,3 +134,24 @@ func TestWindowOfSlowCaller(t *testing.T) {
 		})
 	}
 }
+
+// MaxWindow bounds how far a server may be ahead, but never below what a stream begins with.
+func TestMaxWindow(t *testing.T) {
+	for bound, want := range map[int]int{1 << 20: 1 << 20, 300 << 10: 300 << 10, 1: credit} {
+		t.Run(strconv.Itoa(bound), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				left := make(chan int, 1)
+				c := newClient(t, &stream.Client{Dial: scripted(t, farServer(1024, 2, 100*time.Millisecond, left)), MaxWindow: bound})
+				for _, err := range c.Stream(t.Context(), "", text("x")) {
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				// What was taken is credited by the quarter, so some of it may not be yet.
+				if n := <-left; n > want+16<<10 || n < want/2 {
+					t.Errorf("the server may send %d bytes in the end, want about %d", n, want)
+				}
+			})
+		})
+	}
+}

@@ -62,7 +62,7 @@ func newClientStream(c *clientConn, number int64, req *outgoing) *clientStream {
 	return &clientStream{
 		conn: c, number: number, prefix: appendPrefix(make([]byte, 0, 32), number),
 		req: *req, next: req.From, wake: make(chan struct{}, 1),
-		window: window{size: initialCredit, began: time.Now()},
+		window: window{size: initialCredit, widest: max(cmpOr(c.client.MaxWindow, DefaultMaxWindow), initialCredit), began: time.Now()},
 	}
 }
 
@@ -310,9 +310,6 @@ func (st *clientStream) event(a Annotated) (complete bool, err error) {
 }
 
 const (
-	// maxWindow is how many bytes of lines a server may be ahead of a caller who
-	// keeps up: enough for 40 MB/s on a link of 100 ms.
-	maxWindow = 4 << 20
 	// A window doubles if it is what limits the stream: if taking a whole one
 	// takes about the round trip of a long link. If it takes less than shortRound,
 	// a window of 256 KiB allows 26 MB/s; if it takes more than longRound, the
@@ -326,6 +323,7 @@ const (
 // the caller's goroutine.
 type window struct {
 	size     int
+	widest   int // what it may grow to
 	taken    int // bytes of lines that were read and not yet credited
 	round    int // bytes of lines that were read since began
 	began    time.Time
@@ -333,12 +331,6 @@ type window struct {
 	narrow   bool          // the window limited the stream in the last round
 	withheld int           // bytes that will not be credited, to make the window smaller
 }
-
-// MaxHeld is how many bytes a [Client] holds at most for a caller who was fast
-// and has stopped reading: the widest window, a line that overran it, and one
-// for the end, which needs no credit. A caller who never was fast makes it hold
-// at most 256 KiB and two lines.
-const MaxHeld = maxWindow + 2*MaxLine
 
 // grant lets the server send as much again as the caller has taken, in quarters
 // of the window.
@@ -370,12 +362,13 @@ func (w *window) resize(now time.Time) (grown int) {
 	took := now.Sub(w.began)
 	narrow := w.waited > took/2 && shortRound < took && took < longRound
 	switch {
-	case narrow && w.narrow && w.size < maxWindow:
-		grown = w.size
-		w.size *= 2
+	case narrow && w.narrow && w.size < w.widest:
+		grown = min(w.size, w.widest-w.size)
+		w.size += grown
 	case w.waited < took/8 && w.size > initialCredit:
-		w.size /= 2
-		w.withheld += w.size
+		half := max(w.size/2, initialCredit)
+		w.withheld += w.size - half
+		w.size = half
 	}
 	w.round, w.waited, w.began, w.narrow = 0, 0, now, narrow
 	return grown

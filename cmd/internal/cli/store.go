@@ -61,7 +61,7 @@ func (c *Common) OpenStore(ctx context.Context) (discovery.Store, error) {
 		c.namespace = store.Namespace()
 		return store, nil
 	case "mem":
-		return discovery.NewMem(), nil
+		return new(discovery.Mem), nil
 	}
 	return nil, fmt.Errorf("unknown store %q", c.Store)
 }

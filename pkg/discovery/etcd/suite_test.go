@@ -35,7 +35,9 @@ func TestStore(t *testing.T) {
 			tb.Helper()
 			return join(tb)
 		},
-		Kill: func(_ testing.TB, s discovery.Store) { kill(s.(*Store)) },
+		Break: func(testing.TB, discovery.Store) { server.Kill() },
+		Heal:  func(testing.TB, discovery.Store) { server.Restart() },
+		Kill:  func(_ testing.TB, s discovery.Store) { kill(s.(*Store)) },
 		Overwrite: func(tb testing.TB, _ discovery.Store, key string, value []byte) {
 			tb.Helper()
 			if _, err := behind.Put(tb.Context(), key, string(value)); err != nil {

@@ -21,6 +21,7 @@ type handle struct {
 	work sync.WaitGroup
 
 	renews bool // false breaks it
+	outage *outage
 
 	mu   sync.Mutex // guards what follows
 	kept map[string]*keptRecord
@@ -42,7 +43,7 @@ const renewEvery = 2 * time.Second
 func asHandle(shared *discovery.Mem) *handle {
 	// What a broken store leaves running ends by itself.
 	ctx, end := context.WithTimeout(context.Background(), 12*time.Hour)
-	h := &handle{Mem: shared, ctx: ctx, end: end, renews: true, kept: make(map[string]*keptRecord)}
+	h := &handle{Mem: shared, ctx: ctx, end: end, renews: true, outage: outageOf(shared), kept: make(map[string]*keptRecord)}
 	h.work.Go(h.renew)
 	return h
 }
@@ -122,7 +123,7 @@ func (h *handle) Watch(ctx context.Context, prefix string) iter.Seq2[discovery.S
 		both, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(h.ctx, cancel)()
-		for snap, err := range h.Mem.Watch(both, prefix) {
+		for snap, err := range h.outage.over(both, func(ctx context.Context) iter.Seq2[discovery.Snapshot, error] { return h.Mem.Watch(ctx, prefix) }) {
 			if err != nil && ctx.Err() != nil {
 				err = ctx.Err()
 			} else if err != nil && h.ctx.Err() != nil {
@@ -195,5 +196,8 @@ func brokenStores() []brokenStore {
 		{"watches end quietly", endsQuietly, []string{"CloseEndsWatches", "WatchEndsWithContext"}},
 		{"open after close", openAfterClose, []string{"ClosedRefuses", "CloseEndsWatches"}},
 		{"goroutine left", goroutineLeft, []string{"CloseLeavesNoGoroutine"}},
+		{"close waits for readers", closeWaits, []string{"CloseEndsWatches"}},
+		{"outages hidden", sets(hidesOutages), []string{"OutageIsStale"}},
+		{"nothing known in an outage", sets(forgetsInOutages), []string{"OutageIsStale"}},
 	}
 }

@@ -19,7 +19,7 @@ func closeReleases(s *suite) {
 	s.put(owner, "v1/down/dynamo/a", "1")
 	f := s.follow(store, ep)
 	f.until(want{ep + "a": "1"})
-	if err := owner.Close(); err != nil {
+	if err := s.close(owner); err != nil {
 		s.Fatalf("Close: %v", err)
 	}
 	s.stands(store, ep, want{})
@@ -34,7 +34,7 @@ func closeLeavesTTL(s *suite) {
 	store := s.open()
 	owner := s.join(store)
 	s.putFor(owner, ep+"a", "1", s.TTL)
-	if err := owner.Close(); err != nil {
+	if err := s.close(owner); err != nil {
 		s.Fatalf("Close: %v", err)
 	}
 	f := s.followFor(store, ep, s.TTL+s.Patience)
@@ -68,7 +68,7 @@ func closeEndsWatches(s *suite) {
 	case err := <-waiting:
 		s.Fatalf("the watch ended: %v", err)
 	}
-	if err := store.Close(); err != nil {
+	if err := s.close(store); err != nil {
 		s.Fatalf("Close: %v", err)
 	}
 	if err := <-waiting; !errors.Is(err, discovery.ErrClosed) {
@@ -85,7 +85,7 @@ func closedRefuses(s *suite) {
 	var wg sync.WaitGroup
 	for range 2 { // closing twice is fine, also at the same time
 		wg.Go(func() {
-			if err := store.Close(); err != nil {
+			if err := s.close(store); err != nil {
 				s.Errorf("Close: %v", err)
 			}
 		})
@@ -110,7 +110,7 @@ func closeLeavesNoGoroutine(s *suite) {
 		before = goroutines()
 		store = s.join(store)
 	} else {
-		if err := store.Close(); err != nil {
+		if err := s.close(store); err != nil {
 			s.Fatalf("Close: %v", err)
 		}
 		before = goroutines()
@@ -121,7 +121,7 @@ func closeLeavesNoGoroutine(s *suite) {
 	s.put(store, ep+"b", "2")
 	s.putFor(store, ep+"c", "3", time.Hour)
 	f.untilThat("b is there", func(snap discovery.Snapshot) bool { return len(snap.Records) >= 2 })
-	if err := store.Close(); err != nil {
+	if err := s.close(store); err != nil {
 		s.Fatalf("Close: %v", err)
 	}
 	if err := f.end(); !errors.Is(err, discovery.ErrClosed) { // the watch runs on a goroutine of the suite's

@@ -3,7 +3,7 @@
 //
 //	func TestStore(t *testing.T) {
 //		storetest.Run(t, storetest.Backend{
-//			Open:      func(tb testing.TB) discovery.Store { return discovery.NewMem() },
+//			Open:      func(tb testing.TB) discovery.Store { return new(discovery.Mem) },
 //			LeaseTime: time.Millisecond, // its records don't outlive their owner
 //		})
 //	}
@@ -11,6 +11,7 @@ package storetest
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -40,6 +41,12 @@ type Backend struct {
 	// with etcdctl or an editor. The record has no lease then. s is a handle on the
 	// backend. With nil the suite skips the tests of it.
 	Overwrite func(tb testing.TB, s discovery.Store, key string, value []byte)
+
+	// Break makes the backend of s unreadable for every handle, as an outage does, and
+	// Heal ends that, with the records that have a ttl still there, and nobody else's
+	// gone for longer than it takes their owners to put them again. With nil the suite
+	// skips the test of outages.
+	Break, Heal func(tb testing.TB, s discovery.Store)
 
 	// LeaseTime is the longest time until the backend drops the records of a killed
 	// owner. The default is 10 s. The suite waits for it, so a short one makes the
@@ -122,6 +129,7 @@ func checks() []check {
 		{"CopyIsTakenOver", copyIsTakenOver},
 		{"DamageIsMended", damageIsMended},
 		{"PutHeedsContext", putHeedsContext},
+		{"OutageIsStale", outageIsStale},
 		{"CloseReleases", closeReleases},
 		{"CloseLeavesTTL", closeLeavesTTL},
 		{"CloseEndsWatches", closeEndsWatches},
@@ -164,11 +172,27 @@ func (s *suite) closing(store discovery.Store) discovery.Store {
 		s.Fatal("the backend gave no store")
 	}
 	s.Cleanup(func() {
-		if err := store.Close(); err != nil {
+		if err := s.close(store); err != nil {
 			s.Errorf("Close: %v", err)
 		}
 	})
 	return store
+}
+
+// close closes a store. One that waits for something that never comes, such as a reader
+// that has stopped asking, fails the test, and does not hang it.
+func (s *suite) close(store discovery.Store) error {
+	s.Helper()
+	closed := make(chan error, 1)
+	go func() { closed <- store.Close() }()
+	timer := time.NewTimer(2 * s.Patience) // it may take a while to release what is kept
+	defer timer.Stop()
+	select {
+	case err := <-closed:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("it has not returned after %v", 2*s.Patience)
+	}
 }
 
 // soon returns a context for a call that must return at once.

@@ -18,7 +18,7 @@ func backend(wrap func(shared *discovery.Mem) discovery.Store) Backend {
 	var current *discovery.Mem
 	return Backend{
 		Open: func(testing.TB) discovery.Store {
-			current = discovery.NewMem()
+			current = new(discovery.Mem)
 			return wrap(current)
 		},
 		Join: func(testing.TB, discovery.Store) discovery.Store { return wrap(current) },
@@ -27,6 +27,8 @@ func backend(wrap func(shared *discovery.Mem) discovery.Store) Backend {
 				k.kill()
 			}
 		},
+		Break: func(testing.TB, discovery.Store) { outageOf(current).set(errOutage) },
+		Heal:  func(testing.TB, discovery.Store) { outageOf(current).set(nil) },
 		Overwrite: func(tb testing.TB, _ discovery.Store, key string, value []byte) {
 			tb.Helper()
 			if _, err := current.Put(tb.Context(), key, value, 0); err != nil {
@@ -69,7 +71,7 @@ func TestBrokenStoresFail(t *testing.T) {
 
 // TestSkips shows that a backend may have a single handle.
 func TestSkips(t *testing.T) {
-	b := Backend{Open: func(testing.TB) discovery.Store { return discovery.NewMem() }}
+	b := Backend{Open: func(testing.TB) discovery.Store { return new(discovery.Mem) }}
 	for _, c := range checks() {
 		if failures := try(t, c, b); len(failures) > 0 {
 			t.Errorf("%s: %v", c.name, failures)

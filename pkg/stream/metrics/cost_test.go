@@ -14,7 +14,7 @@ import (
 )
 
 func TestLint(t *testing.T) {
-	problems, err := testutil.CollectAndLint(metrics.New())
+	problems, err := testutil.CollectAndLint(metrics.New("demo/text/upper", "server1"))
 	if len(problems) > 0 || err != nil {
 		t.Errorf("promlint: %v, %v", problems, err)
 	}
@@ -24,7 +24,7 @@ func send(stream.Annotated) error { return nil }
 
 // An item allocates nothing, and the total follows a long stream while it runs.
 func TestItems(t *testing.T) {
-	m := metrics.New()
+	m := metrics.New("demo/text/upper", "server1")
 	handler := m.Handler(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 		item := stream.Annotated{Data: stream.String("x")}
 		// It makes one more call, to warm up.
@@ -43,7 +43,7 @@ func TestItems(t *testing.T) {
 // Streams and scrapes may come at once.
 func TestConcurrently(t *testing.T) {
 	const streams, items = 50, 100
-	m := metrics.New()
+	m := metrics.New("demo/text/upper", "server1")
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(m)
 	handler := m.Handler(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
@@ -73,7 +73,7 @@ func TestConcurrently(t *testing.T) {
 }
 
 func BenchmarkItem(b *testing.B) {
-	handler := metrics.New().Handler(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
+	handler := metrics.New("demo/text/upper", "server1").Handler(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 		item := stream.Annotated{Data: stream.String("x")}
 		for b.Loop() {
 			_ = send(item)

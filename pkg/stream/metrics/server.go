@@ -45,28 +45,35 @@ type Server struct {
 	firstItem prometheus.Histogram
 }
 
-// New returns a collector with all counts at 0.
-func New() *Server {
+// New returns a collector with all counts at 0. Its metrics have the labels endpoint and
+// server: what is served, as namespace/component/endpoint, and the name of the server.
+func New(endpoint, server string) *Server {
+	labels := prometheus.Labels{"endpoint": endpoint, "server": server}
 	s := &Server{
 		streams: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "migrate_server_streams_total",
-			Help: "Streams that have ended, by how they ended.",
+			Name:        "migrate_server_streams_total",
+			ConstLabels: labels,
+			Help:        "Streams that have ended, by how they ended.",
 		}, []string{"outcome"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "migrate_server_refusals_total",
-			Help: "Requests that were not taken, by reason.",
+			Name:        "migrate_server_refusals_total",
+			ConstLabels: labels,
+			Help:        "Requests that were not taken, by reason.",
 		}, []string{"reason"}),
 		items: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "migrate_server_items_total",
-			Help: "Items sent. Each running stream may have sent up to 31 more.",
+			Name:        "migrate_server_items_total",
+			ConstLabels: labels,
+			Help:        "Items sent. Each running stream may have sent up to 31 more.",
 		}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "migrate_server_streams_in_flight",
-			Help: "Streams whose handler runs now.",
+			Name:        "migrate_server_streams_in_flight",
+			ConstLabels: labels,
+			Help:        "Streams whose handler runs now.",
 		}),
 		firstItem: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "migrate_server_first_item_seconds",
-			Help: "Time from a handler's start to its first item.",
+			Name:        "migrate_server_first_item_seconds",
+			ConstLabels: labels,
+			Help:        "Time from a handler's start to its first item.",
 			// From an echo to a model with a long prompt to read.
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}),

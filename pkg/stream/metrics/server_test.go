@@ -170,7 +170,7 @@ func TestRefusals(t *testing.T) {
 
 func TestFirstItem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := metrics.New()
+		m := metrics.New("demo/text/upper", "server1")
 		handler := m.Handler(func(_ context.Context, _ *stream.Request, send func(stream.Annotated) error) error {
 			time.Sleep(2 * time.Second)
 			_ = send(stream.Annotated{})

@@ -29,7 +29,7 @@ func serve(t *testing.T, s *stream.Server) *counted {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &counted{m: metrics.New(), server: s, client: &stream.Client{}, addr: l.Addr().String()}
+	c := &counted{m: metrics.New("demo/text/upper", "server1"), server: s, client: &stream.Client{}, addr: l.Addr().String()}
 	s.Handler, s.Refused = c.m.Handler(s.Handler), c.m.Refused
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
@@ -71,8 +71,17 @@ func gathered(t *testing.T, m *metrics.Server) map[string]float64 {
 		name := strings.TrimPrefix(f.GetName(), "migrate_server_")
 		for _, metric := range f.GetMetric() {
 			key := name
+			labels := map[string]string{}
 			for _, l := range metric.GetLabel() {
-				key += " " + l.GetValue()
+				labels[l.GetName()] = l.GetValue()
+			}
+			if labels["endpoint"] != "demo/text/upper" || labels["server"] != "server1" {
+				t.Errorf("%s has the labels %v", name, labels)
+			}
+			for _, label := range []string{"outcome", "reason"} {
+				if value := labels[label]; value != "" {
+					key += " " + value
+				}
 			}
 			got[key] = metric.GetCounter().GetValue() + metric.GetGauge().GetValue() + metric.GetHistogram().GetSampleSum()
 		}
