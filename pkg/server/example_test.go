@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/server"
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/metrics"
 )
 
 // A whole program: a server with a handler of its own, a client that finds it, and the order
@@ -33,10 +37,12 @@ func Example() {
 		}
 		return nil
 	}
+	m := metrics.New(endpoint.String(), "server1")
+	prometheus.MustRegister(m) // for promhttp.Handler
 	left := make(chan error, 1)
 	go func() {
 		left <- server.Serve(ctx, server.Config{
-			Server: &stream.Server{Handler: words}, Registry: registry,
+			Server: &stream.Server{Handler: m.Handler(words), Refused: m.Refused}, Registry: registry,
 			Instance: discovery.Instance{Name: "server1", Endpoint: endpoint, Resume: discovery.ResumeNo},
 		})
 	}()
@@ -58,6 +64,8 @@ func Example() {
 	client.Close()
 	leave()
 	fmt.Println(<-left, store.Close())
+	items, err := testutil.GatherAndCount(prometheus.DefaultGatherer, "migrate_server_items_total")
+	fmt.Println(items, err)
 	// Output:
 	// 0 streams
 	// 1 that
@@ -65,4 +73,5 @@ func Example() {
 	// 3 their
 	// 4 server
 	// <nil> <nil>
+	// 1 <nil>
 }

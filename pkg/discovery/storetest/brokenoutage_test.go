@@ -16,7 +16,7 @@ type outage struct {
 	changed chan struct{} // closed, and made anew, with err
 }
 
-//nolint:gochecknoglobals // a [discovery.Mem] has no place for it
+// outages has those of each Mem, which has no place for it.
 var outages sync.Map // of *outage, by *discovery.Mem
 
 func outageOf(m *discovery.Mem) *outage {
@@ -32,10 +32,10 @@ func (o *outage) set(err error) {
 	o.changed = make(chan struct{})
 }
 
-func (o *outage) get() (error, <-chan struct{}) {
+func (o *outage) get() (<-chan struct{}, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.err, o.changed
+	return o.changed, o.err
 }
 
 var errOutage = errors.New("the backend is away")
@@ -66,7 +66,7 @@ func (o *outage) over(ctx context.Context, watch func(context.Context) iter.Seq2
 		known := false
 		var told error // of the outage
 		for {
-			away, changed := o.get()
+			changed, away := o.get()
 			if known && away != told { //nolint:errorlint // there is one error
 				told = away
 				if !yield(discovery.Snapshot{Records: last.Records, Stale: away}, nil) {
