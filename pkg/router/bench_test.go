@@ -21,6 +21,7 @@ func BenchmarkPick(b *testing.B) {
 				b.ResetTimer()
 				b.RunParallel(func(pb *testing.PB) {
 					c := &call{r: r, attempts: 1}
+					c.req.Key = "a session" // for affinity
 					for pb.Next() {
 						if _, err := c.pick(ctx); err != nil {
 							b.Fatal(err)

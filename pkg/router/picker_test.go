@@ -15,7 +15,7 @@ import (
 
 // pickers returns every picker there is, by its name.
 func pickers() map[string]Picker {
-	return map[string]Picker{"random": Random(), "round-robin": RoundRobin(), "least-loaded": LeastLoaded()}
+	return map[string]Picker{"random": Random(), "round-robin": RoundRobin(), "least-loaded": LeastLoaded(), "affinity": Affinity()}
 }
 
 // still returns a router that has n instances and no goroutines.
