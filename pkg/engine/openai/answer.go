@@ -11,6 +11,7 @@ import (
 
 	"github.com/tmaxmax/go-sse"
 
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -168,7 +169,7 @@ func (a *answer) noStream(ctx context.Context, resp *http.Response) error {
 	if err != nil {
 		return a.c.ended(ctx, err)
 	}
-	if o, err := readObject(body); err == nil {
+	if o, err := rawjson.Read(body); err == nil {
 		if err := a.c.chunkError(string(body), o); err != nil {
 			return err
 		}
@@ -206,7 +207,7 @@ func (a *answer) event(data string) error {
 	if strings.TrimSpace(data) == "[DONE]" {
 		return a.lastWord("the engine said that it is done")
 	}
-	chunk, err := readObject([]byte(data))
+	chunk, err := rawjson.Read([]byte(data))
 	if err != nil {
 		return refuse(stream.ErrFailed, "the engine sent a chunk that is no JSON object: %.60q", data)
 	}
@@ -219,14 +220,14 @@ func (a *answer) event(data string) error {
 // chunk divides a chunk.
 func (a *answer) chunk(chunk object) error {
 	a.takeHead(chunk)
-	choices := chunk.list("choices")
+	choices := chunk.List("choices")
 	a.takeOwn(chunk, len(choices) > 0)
 	if len(choices) == 1 {
-		choice, err := readObject(choices[0])
+		choice, err := rawjson.Read(choices[0])
 		if err != nil {
 			return refuse(stream.ErrFailed, "the engine sent a choice that is no object: %.60q", choices[0])
 		}
-		if index, _ := choice.integer("index"); index == 0 && !choice.has("logprobs") {
+		if index, _ := choice.Int("index"); index == 0 && !choice.Has("logprobs") {
 			return a.only(chunk, choice)
 		}
 	}
@@ -236,8 +237,8 @@ func (a *answer) chunk(chunk object) error {
 // takeHead takes what holds for the whole answer out of a chunk.
 func (a *answer) takeHead(chunk object) {
 	for _, name := range []string{"id", "created", "model", "system_fingerprint"} {
-		if chunk.has(name) && !a.head.has(name) {
-			a.head[name] = oneLine(chunk[name])
+		if chunk.Has(name) && !a.head.Has(name) {
+			a.head[name] = rawjson.OneLine(chunk[name])
 		}
 		delete(chunk, name)
 	}
@@ -248,34 +249,34 @@ func (a *answer) takeHead(chunk object) {
 // for.
 func (a *answer) takeOwn(chunk object, hasChoices bool) {
 	q := a.c.q
-	if usage := chunk.sub("usage"); usage != nil {
-		if n, ok := usage.integer("completion_tokens"); ok {
+	if usage := chunk.Sub("usage"); usage != nil {
+		if n, ok := usage.Int("completion_tokens"); ok {
 			a.count, a.counted = max(a.count, n), true
 		}
-		if n, ok := usage.integer("prompt_tokens"); ok && !a.head.has("prompt_tokens") {
-			a.head["prompt_tokens"] = number(n)
+		if n, ok := usage.Int("prompt_tokens"); ok && !a.head.Has("prompt_tokens") {
+			a.head["prompt_tokens"] = rawjson.Number(n)
 		}
 		if !q.wantsUsage || hasChoices && !q.wantsUsageAlways {
-			a.usage = oneLine(chunk["usage"])
+			a.usage = rawjson.OneLine(chunk["usage"])
 			delete(chunk, "usage")
 		} else {
 			a.usageOut = true
 		}
 	}
-	if timings := chunk.sub("timings"); timings != nil {
-		if n, ok := timings.integer("predicted_n"); ok {
+	if timings := chunk.Sub("timings"); timings != nil {
+		if n, ok := timings.Int("predicted_n"); ok {
 			a.count, a.counted = max(a.count, n), true
 		}
-		read, ok := timings.integer("prompt_n")
-		cached, _ := timings.integer("cache_n")
-		if ok && a.count > 0 && !a.head.has("prompt_tokens") {
-			a.head["prompt_tokens"] = number(read + cached)
+		read, ok := timings.Int("prompt_n")
+		cached, _ := timings.Int("cache_n")
+		if ok && a.count > 0 && !a.head.Has("prompt_tokens") {
+			a.head["prompt_tokens"] = rawjson.Number(read + cached)
 		}
 		if !q.wantsTimings {
 			delete(chunk, "timings")
 		}
 	}
-	if chunk.has("prompt_progress") {
+	if chunk.Has("prompt_progress") {
 		a.c.clock.progress()
 		if !q.wantsProgress {
 			delete(chunk, "prompt_progress")
@@ -288,14 +289,14 @@ func (a *answer) takeOwn(chunk object, hasChoices bool) {
 func (a *answer) only(chunk, choice object) error {
 	where, field := choice, "text"
 	if a.c.q.path == chatPath {
-		where, field = choice.sub("delta"), "content"
+		where, field = choice.Sub("delta"), "content"
 		if where == nil {
 			where = object{}
 		}
 	}
 	for _, name := range []string{"reasoning_content", "reasoning"} {
 		raw := where[name]
-		if !isString(raw) || isNothing(raw) {
+		if !rawjson.IsString(raw) || rawjson.IsNothing(raw) {
 			continue
 		}
 		if other := where["reasoning"]; name != "reasoning" && string(other) == string(raw) {
@@ -306,17 +307,17 @@ func (a *answer) only(chunk, choice object) error {
 			return err
 		}
 	}
-	if raw := where[field]; isString(raw) && !isNothing(raw) {
+	if raw := where[field]; rawjson.IsString(raw) && !rawjson.IsNothing(raw) {
 		delete(where, field)
 		if err := a.text(piece{raw, a.take()}); err != nil {
 			return err
 		}
 	}
-	calls := !isNothing(where["tool_calls"]) || !isNothing(where["function_call"])
+	calls := !rawjson.IsNothing(where["tool_calls"]) || !rawjson.IsNothing(where["function_call"])
 	if calls {
 		a.c.got()
 	}
-	finish := choice.str("finish_reason")
+	finish := choice.Str("finish_reason")
 	if finish == "abort" || finish == "error" {
 		return refuse(stream.ErrFailed, "the engine gave up: finish_reason is %q", finish)
 	}
@@ -324,11 +325,11 @@ func (a *answer) only(chunk, choice object) error {
 		return nil
 	}
 	if a.c.q.path == chatPath {
-		choice["delta"] = where.bytes()
+		choice["delta"] = where.Bytes()
 	} else if choice["text"] == nil {
 		choice["text"] = rawMessage(`""`)
 	}
-	chunk["choices"] = joinList([]rawMessage{choice.bytes()})
+	chunk["choices"] = rawjson.Join([]rawMessage{choice.Bytes()})
 	switch {
 	case finish != "":
 		a.finished[0] = true
@@ -342,17 +343,17 @@ func (a *answer) only(chunk, choice object) error {
 // saysAnything reports whether a chunk says more than whose it is.
 func saysAnything(chunk, choice, delta object) bool {
 	for name, raw := range chunk {
-		if name != "choices" && !isNothing(raw) {
+		if name != "choices" && !rawjson.IsNothing(raw) {
 			return true
 		}
 	}
 	for name, raw := range choice {
-		if name != "index" && name != "delta" && !isNothing(raw) {
+		if name != "index" && name != "delta" && !rawjson.IsNothing(raw) {
 			return true
 		}
 	}
 	for name, raw := range delta {
-		if name != "role" && name != "index" && !isNothing(raw) {
+		if name != "role" && name != "index" && !rawjson.IsNothing(raw) {
 			return true
 		}
 	}
@@ -364,24 +365,24 @@ func saysAnything(chunk, choice, delta object) bool {
 func (a *answer) several(chunk object, choices []rawMessage) error {
 	says, finishes, calls, gives := false, false, false, false
 	for _, raw := range choices {
-		choice, err := readObject(raw)
+		choice, err := rawjson.Read(raw)
 		if err != nil {
 			return refuse(stream.ErrFailed, "the engine sent a choice that is no object: %.60q", raw)
 		}
-		delta := choice.sub("delta")
-		switch finish := choice.str("finish_reason"); finish {
+		delta := choice.Sub("delta")
+		switch finish := choice.Str("finish_reason"); finish {
 		case "":
 		case "abort", "error":
 			return refuse(stream.ErrFailed, "the engine gave up: finish_reason is %q", finish)
 		default:
-			index, _ := choice.integer("index")
+			index, _ := choice.Int("index")
 			a.finished[index] = true
 			finishes = true
 		}
-		calls = calls || !isNothing(delta["tool_calls"])
+		calls = calls || !rawjson.IsNothing(delta["tool_calls"])
 		says = says || saysAnything(nil, choice, delta)
 		for _, text := range []rawMessage{choice["text"], delta["content"], delta["reasoning"], delta["reasoning_content"], delta["tool_calls"]} {
-			gives = gives || !isNothing(text)
+			gives = gives || !rawjson.IsNothing(text)
 		}
 	}
 	if gives {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -43,35 +44,35 @@ func (c *call) cannotContinue() error {
 // notContinued returns what in a request keeps its answer from being continued;
 // "" if nothing does.
 func (q *question) notContinued() string {
-	if n, ok := q.body.integer("n"); ok && n > 1 {
+	if n, ok := q.body.Int("n"); ok && n > 1 {
 		return "n is above 1"
 	}
-	if logprobs := q.body["logprobs"]; !isNull(logprobs) && string(logprobs) != "false" {
+	if logprobs := q.body["logprobs"]; !rawjson.IsNull(logprobs) && string(logprobs) != "false" {
 		return "the request wants logprobs"
 	}
-	if format := q.body.sub("response_format"); format != nil && format.str("type") != "text" {
+	if format := q.body.Sub("response_format"); format != nil && format.Str("type") != "text" {
 		return "the request has a response format"
 	}
 	for _, grammar := range []string{
 		"grammar", "json_schema", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
 		"guided_decoding_backend", "regex", "ebnf", "structural_tag",
 	} {
-		if q.body.has(grammar) {
+		if q.body.Has(grammar) {
 			return "the request has a grammar (" + grammar + ")"
 		}
 	}
 	if q.path == completionsPath {
-		if !isString(q.body["prompt"]) {
+		if !rawjson.IsString(q.body["prompt"]) {
 			return "the prompt is not one text"
 		}
-		if q.body.yes("echo") {
+		if q.body.Yes("echo") {
 			return "the request wants its prompt echoed"
 		}
-		if !isNothing(q.body["suffix"]) {
+		if !rawjson.IsNothing(q.body["suffix"]) {
 			return "the request has a suffix"
 		}
 	}
-	if n, ok := q.body.integer("best_of"); ok && n > 1 {
+	if n, ok := q.body.Int("best_of"); ok && n > 1 {
 		return "best_of is above 1"
 	}
 	return ""
@@ -87,13 +88,13 @@ func (c *call) continued(reasoning bool) (object, error) {
 		body["prompt"] = appendText(body["prompt"], text)
 		return body, nil
 	}
-	messages := body.list("messages")
+	messages := body.List("messages")
 	message := object{"role": stream.String("assistant"), "content": stream.String(text)}
 	if n := len(messages); n > 0 {
-		last, err := readObject(messages[n-1])
-		if err == nil && last.str("role") == "assistant" {
+		last, err := rawjson.Read(messages[n-1])
+		if err == nil && last.Str("role") == "assistant" {
 			// Two trailing messages of the assistant are refused, or misread.
-			if !isString(last["content"]) || !isNothing(last["tool_calls"]) {
+			if !rawjson.IsString(last["content"]) || !rawjson.IsNothing(last["tool_calls"]) {
 				return nil, refuse(stream.ErrUnresumable, "cannot go on behind what was delivered: the client's own beginning of the answer is not plain text")
 			}
 			last["content"] = appendText(last["content"], text)
@@ -105,14 +106,14 @@ func (c *call) continued(reasoning bool) (object, error) {
 	case reasoning:
 		message[c.so.field] = stream.String(c.so.reasoning)
 	default:
-		arguments := body.sub("chat_template_kwargs")
+		arguments := body.Sub("chat_template_kwargs")
 		if arguments == nil {
 			arguments = object{}
 		}
-		arguments["enable_thinking"] = truth(false)
-		body["chat_template_kwargs"] = arguments.bytes()
+		arguments["enable_thinking"] = rawjson.Bool(false)
+		body["chat_template_kwargs"] = arguments.Bytes()
 	}
-	body["messages"] = joinList(append(slices.Clip(messages), message.bytes()))
+	body["messages"] = rawjson.Join(append(slices.Clip(messages), message.Bytes()))
 	c.q.kind.continueMessage(body)
 	return body, nil
 }
@@ -134,16 +135,16 @@ func (c *call) original() object {
 	// A token that has only part of it may need one more.
 	spent := c.so.tokens - c.so.blankTokens
 	for _, name := range []string{"max_tokens", "max_completion_tokens"} {
-		if n, ok := body.integer(name); ok {
+		if n, ok := body.Int(name); ok {
 			n -= spent
 			if c.so.mixed {
 				n++
 			}
-			body[name] = number(n)
+			body[name] = rawjson.Number(n)
 		}
 	}
-	if n, ok := body.integer("min_tokens"); ok {
-		body["min_tokens"] = number(max(n-spent, 0))
+	if n, ok := body.Int("min_tokens"); ok {
+		body["min_tokens"] = rawjson.Number(max(n-spent, 0))
 	}
 	return body
 }
@@ -152,7 +153,7 @@ func (c *call) original() object {
 // limit at all.
 func (c *call) left() (tokens int, limited bool) {
 	for _, name := range []string{"max_completion_tokens", "max_tokens"} {
-		if n, ok := c.q.body.integer(name); ok && (!limited || n-c.so.tokens < tokens) {
+		if n, ok := c.q.body.Int(name); ok && (!limited || n-c.so.tokens < tokens) {
 			tokens, limited = n-c.so.tokens, true
 		}
 	}
@@ -161,12 +162,12 @@ func (c *call) left() (tokens int, limited bool) {
 
 // stops returns the request's stop strings.
 func (q *question) stops() []string {
-	if s, ok := decodeString(q.body["stop"]); ok && s != "" {
+	if s, ok := rawjson.Decode(q.body["stop"]); ok && s != "" {
 		return []string{s}
 	}
 	var stops []string
-	for _, raw := range q.body.list("stop") {
-		if s, ok := decodeString(raw); ok && s != "" {
+	for _, raw := range q.body.List("stop") {
+		if s, ok := rawjson.Decode(raw); ok && s != "" {
 			stops = append(stops, s)
 		}
 	}

@@ -347,7 +347,7 @@ func TestPrefixWithoutText(t *testing.T) {
 	ask(t, e, req).check(t, "end", "")
 	req.Prefix = answer.items[:1]
 	ask(t, e, req).check(t, "end", "")
-	first, second := object(p.Requests()[0].Body).bytes(), object(p.Requests()[1].Body).bytes()
+	first, second := object(p.Requests()[0].Body).Bytes(), object(p.Requests()[1].Body).Bytes()
 	if string(first) != string(second) {
 		t.Errorf("the engine was asked\n%s, and then\n%s", first, second)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -125,28 +126,28 @@ func (c *call) failure(f *engineError) error {
 
 // data is the error for the client: the status, and the body as it came.
 func (f *engineError) data() json.RawMessage {
-	body := oneLine(f.body)
+	body := rawjson.OneLine(f.body)
 	if !json.Valid(body) || !utf8.Valid(body) {
 		body = stream.String(string(f.body))
 	}
-	return object{"status": number(f.status), "body": body}.bytes()
+	return object{"status": rawjson.Number(f.status), "body": body}.Bytes()
 }
 
 // chunkError returns what follows from an error object in the stream; nil if the
 // chunk is none.
 func (c *call) chunkError(data string, chunk object) error {
 	inner := chunk["error"]
-	if isNull(inner) {
-		if chunk.str("object") != "error" {
+	if rawjson.IsNull(inner) {
+		if chunk.Str("object") != "error" {
 			return nil
 		}
 		inner = json.RawMessage(data) // an older form
 	}
 	f := &engineError{http.StatusInternalServerError, nil, []byte(data)}
-	if o, err := readObject(inner); err == nil {
-		if code, ok := o.integer("code"); ok && code >= 400 && code <= 599 {
+	if o, err := rawjson.Read(inner); err == nil {
+		if code, ok := o.Int("code"); ok && code >= 400 && code <= 599 {
 			f.status = code
-		} else if code, err := strconv.Atoi(o.str("code")); err == nil && code >= 400 && code <= 599 {
+		} else if code, err := strconv.Atoi(o.Str("code")); err == nil && code >= 400 && code <= 599 {
 			f.status = code
 		}
 	}

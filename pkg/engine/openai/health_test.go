@@ -329,14 +329,14 @@ func TestModelOfARequest(t *testing.T) {
 		req.To = test.to
 		ask(t, e, req).check(t, "end", "")
 		sent := p.Requests()
-		if got := object(sent[len(sent)-1].Body).str("model"); got != test.want {
+		if got := object(sent[len(sent)-1].Body).Str("model"); got != test.want {
 			t.Errorf("to %q, model %q: the engine got %q, want %q", test.to, test.model, got, test.want)
 		}
 	}
 	text := stream.Request{Data: stream.String("Hi"), To: "prod/b/openai/4d2"}
 	ask(t, e, text).check(t, "end", "")
 	sent := p.Requests()
-	if got := object(sent[len(sent)-1].Body).str("model"); got != "b" {
+	if got := object(sent[len(sent)-1].Body).Str("model"); got != "b" {
 		t.Errorf("a text for b came with model %q", got)
 	}
 }

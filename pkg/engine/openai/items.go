@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -83,7 +84,7 @@ func (a *answer) piece(p piece) error {
 		}
 		data := raw
 		if p.tokens >= 0 && p.tokens != 1 {
-			data = object{"text": raw, "tokens": number(p.tokens)}.bytes()
+			data = object{"text": raw, "tokens": rawjson.Number(p.tokens)}.Bytes()
 		}
 		if err := a.out(stream.Annotated{Data: data}); err != nil {
 			return err
@@ -101,8 +102,8 @@ func (a *answer) reasoning(raw rawMessage, field string) error {
 	tokens := a.take()
 	if a.gap {
 		a.gap = false
-		gap := object{"text": rawMessage(restartGap), "tokens": number(0), "field": stream.String(field)}
-		if err := a.out(stream.Annotated{Event: EventReasoning, Data: gap.bytes()}); err != nil {
+		gap := object{"text": rawMessage(restartGap), "tokens": rawjson.Number(0), "field": stream.String(field)}
+		if err := a.out(stream.Annotated{Event: EventReasoning, Data: gap.Bytes()}); err != nil {
 			return err
 		}
 	}
@@ -112,9 +113,9 @@ func (a *answer) reasoning(raw rawMessage, field string) error {
 		}
 		item := object{"text": raw, "field": stream.String(field)}
 		if tokens != unknownTokens {
-			item["tokens"] = number(tokens)
+			item["tokens"] = rawjson.Number(tokens)
 		}
-		if err := a.out(stream.Annotated{Event: EventReasoning, Data: item.bytes()}); err != nil {
+		if err := a.out(stream.Annotated{Event: EventReasoning, Data: item.Bytes()}); err != nil {
 			return err
 		}
 	}
@@ -165,14 +166,14 @@ func (a *answer) last(chunk object) error {
 
 // finish ends the answer in place of the engine, and returns errFinished.
 func (a *answer) finish(reason string) error {
-	choice := object{"index": number(0), "finish_reason": stream.String(reason)}
+	choice := object{"index": rawjson.Number(0), "finish_reason": stream.String(reason)}
 	if a.c.q.path == chatPath {
 		choice["delta"] = rawMessage("{}")
 	} else {
 		choice["text"] = rawMessage(`""`)
 	}
 	a.finished[0] = true
-	if err := a.out(chunkItem(object{"choices": joinList([]rawMessage{choice.bytes()})})); err != nil {
+	if err := a.out(chunkItem(object{"choices": rawjson.Join([]rawMessage{choice.Bytes()})})); err != nil {
 		return err
 	}
 	if err := a.lastUsage(); err != nil {
@@ -182,7 +183,7 @@ func (a *answer) finish(reason string) error {
 }
 
 func chunkItem(chunk object) stream.Annotated {
-	return stream.Annotated{Event: EventChunk, Data: oneLine(chunk.bytes())}
+	return stream.Annotated{Event: EventChunk, Data: rawjson.OneLine(chunk.Bytes())}
 }
 
 // out sends an item, or holds it back behind a tool call.
@@ -213,7 +214,7 @@ func (a *answer) send(item stream.Annotated) error {
 	if !a.headGone {
 		a.headGone = true
 		if len(a.head) > 0 {
-			if err := a.c.put(stream.Annotated{Event: EventHead, Data: a.head.bytes()}); err != nil {
+			if err := a.c.put(stream.Annotated{Event: EventHead, Data: a.head.Bytes()}); err != nil {
 				return err
 			}
 		}

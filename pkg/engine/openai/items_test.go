@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	. "github.com/request-migration/migrate/pkg/engine/openai/openaitest" //nolint:revive // a language of steps
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -55,7 +56,7 @@ func TestItemsOfEachKind(t *testing.T) {
 				t.Errorf("items:\n%swant:\n%s", got, test.items)
 			}
 			const asked = `{"messages":[{"content":"Tell me a story","role":"user"}],"model":"test-model",`
-			if sent := object(p.Requests()[0].Body).bytes(); string(sent) != asked+test.sent+"}" {
+			if sent := object(p.Requests()[0].Body).Bytes(); string(sent) != asked+test.sent+"}" {
 				t.Errorf("sent\n%s, want\n%s", sent, asked+test.sent+"}")
 			}
 		})
@@ -192,8 +193,8 @@ func TestLongEvent(t *testing.T) {
 		}
 		s, ok := a.Text()
 		if !ok { // the further parts have no tokens of their own
-			o, err := readObject(a.Data)
-			s, ok = o.str("text"), err == nil && string(o["tokens"]) == "0"
+			o, err := rawjson.Read(a.Data)
+			s, ok = o.Str("text"), err == nil && string(o["tokens"]) == "0"
 		}
 		if !ok || strings.ContainsRune(s, '�') {
 			t.Fatalf("an item is not whole text: %.80q", a.Data)

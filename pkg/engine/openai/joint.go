@@ -4,6 +4,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -39,7 +40,7 @@ func (c *call) joint() *joint {
 	if c.so.text == "" {
 		return nil
 	}
-	j := &joint{blanks: c.so.blanks, stops: c.q.stops(), keep: c.q.body.yes("include_stop_str_in_output")}
+	j := &joint{blanks: c.so.blanks, stops: c.q.stops(), keep: c.q.body.Yes("include_stop_str_in_output")}
 	if !c.anew() {
 		j.begin = firstRunes(c.so.text, beginning)
 	}
@@ -70,7 +71,7 @@ func firstRunes(s string, n int) string {
 // add adds a piece. Unless settled, more has to come. The pieces then are what
 // goes out; stopped says that the answer ends behind them.
 func (j *joint) add(p piece) (pieces []piece, settled, stopped bool, err error) {
-	s, _ := decodeString(p.raw)
+	s, _ := rawjson.Decode(p.raw)
 	j.held = append(j.held, p)
 	j.text += s
 	return j.settle(false)
@@ -139,7 +140,7 @@ func (j *joint) cut(from, to int) []piece {
 	var out []piece
 	at := 0
 	for _, p := range j.held {
-		s, _ := decodeString(p.raw)
+		s, _ := rawjson.Decode(p.raw)
 		first, last := max(from-at, 0), min(to-at, len(s))
 		at += len(s)
 		switch {

@@ -1,5 +1,9 @@
 package openai
 
+import (
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
+)
+
 // Kind is the software that an engine is. It decides which fields of its own an
 // engine is sent, and whether it can go on behind the beginning of an answer.
 type Kind string
@@ -42,9 +46,9 @@ func (k Kind) resumes() bool { return k == VLLM || k == SGLang || k == LlamaCpp 
 func (k Kind) extend(body object, options object) {
 	switch k {
 	case VLLM, SGLang:
-		options["continuous_usage_stats"] = truth(true)
+		options["continuous_usage_stats"] = rawjson.Bool(true)
 	case LlamaCpp:
-		body["timings_per_token"], body["return_progress"] = truth(true), truth(true)
+		body["timings_per_token"], body["return_progress"] = rawjson.Bool(true), rawjson.Bool(true)
 	case Ollama, Other:
 	}
 }
@@ -53,9 +57,9 @@ func (k Kind) extend(body object, options object) {
 // message, in place of answering it. vLLM and llama.cpp need both; SGLang takes
 // the first and does not know the second.
 func (k Kind) continueMessage(body object) {
-	body["continue_final_message"] = truth(true)
+	body["continue_final_message"] = rawjson.Bool(true)
 	if k != SGLang {
-		body["add_generation_prompt"] = truth(false)
+		body["add_generation_prompt"] = rawjson.Bool(false)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tmaxmax/go-sse"
 
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -30,7 +31,7 @@ func (c *call) pass() error {
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read, or is of no use
 	c.got()
-	first := object{"status": number(resp.StatusCode), "headers": passedBack(resp.Header)}
+	first := object{"status": rawjson.Number(resp.StatusCode), "headers": passedBack(resp.Header)}
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // an error: no stream
 	if kind == "text/event-stream" {
 		return c.passEvents(ctx, resp.Body, first)
@@ -46,11 +47,11 @@ func passedBack(header http.Header) rawMessage {
 			o[name] = stream.String(value)
 		}
 	}
-	return o.bytes()
+	return o.Bytes()
 }
 
 func (c *call) passEvents(ctx context.Context, body io.Reader, first object) error {
-	if err := c.put(stream.Annotated{Event: EventResponse, Data: first.bytes()}); err != nil {
+	if err := c.put(stream.Annotated{Event: EventResponse, Data: first.Bytes()}); err != nil {
 		return err
 	}
 	for event, err := range sse.Read(body, &sse.ReadConfig{MaxEventSize: maxEvent}) {
@@ -62,11 +63,11 @@ func (c *call) passEvents(ctx context.Context, body io.Reader, first object) err
 			item := object{"data": part}
 			switch {
 			case i > 0:
-				item["more"] = truth(true)
+				item["more"] = rawjson.Bool(true)
 			case event.Type != "":
 				item["event"] = stream.String(event.Type)
 			}
-			if err := c.put(stream.Annotated{Event: EventSSE, Data: item.bytes()}); err != nil {
+			if err := c.put(stream.Annotated{Event: EventSSE, Data: item.Bytes()}); err != nil {
 				return err
 			}
 		}
@@ -99,7 +100,7 @@ func (c *call) passBody(ctx context.Context, body io.Reader, item object) error 
 		}
 		c.got()
 		item["body"] = stream.String(string(part[:whole]))
-		if err := c.put(stream.Annotated{Event: EventResponse, Data: item.bytes()}); err != nil || end {
+		if err := c.put(stream.Annotated{Event: EventResponse, Data: item.Bytes()}); err != nil || end {
 			return err
 		}
 		part = append(part[:0], part[whole:]...)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	. "github.com/request-migration/migrate/pkg/engine/openai/openaitest" //nolint:revive // a language of steps
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -66,8 +67,8 @@ func TestLongBody(t *testing.T) {
 		if len(a.Data) > stream.MaxLine/2 {
 			t.Errorf("an item has %d bytes", len(a.Data))
 		}
-		o, _ := readObject(a.Data)
-		joined.WriteString(o.str("body"))
+		o, _ := rawjson.Read(a.Data)
+		joined.WriteString(o.Str("body"))
 	}
 	if joined.String() != long {
 		t.Errorf("the body has %d bytes, want %d as they came", joined.Len(), len(long))

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -95,9 +96,9 @@ func (r *prefixReader) refuse(what string) {
 
 func (r *prefixReader) textItem(data json.RawMessage) {
 	tokens := 1
-	if !isString(data) {
-		o, err := readObject(data)
-		if err != nil || !isString(o["text"]) {
+	if !rawjson.IsString(data) {
+		o, err := rawjson.Read(data)
+		if err != nil || !rawjson.IsString(o["text"]) {
 			r.refuse("an item that is no text")
 			return
 		}
@@ -112,16 +113,16 @@ func (r *prefixReader) textItem(data json.RawMessage) {
 // tokensOf returns how many tokens an item says that it has; one if it does not
 // say.
 func tokensOf(o object) int {
-	if n, ok := o.integer("tokens"); ok && n >= 0 {
+	if n, ok := o.Int("tokens"); ok && n >= 0 {
 		return n
 	}
 	return 1
 }
 
 func (r *prefixReader) reasoningItem(data json.RawMessage) {
-	o, err := readObject(data)
+	o, err := rawjson.Read(data)
 	text := o["text"]
-	if err != nil || !isString(text) {
+	if err != nil || !rawjson.IsString(text) {
 		r.refuse("reasoning that is no text")
 		return
 	}
@@ -131,37 +132,37 @@ func (r *prefixReader) reasoningItem(data json.RawMessage) {
 	}
 	r.anew = false
 	r.so.tokens += n
-	r.so.field = o.str("field")
+	r.so.field = o.Str("field")
 	r.reasoning = append(r.reasoning, text[1:len(text)-1]...)
 }
 
 // chunk reads a chunk as package answer divided it: its text, if it has any, was
 // not an item of its own.
 func (r *prefixReader) chunk(data json.RawMessage) {
-	o, err := readObject(data)
+	o, err := rawjson.Read(data)
 	if err != nil {
 		r.refuse("an item that is no chunk")
 		return
 	}
-	for _, raw := range o.list("choices") {
-		choice, err := readObject(raw)
+	for _, raw := range o.List("choices") {
+		choice, err := rawjson.Read(raw)
 		if err != nil {
 			r.refuse("an item that is no chunk")
 			return
 		}
-		index, _ := choice.integer("index")
-		delta := choice.sub("delta")
+		index, _ := choice.Int("index")
+		delta := choice.Sub("delta")
 		switch {
 		case index > 0:
 			r.refuse("one of several answers")
-		case choice.has("logprobs"):
+		case choice.Has("logprobs"):
 			r.refuse("text with logprobs")
-		case !isNothing(delta["tool_calls"]), !isNothing(delta["function_call"]):
+		case !rawjson.IsNothing(delta["tool_calls"]), !rawjson.IsNothing(delta["function_call"]):
 			r.refuse("part of a tool call")
 		case saysMore(delta):
 			r.refuse("a part of the answer that is no text")
 		}
-		if choice.has("finish_reason") {
+		if choice.Has("finish_reason") {
 			r.so.finished++
 		}
 	}
@@ -174,7 +175,7 @@ func saysMore(delta object) bool {
 		switch name {
 		case "role":
 		case "refusal", "audio", "content", "annotations":
-			if !isNothing(value) {
+			if !rawjson.IsNothing(value) {
 				return true
 			}
 		}
@@ -211,6 +212,6 @@ func quoted(inside []byte) json.RawMessage {
 
 // decodeInside returns what the inside of a JSON string stands for.
 func decodeInside(inside []byte) string {
-	s, _ := decodeString(quoted(inside))
+	s, _ := rawjson.Decode(quoted(inside))
 	return s
 }

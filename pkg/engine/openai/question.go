@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -40,7 +41,7 @@ func (e *Engine) readQuestion(ctx context.Context, req *stream.Request) (*questi
 	}
 	known := e.ask(ctx)
 	q.kind = known.kind
-	name := q.body.str("model")
+	name := q.body.Str("model")
 	if name == "" {
 		name = modelOfRecord(req.To)
 	}
@@ -48,26 +49,26 @@ func (e *Engine) readQuestion(ctx context.Context, req *stream.Request) (*questi
 	if q.model == "" && len(known.models) > 0 {
 		q.model = known.models[0].ID
 	}
-	if q.model != "" && (q.body["model"] == nil || q.body.str("model") != q.model) {
+	if q.model != "" && (q.body["model"] == nil || q.body.Str("model") != q.model) {
 		q.body["model"] = stream.String(q.model)
 	}
-	options := q.body.sub("stream_options")
-	q.wantsUsage, q.wantsUsageAlways = options.yes("include_usage"), options.yes("continuous_usage_stats")
-	q.wantsTimings, q.wantsProgress = q.body.yes("timings_per_token"), q.body.yes("return_progress")
+	options := q.body.Sub("stream_options")
+	q.wantsUsage, q.wantsUsageAlways = options.Yes("include_usage"), options.Yes("continuous_usage_stats")
+	q.wantsTimings, q.wantsProgress = q.body.Yes("timings_per_token"), q.body.Yes("return_progress")
 	return q, nil
 }
 
 func parseQuestion(req *stream.Request) (*question, error) {
-	if isString(req.Data) {
+	if rawjson.IsString(req.Data) {
 		message := object{"role": stream.String("user"), "content": req.Data}
-		return &question{path: chatPath, body: object{"messages": joinList([]rawMessage{message.bytes()})}}, nil
+		return &question{path: chatPath, body: object{"messages": rawjson.Join([]rawMessage{message.Bytes()})}}, nil
 	}
 	const want = `want a string, or an object with "path" and "body"`
-	data, err := readObject(req.Data)
+	data, err := rawjson.Read(req.Data)
 	if err != nil {
 		return nil, errors.New("reading the request: " + want)
 	}
-	q := &question{path: data.str("path"), body: data.sub("body")}
+	q := &question{path: data.Str("path"), body: data.Sub("body")}
 	switch {
 	case q.path == "" || q.body == nil:
 		return nil, errors.New("reading the request: " + want)
@@ -96,25 +97,25 @@ func (q *question) whole() bool {
 	if q.path != chatPath && q.path != completionsPath {
 		return true
 	}
-	for _, m := range q.body.list("modalities") {
+	for _, m := range q.body.List("modalities") {
 		if string(m) == `"audio"` {
 			return true
 		}
 	}
-	return q.body.has("prompt_logprobs") || q.body.yes("return_meta_info")
+	return q.body.Has("prompt_logprobs") || q.body.Yes("return_meta_info")
 }
 
 // choices returns how many answers are asked for.
 func (q *question) choices() int {
-	n, ok := q.body.integer("n")
+	n, ok := q.body.Int("n")
 	if !ok || n < 1 {
 		n = 1
 	}
 	if q.path != completionsPath {
 		return n
 	}
-	prompts := q.body.list("prompt")
-	if len(prompts) == 0 || !isString(prompts[0]) && prompts[0][0] != '[' {
+	prompts := q.body.List("prompt")
+	if len(prompts) == 0 || !rawjson.IsString(prompts[0]) && prompts[0][0] != '[' {
 		return n // one text, or the ids of one
 	}
 	return n * len(prompts)
@@ -123,18 +124,18 @@ func (q *question) choices() int {
 // streamed returns the body with the fields that make the engine stream, and say
 // what this package wants to know. plain leaves stream_options out.
 func (q *question) streamed(body object, plain bool) object {
-	body["stream"] = truth(true)
+	body["stream"] = rawjson.Bool(true)
 	if plain {
 		delete(body, "stream_options")
 		return body
 	}
-	options := q.body.sub("stream_options")
+	options := q.body.Sub("stream_options")
 	if options == nil {
 		options = object{}
 	}
-	options["include_usage"] = truth(true)
+	options["include_usage"] = rawjson.Bool(true)
 	q.kind.extend(body, options)
-	body["stream_options"] = options.bytes()
+	body["stream_options"] = options.Bytes()
 	return body
 }
 
@@ -165,7 +166,7 @@ func (c *call) header() http.Header {
 // post sends a body to the engine. The answer has status 200; every other one is
 // an [*engineError].
 func (c *call) post(ctx context.Context, body object) (*http.Response, error) {
-	resp, err := c.e.http.do(ctx, http.MethodPost, c.e.at(c.q.path), c.header(), body.bytes())
+	resp, err := c.e.http.do(ctx, http.MethodPost, c.e.at(c.q.path), c.header(), body.Bytes())
 	if err != nil {
 		return nil, err
 	}

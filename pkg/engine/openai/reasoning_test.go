@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	. "github.com/request-migration/migrate/pkg/engine/openai/openaitest" //nolint:revive // a language of steps
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -15,8 +16,8 @@ func reasoningOf(r asked) string {
 	var b strings.Builder
 	for _, a := range r.items {
 		if a.Event == EventReasoning {
-			o, _ := readObject(a.Data)
-			b.WriteString(o.str("text"))
+			o, _ := rawjson.Read(a.Data)
+			b.WriteString(o.Str("text"))
 		}
 	}
 	return b.String()

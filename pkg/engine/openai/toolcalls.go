@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -45,33 +46,33 @@ func divideCall(chunk object) []object {
 	if len(chunk["choices"]) <= maxText {
 		return []object{chunk}
 	}
-	choices := chunk.list("choices")
+	choices := chunk.List("choices")
 	if len(choices) != 1 {
 		return []object{chunk}
 	}
-	choice, err := readObject(choices[0])
+	choice, err := rawjson.Read(choices[0])
 	if err != nil {
 		return []object{chunk}
 	}
-	delta := choice.sub("delta")
+	delta := choice.Sub("delta")
 	var parts []object
 	add := func(c object, delta object, call object) {
-		delta["tool_calls"] = joinList([]rawMessage{call.bytes()})
-		c["delta"] = delta.bytes()
-		parts = append(parts, object{"choices": joinList([]rawMessage{c.bytes()})})
+		delta["tool_calls"] = rawjson.Join([]rawMessage{call.Bytes()})
+		c["delta"] = delta.Bytes()
+		parts = append(parts, object{"choices": rawjson.Join([]rawMessage{c.Bytes()})})
 	}
-	for _, raw := range delta.list("tool_calls") {
-		call, err := readObject(raw)
+	for _, raw := range delta.List("tool_calls") {
+		call, err := rawjson.Read(raw)
 		if err != nil {
 			return []object{chunk}
 		}
-		function := call.sub("function")
-		if !isString(function["arguments"]) {
+		function := call.Sub("function")
+		if !rawjson.IsString(function["arguments"]) {
 			return []object{chunk}
 		}
 		for i, piece := range divide(function["arguments"]) {
 			function["arguments"] = piece
-			call["function"] = function.bytes()
+			call["function"] = function.Bytes()
 			first := object{}
 			if len(parts) == 0 && delta["role"] != nil {
 				first["role"] = delta["role"]
@@ -93,9 +94,9 @@ func divideCall(chunk object) []object {
 			rest[name] = raw
 		}
 	}
-	if rest.has("finish_reason") {
+	if rest.Has("finish_reason") {
 		rest["delta"] = rawMessage("{}")
-		parts = append(parts, object{"choices": joinList([]rawMessage{rest.bytes()})})
+		parts = append(parts, object{"choices": rawjson.Join([]rawMessage{rest.Bytes()})})
 	}
 	for name, raw := range chunk {
 		if name != "choices" {

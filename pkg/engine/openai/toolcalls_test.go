@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	. "github.com/request-migration/migrate/pkg/engine/openai/openaitest" //nolint:revive // a language of steps
+	"github.com/request-migration/migrate/pkg/internal/rawjson"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -26,12 +27,12 @@ func callOf(r asked) string {
 		if a.Event != EventChunk {
 			continue
 		}
-		chunk, _ := readObject(a.Data)
-		for _, raw := range chunk.list("choices") {
-			choice, _ := readObject(raw)
-			for _, raw := range choice.sub("delta").list("tool_calls") {
-				call, _ := readObject(raw)
-				b.WriteString(call.sub("function").str("arguments"))
+		chunk, _ := rawjson.Read(a.Data)
+		for _, raw := range chunk.List("choices") {
+			choice, _ := rawjson.Read(raw)
+			for _, raw := range choice.Sub("delta").List("tool_calls") {
+				call, _ := rawjson.Read(raw)
+				b.WriteString(call.Sub("function").Str("arguments"))
 			}
 		}
 	}
