@@ -89,7 +89,7 @@ func (c *call) await(ctx context.Context) (*Peer, error) {
 		case w.over() || !c.mayWait(t):
 			return nil, c.nobodyLeft(t, w.limit)
 		default:
-			w.within(c.r.cfg.WaitRestore)
+			w.within(c.waitRestore())
 			w.until(c.soonest(t))
 		}
 		select {
@@ -278,7 +278,7 @@ func (c *call) take(p *Peer, step Step) *Peer {
 // chooseAgain returns an instance where this request broke and that is back, if
 // the request may wait for one to return.
 func (c *call) chooseAgain(t *Tiers) (best *Peer) {
-	if c.r.cfg.WaitRestore <= 0 {
+	if c.waitRestore() <= 0 {
 		return nil
 	}
 	now := time.Now()

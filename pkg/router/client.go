@@ -58,7 +58,7 @@ func asBreak(err error) error {
 	case isKind:
 		b.Kind = kind
 	case errors.Is(err, stream.ErrFailed):
-		b.Kind, b.NoReport = stream.Failed, errors.Is(err, stream.ErrFailedUnreported)
+		b.Kind, b.NoReport, b.Silent = stream.Failed, errors.Is(err, stream.ErrFailedUnreported), errors.Is(err, stream.ErrFailedSilent)
 	case errors.Is(err, stream.ErrOverloaded):
 		b.Kind = stream.Overloaded
 		if asked, ok := errors.AsType[interface {

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/stream"
@@ -64,7 +65,7 @@ func (c *call) returns(t *Tiers, p *Peer, now time.Time) (at time.Time, ok bool)
 	switch kind := kindOf(o.err); {
 	case !tried && !down, left > maxPanicDelay:
 		return at, false
-	case kind == stream.Unresponsive || kind == stream.Stalled:
+	case kind == stream.Unresponsive || kind == stream.Stalled || isSilent(o.err):
 		return at, false // it would be silent again
 	case kind == stream.Draining || kind == stream.Misdirected || kind == stream.Unresumable:
 		return at, false // it would refuse again
@@ -74,6 +75,12 @@ func (c *call) returns(t *Tiers, p *Peer, now time.Time) (at time.Time, ok bool)
 		return d.Until, true
 	}
 	return now.Add(max(left, 0)), true
+}
+
+// isSilent reports whether a server has said that nothing came from what it asked.
+func isSilent(err error) bool {
+	b, ok := errors.AsType[*stream.Break](err)
+	return ok && b.Silent
 }
 
 func (q *panicking) isDue() bool { return !time.Now().Before(q.at) }

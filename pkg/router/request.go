@@ -35,6 +35,9 @@ type Request struct {
 	// Attempts is how many streams this request may open; 0 means
 	// [Config.Attempts].
 	Attempts int
+	// Wait and WaitRestore are for how long this request waits for an instance; 0 means
+	// [Config.Wait] and [Config.WaitRestore].
+	Wait, WaitRestore time.Duration
 	// Timeout is the time that each instance is told it has; 0 means the time
 	// until the context's deadline, if any. It does not end the request here:
 	// the context does.

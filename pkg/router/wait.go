@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,12 @@ func (w *wait) stop() {
 	}
 }
 
+// wait returns for how long the request waits for an instance to appear.
+func (c *call) wait() time.Duration { return cmp.Or(c.req.Wait, c.r.cfg.Wait) }
+
+// waitRestore returns for how long it waits for one to return.
+func (c *call) waitRestore() time.Duration { return cmp.Or(c.req.WaitRestore, c.r.cfg.WaitRestore) }
+
 // awaitSource waits until the source lists an instance for the first attempt. If
 // the source has never been read, its first error ends the wait.
 func (c *call) awaitSource(ctx context.Context) error {
@@ -74,16 +81,16 @@ func (c *call) awaitSource(ctx context.Context) error {
 			return nil
 		case !t.listed && t.Stale != nil:
 			return fmt.Errorf("reading the instances of endpoint %v: %w", c.r.cfg.Endpoint, inner{t.Stale})
-		case w.over() || t.listed && !t.unasked && c.r.cfg.Wait <= 0:
+		case w.over() || t.listed && !t.unasked && c.wait() <= 0:
 			if len(t.Lost) > 0 && (c.req.Instance == "" || len(t.meantLost(c.req.Instance)) > 0) {
 				return nil
 			}
 			return c.nobodyListed(t)
-		case c.r.cfg.Wait > 0:
+		case c.wait() > 0:
 			if w.limit == 0 {
-				c.r.log.Info("waiting for an instance", "request", c.req.ID, "endpoint", c.r.cfg.Endpoint, "for", c.r.cfg.Wait)
+				c.r.log.Info("waiting for an instance", "request", c.req.ID, "endpoint", c.r.cfg.Endpoint, "for", c.wait())
 			}
-			w.within(c.r.cfg.Wait)
+			w.within(c.wait())
 		}
 		select {
 		case <-t.replaced:
@@ -98,7 +105,7 @@ func (c *call) awaitSource(ctx context.Context) error {
 // mayWait reports whether the request waits for an instance to return or to join. It
 // does not wait if every instance has refused it, as none is asked again then.
 func (c *call) mayWait(t *Tiers) bool {
-	if c.r.cfg.WaitRestore <= 0 || c.isRefusedEnough() {
+	if c.waitRestore() <= 0 || c.isRefusedEnough() {
 		return false
 	}
 	if c.overloads == 0 {
@@ -135,7 +142,7 @@ func (c *call) soonest(t *Tiers) (at time.Time) {
 
 // nobodyListed returns the error of a request for which t's source has no instance.
 func (c *call) nobodyListed(t *Tiers) error {
-	err := c.noInstances(t, c.r.cfg.Wait)
+	err := c.noInstances(t, c.wait())
 	if !t.listed {
 		err.Stale = errors.New("no answer yet")
 	}

@@ -86,6 +86,9 @@ type Break struct {
 	// NoShare says that a report concerns this client alone, as its own settings
 	// caused the break: [Client.ItemTimeout], or another bound below its default.
 	NoShare bool
+	// Silent says that a server which failed says that nothing came for too long
+	// from what it asked, see [ErrFailedSilent].
+	Silent bool
 	// Paused says that this process did not run for a while (SIGSTOP, a frozen
 	// machine) just before the break, which therefore says nothing about the
 	// server.
@@ -146,6 +149,10 @@ var (
 	// says that the server is sound: only this piece of work failed, and the
 	// client does not report the server.
 	ErrFailedUnreported = fmt.Errorf("%w; the server is sound", ErrFailed)
+	// ErrFailedSilent breaks the stream like [ErrFailed], which it wraps, and says
+	// that what the handler asked gave nothing for too long: asked again it would
+	// most likely keep the client waiting again.
+	ErrFailedSilent = fmt.Errorf("%w; nothing came for too long", ErrFailed)
 	// ErrOverloaded refuses a request that a less loaded server may take. The
 	// client does not report this server. [OverloadedFor] also says for how long.
 	ErrOverloaded = errors.New("server is overloaded")
@@ -220,7 +227,8 @@ func said(a Annotated) *Break {
 			b.Kind, b.Err = Application, &Error{Message: b.Reason, Data: a.Data}
 			return b
 		}
-		b.Kind, b.NoReport = Failed, isUnreported(a.Data)
+		b.Kind = Failed
+		b.NoReport, b.Silent = failedHow(a.Data)
 		if len(a.Comment) > 1 {
 			b.Reason = strings.Join(a.Comment[1:], "; ")
 		}
@@ -248,13 +256,17 @@ func retryAfter(data json.RawMessage) time.Duration {
 	return time.Duration(min(max(d.MS, 0), maxTimeoutMS)) * time.Millisecond
 }
 
-// isUnreported reads whether a server that has failed a stream says that it is
-// sound.
-func isUnreported(data json.RawMessage) bool {
+// failedHow reads what a server that has failed a stream says of it: that it is sound, or
+// that nothing came for too long.
+func failedHow(data json.RawMessage) (noReport, silent bool) {
 	var d struct {
 		Report *bool `json:"report"`
+		Silent bool  `json:"silent"`
 	}
-	return len(data) > 0 && json.Unmarshal(data, &d) == nil && d.Report != nil && !*d.Report
+	if len(data) == 0 || json.Unmarshal(data, &d) != nil {
+		return false, false // data for others
+	}
+	return d.Report != nil && !*d.Report, d.Silent
 }
 
 // notUnderstood is the break that an error line without a stream is.

@@ -28,7 +28,8 @@ import (
 //
 // A nil error ends the stream with the count of its items. [ErrFailed] breaks
 // it so that the client carries on elsewhere and reports this server down;
-// [ErrFailedUnreported] does the same without a report. [ErrOverloaded],
+// [ErrFailedUnreported] does the same without a report, and [ErrFailedSilent] says
+// that nothing came for too long. [ErrOverloaded],
 // [ErrUnresumable] and [ErrDraining] send the client elsewhere as well; once
 // the stream has had an item, the first two act like [ErrFailedUnreported]. Any
 // other error is the request's own and goes to the caller as text, of which

@@ -371,6 +371,8 @@ func (st *serverStream) appendLast(dst []byte, err error) []byte {
 		return appendControl(dst, st.prefix, eventOverloaded, retryAfterData(err), text)
 	case isRefusal(err), errors.Is(err, ErrFailedUnreported):
 		return appendControl(dst, st.prefix, eventError, json.RawMessage(`{"report":false}`), failedComments(err, ErrFailedUnreported)...)
+	case errors.Is(err, ErrFailedSilent):
+		return appendControl(dst, st.prefix, eventError, json.RawMessage(`{"silent":true}`), failedComments(err, ErrFailedSilent)...)
 	case errors.Is(err, ErrFailed):
 		return appendControl(dst, st.prefix, eventError, nil, failedComments(err, ErrFailed)...)
 	}

@@ -192,7 +192,7 @@ func (a *answer) lastWord(how string) error {
 // lastUsage passes usage on that came with a choice, to a client that wants it by
 // itself.
 func (a *answer) lastUsage() error {
-	if !a.c.q.wantsUsage || a.usageOut || a.usage == nil {
+	if !a.c.q.passesUsage || a.usageOut || a.usage == nil {
 		return nil
 	}
 	a.usageOut = true
@@ -256,7 +256,7 @@ func (a *answer) takeOwn(chunk object, hasChoices bool) {
 		if n, ok := usage.Int("prompt_tokens"); ok && !a.head.Has("prompt_tokens") {
 			a.head["prompt_tokens"] = rawjson.Number(n)
 		}
-		if !q.wantsUsage || hasChoices && !q.wantsUsageAlways {
+		if !q.passesUsage || hasChoices && !q.wantsUsageAlways {
 			a.usage = rawjson.OneLine(chunk["usage"])
 			delete(chunk, "usage")
 		} else {

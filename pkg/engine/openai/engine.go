@@ -246,11 +246,11 @@ func (c *call) silent() error {
 	since, limit, first := c.clock.silence()
 	switch {
 	case !first:
-		return refuse(stream.ErrFailed, "no further text from the engine for %v", limit)
+		return refuse(stream.ErrFailedSilent, "no further text from the engine for %v", limit)
 	case c.e.lastGot.Load() >= int64(since.Sub(c.e.birth)) && c.e.lastGot.Load() > 0:
 		return refuse(stream.ErrOverloaded, "no first text from the engine for %v, while other streams got some: it is busy", limit)
 	}
-	return refuse(stream.ErrFailed, "no first text from the engine for %v", limit)
+	return refuse(stream.ErrFailedSilent, "no first text from the engine for %v", limit)
 }
 
 // authorize adds what each request to the engine has.

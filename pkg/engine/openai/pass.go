@@ -59,13 +59,14 @@ func (c *call) passEvents(ctx context.Context, body io.Reader, first object) err
 			return c.ended(ctx, err)
 		}
 		c.got()
-		for i, part := range divide(stream.String(event.Data)) {
+		parts := divide(stream.String(event.Data))
+		for i, part := range parts {
 			item := object{"data": part}
-			switch {
-			case i > 0:
-				item["more"] = rawjson.Bool(true)
-			case event.Type != "":
+			if i == 0 && event.Type != "" {
 				item["event"] = stream.String(event.Type)
+			}
+			if i < len(parts)-1 {
+				item["more"] = rawjson.Bool(true) // of the event follows
 			}
 			if err := c.put(stream.Annotated{Event: EventSSE, Data: item.Bytes()}); err != nil {
 				return err

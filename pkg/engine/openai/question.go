@@ -31,6 +31,8 @@ type question struct {
 	// What the client asked for itself, and gets. What only this package asked
 	// for is taken out of the answer.
 	wantsUsage, wantsUsageAlways, wantsTimings, wantsProgress bool
+	// passesUsage says that usage is passed on, if the engine gives any.
+	passesUsage bool
 }
 
 // readQuestion reads a request's data. An error is the request's own.
@@ -54,6 +56,7 @@ func (e *Engine) readQuestion(ctx context.Context, req *stream.Request) (*questi
 	}
 	options := q.body.Sub("stream_options")
 	q.wantsUsage, q.wantsUsageAlways = options.Yes("include_usage"), options.Yes("continuous_usage_stats")
+	q.passesUsage = q.wantsUsage || req.Headers[UsageHeader] != ""
 	q.wantsTimings, q.wantsProgress = q.body.Yes("timings_per_token"), q.body.Yes("return_progress")
 	return q, nil
 }
@@ -197,6 +200,11 @@ func (e *Engine) firstItemTimeout(q *question) time.Duration {
 	}
 	return e.cfg.FirstItemTimeout
 }
+
+// UsageHeader, set in [stream.Request.Headers], makes usage an item of the answer though the
+// client has not asked for it. Unlike stream_options.include_usage it asks nothing of an
+// engine that does not know that.
+const UsageHeader = "x-migrate-usage"
 
 // EndpointName is the last part of the endpoint of a model:
 // NAMESPACE/MODEL/openai.

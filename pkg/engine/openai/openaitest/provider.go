@@ -73,6 +73,7 @@ type Provider struct {
 type Request struct {
 	// Number counts from 1.
 	Number int
+	Time   time.Time // when it came
 	Path   string
 	Header http.Header
 	Body   map[string]json.RawMessage
@@ -322,7 +323,7 @@ func (p *Provider) listModels(w http.ResponseWriter) {
 
 // serveText answers a request for text, or for anything else.
 func (p *Provider) serveText(w http.ResponseWriter, r *http.Request) {
-	req := Request{Path: r.URL.Path, Header: r.Header.Clone()}
+	req := Request{Time: time.Now(), Path: r.URL.Path, Header: r.Header.Clone()}
 	data, err := io.ReadAll(r.Body)
 	if err == nil {
 		err = json.Unmarshal(data, &req.Body)

@@ -1,0 +1,232 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/router"
+	"github.com/request-migration/migrate/pkg/stream"
+)
+
+const (
+	// maxAnew is how often a request that has delivered nothing begins anew after an answer
+	// that cannot be carried on.
+	maxAnew = 3
+	// waitBetween is the least time between two rounds of a request that waits.
+	waitBetween = 500 * time.Millisecond
+)
+
+// A sink takes what a client gets of an answer.
+type sink interface {
+	// item takes the next item.
+	item(i router.Item) error
+	// ping is called when nothing has come for a while.
+	ping() error
+	// migrated is called when the answer goes on at another instance.
+	migrated(m Migration) error
+	// delivered reports whether the client has something of the answer.
+	delivered() bool
+	// anew forgets what has come; it is called only while nothing is delivered.
+	anew()
+	// end ends a whole answer, or one that ends with an error.
+	end(err *apiError) error
+}
+
+// An exchange is one request of a client, on its way through models and their instances.
+type exchange struct {
+	g     *Gateway
+	q     *query
+	log   *slog.Logger
+	out   sink
+	entry *Entry
+
+	answer *answer // what came, for usage
+	items  []stream.Annotated
+	size   int // of items
+	anews  int
+
+	lastAt time.Time // when the last item came
+	from   string    // the instance of the last item, by name
+	broke  stream.Kind
+	way    router.Way
+}
+
+// run makes the request and sees to its end. It returns what the client could not be told: why
+// its connection is to be aborted.
+func (g *Gateway) run(r *http.Request, q *query, first *model, a *answer, out sink, entry *Entry) error {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(g.ctx, func() { cancel(context.Cause(g.ctx)) })()
+	x := &exchange{g: g, q: q, out: out, answer: a, entry: entry, log: g.log.With("request", q.id)}
+	running := g.recent.begin(q)
+	defer g.recent.end(running)
+	err := x.carry(ctx, first)
+	entry.took(a)
+	switch {
+	case err == nil:
+		entry.Status = http.StatusOK
+		return out.end(nil)
+	case r.Context().Err() != nil:
+		entry.fail(&apiError{status: 499, code: "client_left", message: "the client has left"})
+		return r.Context().Err()
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	}
+	told := judge(err)
+	entry.fail(told)
+	if told.status >= http.StatusInternalServerError {
+		x.log.Warn("request failed", "model", q.model, "delivered", out.delivered(), "err", err)
+	}
+	return out.end(told)
+}
+
+// carry asks the model, those that stand in for it, and then, if there is something to save,
+// waits for an instance.
+func (x *exchange) carry(ctx context.Context, first *model) error {
+	chain := x.g.models.chain(first)
+	err := x.askEach(ctx, chain, 0)
+	wait := x.g.cfg.WaitRestore
+	if err == nil || wait <= 0 || !x.isMended(ctx, err) || x.q.streamed && !x.out.delivered() {
+		return err
+	}
+	x.log.Info("waiting for an instance", "model", first.name, "for", wait, "err", err)
+	for end := time.Now().Add(wait); ; {
+		left := time.Until(end)
+		if left <= 0 {
+			return err
+		}
+		began := time.Now()
+		err = x.askEach(ctx, chain[:1], left)
+		if err == nil || !x.isMended(ctx, err) {
+			return err
+		}
+		select { // as when all refuse at once
+		case <-time.After(max(waitBetween-time.Since(began), 0)):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// askEach asks one model after the other, until one has given the rest of the answer or what
+// went wrong is the request's own fault.
+func (x *exchange) askEach(ctx context.Context, chain []*model, wait time.Duration) error {
+	var failed error
+	for n, m := range chain {
+		if n > 0 {
+			x.log.Info("falling back", "model", m.name, "item", len(x.items), "err", failed)
+			x.entry.Fallbacks++
+		}
+		for {
+			failed = x.ask(ctx, m, wait)
+			if failed == nil || !x.mayBeginAnew(failed) {
+				break
+			}
+			x.begin()
+		}
+		if failed == nil || !x.isMended(ctx, failed) {
+			return failed
+		}
+	}
+	return failed
+}
+
+// isMended reports whether another model, or another try, may mend an error.
+func (x *exchange) isMended(ctx context.Context, err error) bool {
+	if ctx.Err() != nil || errors.Is(err, errSink) {
+		return false
+	}
+	if e, own := refused(err); own {
+		return isTooLong(e)
+	}
+	return !errors.Is(err, stream.ErrInvalidRequest)
+}
+
+// mayBeginAnew reports whether the answer, of which the client has nothing, is asked for from
+// its beginning.
+func (x *exchange) mayBeginAnew(err error) bool {
+	return errors.Is(err, router.ErrCannotResume) && !x.out.delivered() && len(x.items) > 0 && x.anews < maxAnew
+}
+
+func (x *exchange) begin() {
+	x.anews++
+	x.entry.Wasted += x.answer.tokens
+	x.items, x.size = nil, 0
+	x.answer.anew()
+	x.out.anew()
+}
+
+// errSink says that what came could not be passed to the client.
+var errSink = errors.New("the client does not take the answer")
+
+// ask asks one model for the answer, or for the rest of it.
+func (x *exchange) ask(ctx context.Context, m *model, wait time.Duration) error {
+	x.entry.Model = m.name
+	x.answer.model = m.name
+	req := router.Request{
+		ID: x.q.id, Data: x.q.data(m.name), Key: x.q.key, Headers: x.q.headers, Ping: pingEvery,
+		Wait: wait, WaitRestore: wait, Trace: x.trace(),
+	}
+	if len(x.items) > 0 {
+		req.Prefix = x.items[:len(x.items):len(x.items)]
+		if x.size > router.DefaultMaxPrefix {
+			return &apiError{status: http.StatusBadGateway, kind: "server_error", code: "cannot_resume", final: true,
+				message: "the engine broke, and the answer is too long to be carried on"}
+		}
+	}
+	for item, err := range m.router.Do(ctx, req) {
+		if err != nil {
+			return err
+		}
+		if item.IsPing() {
+			err = x.out.ping()
+		} else {
+			err = x.take(item)
+		}
+		if err != nil {
+			return errors.Join(errSink, err)
+		}
+	}
+	return nil
+}
+
+// take passes an item on.
+func (x *exchange) take(item router.Item) error {
+	now := time.Now()
+	if x.entry.FirstItem == 0 {
+		x.entry.FirstItem = now.Sub(x.entry.began)
+	}
+	name := item.Peer.Name
+	if x.from != "" && x.from != name && len(x.items) > 0 {
+		m := Migration{
+			Request: x.q.id, From: x.from, To: name, Item: len(x.items), GapMS: now.Sub(x.lastAt).Milliseconds(),
+			Kind: string(x.broke), Way: string(x.way), At: now,
+		}
+		x.log.Info("migrated", "from", m.From, "to", m.To, "item", m.Item, "gap", now.Sub(x.lastAt).Round(time.Millisecond), "kind", m.Kind, "way", m.Way)
+		x.entry.Migrations = append(x.entry.Migrations, m)
+		x.g.recent.migrated(m)
+		if err := x.out.migrated(m); err != nil {
+			return err
+		}
+	}
+	x.from, x.lastAt = name, now
+	x.entry.serve(name)
+	x.items = append(x.items, item.Annotated)
+	x.size += len(item.Data) + len(item.Event)
+	return x.out.item(item)
+}
+
+// trace follows the request's attempts.
+func (x *exchange) trace() *router.Trace {
+	return &router.Trace{
+		Chosen: func(e router.ChosenEvent) {
+			x.entry.Attempts++
+			x.way = e.Way
+			x.answer.attempt(e.Way)
+		},
+		Refused: func(e router.BreakEvent) { x.broke = e.Kind() },
+		Break:   func(e router.BreakEvent) { x.broke = e.Kind() },
+	}
+}
