@@ -54,6 +54,10 @@ type Config struct {
 	// Listen is the host and port to listen on; "" means [DefaultListen]. It must be an
 	// address that clients can connect to, unless Instance has another.
 	Listen string
+	// Listener, if set, is where the server takes connections, in place of listening on
+	// Listen: an encrypted one, or one in memory for a test. The server closes it, also
+	// when it cannot start.
+	Listener net.Listener
 	// Drain is how long [Serve] lets running streams go on once its context has ended; 0
 	// means [DefaultDrain]. The rest is handed back then.
 	Drain time.Duration
@@ -126,10 +130,9 @@ func Start(ctx context.Context, cfg Config) (*Running, error) {
 	// before.
 	r.listing = &listing{server: r.server, registry: cfg.Registry, log: r.log, held: map[string]registration{}}
 	r.listing.name(*i)
-	listen := cmp.Or(cfg.Listen, DefaultListen)
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
+	l, err := listen(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("listening on %s: %w", listen, err)
+		return nil, err
 	}
 	i.Address = cmp.Or(i.Address, l.Addr().String())
 	r.serving.Go(func() {
@@ -151,6 +154,18 @@ func Start(ctx context.Context, cfg Config) (*Running, error) {
 		r.log.Info("registered", "instance", i.Record(), "address", i.Address)
 	}
 	return r, nil
+}
+
+func listen(ctx context.Context, cfg Config) (net.Listener, error) {
+	if cfg.Listener != nil {
+		return cfg.Listener, nil
+	}
+	addr := cmp.Or(cfg.Listen, DefaultListen)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", addr, err)
+	}
+	return l, nil
 }
 
 // Instance returns the instance as it is registered. With [Config.Listed] it is what

@@ -90,7 +90,7 @@ func (c *conn) failed(op string, err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	return &net.OpError{Op: op, Net: networkName, Source: c.local, Addr: c.remote, Err: err}
+	return &net.OpError{Op: op, Net: network, Source: c.local, Addr: c.remote, Err: err}
 }
 
 // half is one direction of a connection: a bounded buffer between a reader and a writer.

@@ -20,13 +20,10 @@ func TestFaults(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var network streamtest.Network
-				l, err := network.Listen("server1:1")
-				if err != nil {
-					t.Fatal(err)
-				}
 				faulty := fault.Inject(stream.Echo("server1", 0), fault.Fault{Mode: fault.Always, Kind: kind, After: 2})
 				server := &stream.Server{Handler: faulty.Handle, Admit: faulty.Admit}
 				defer server.Close()
+				l := network.Listen("server1:1")
 				go func() { _ = server.Serve(l) }() // until Close
 				client := &stream.Client{Dial: network.Dial}
 				defer client.Close()
