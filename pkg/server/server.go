@@ -1,12 +1,15 @@
 // Package server runs the life of a server of an endpoint: it listens, registers, serves,
 // and leaves in an order in which no request is lost.
 //
-// A server that leaves first releases its registration, so that routers send nothing new;
-// then it refuses what comes all the same, lets running streams finish, hands the rest back
-// to their clients, which carry on elsewhere, and closes its connections. Whoever opened
-// the store closes it last. On the other side a program that makes requests lets them end,
-// closes its router, which publishes what it still has to report, then the stream client,
-// then the store.
+// [Serve] does all of it until its context ends; [Start] and [Running.Stop] are for
+// programs that have more to do in between.
+//
+// A server that leaves releases its registration first, so that routers send it nothing
+// new. Then it refuses the requests that still arrive, lets running streams finish, hands
+// the rest back to their clients, which carry on elsewhere, and closes its connections.
+// Whoever opened the store closes it last. A program that makes requests ends in this
+// order: it lets its requests end, closes its router, which publishes what it still has to
+// report, then the stream client, then the store.
 package server
 
 import (
