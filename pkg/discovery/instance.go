@@ -26,7 +26,7 @@ type Instance struct {
 	// Resume is the way in which the instance carries on an answer that another
 	// instance began. "" is unknown.
 	Resume Resume
-	// Engine is what produces the instance's answers: "echo", "command". "" is
+	// Engine is what produces the instance's answers: "echo", "command", "openai". "" is
 	// unknown, and taken for echo.
 	Engine string
 	// MaxRequest is the longest request line that the instance takes, in bytes. 0

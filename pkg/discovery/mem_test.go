@@ -2,6 +2,7 @@ package discovery_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,4 +68,47 @@ func TestMemTTLWithoutWatch(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The zero Mem needs nothing before any of its methods.
+func TestZeroMem(t *testing.T) {
+	for name, use := range map[string]func(m *discovery.Mem) error{
+		"watch": func(m *discovery.Mem) error {
+			for snap, err := range m.Watch(t.Context(), "v1/down/") {
+				if len(snap.Records) != 0 {
+					t.Errorf("it has %v", snap.Records)
+				}
+				return err
+			}
+			return errors.New("nothing was yielded")
+		},
+		"expiry": func(m *discovery.Mem) error {
+			d, err := m.Expiry(t.Context(), "v1/down/a")
+			if d != 0 {
+				t.Errorf("what is not there stands for %v", d)
+			}
+			return err
+		},
+		"put": func(m *discovery.Mem) error {
+			lease, err := m.Put(t.Context(), "v1/down/a", []byte("x"), 0)
+			if err != nil {
+				return err
+			}
+			return lease.Release(t.Context())
+		},
+		"close": func(*discovery.Mem) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var m discovery.Mem
+			if err := use(&m); err != nil {
+				t.Error(err)
+			}
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+			if _, err := m.Put(t.Context(), "v1/down/a", []byte("x"), 0); !errors.Is(err, discovery.ErrClosed) {
+				t.Errorf("Put after Close: %v", err)
+			}
+		})
+	}
 }

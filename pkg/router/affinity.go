@@ -21,9 +21,9 @@ const (
 )
 
 // Affinity returns a picker that sends requests with the same [Request.Key] to the same
-// instance, where what it has cached for them is, and to the next in an order of their own
-// while it is out, or has over 1.25 times the mean of streams plus 2. A request without a
-// key goes to any. Routers need not know of each other to agree.
+// instance, which may have something cached for them. While that one is out, or has more
+// streams than 1.25 times the mean plus 2, they go to the next in an order of their own. A
+// request without a key goes to any instance. Routers that do not know of each other agree.
 func Affinity() Picker { return affinity{} }
 
 type affinity struct{}

@@ -9,11 +9,24 @@
 // answer. Only if no other instance is left do they go to instances that other
 // clients have reported, or that discovery has lost; [Step] lists the order.
 //
+// A program makes one [Router] for each endpoint, and closes it before the client and
+// the store:
+//
+//	client := &stream.Client{}
+//	r := router.New(router.Config{
+//		Endpoint: endpoint, Source: registry, Reports: registry, Client: router.StreamClient(client),
+//	})
+//	for item, err := range r.Do(ctx, router.Request{Data: stream.String("hello")}) {
+//		…
+//	}
+//
+// What it works with can be replaced: the [Source] of the instances ([discovery.Static]
+// is a fixed one), the [Picker] that chooses among them, and the [Client] that carries
+// the streams. A [Trace] follows what happens to a request.
+//
 // What a break means (whether the instance is reported down, whether the
 // request goes on elsewhere, whether that counts against its attempts) is one
 // table, in verdict.go. Package receipt defines what counts as an attempt, a
-// refusal, a break and a migration.
-//
-// A [Client] carries the streams: [StreamClient] is that of package stream. Package
-// routertest has one for tests, which needs no socket.
+// refusal, a break and a migration, and package metrics counts them for Prometheus.
+// Package routertest has a client for tests, which plays answers and breaks.
 package router

@@ -155,7 +155,7 @@ func (e *OverloadedError) Is(target error) bool {
 }
 
 // CannotResumeError says that an answer that has begun cannot be carried on, though
-// instances are left, or that it began anew otherwise.
+// instances are left, or that the answer which began anew was a different one.
 type CannotResumeError struct {
 	Endpoint discovery.Endpoint
 	// Item is the index of the first item that the caller lacks.

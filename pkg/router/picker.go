@@ -6,15 +6,15 @@ import (
 )
 
 // A Picker chooses one of the available instances: [Random], [RoundRobin],
-// [LeastLoaded], or a program's own. It must be safe for concurrent use. It is
+// [LeastLoaded], [Affinity], or a program's own. It must be safe for concurrent use. It is
 // called once for nearly every attempt, so it should take the same short time for
 // any number of instances, and allocate nothing.
 type Picker interface {
 	// Pick returns one of avail, which has at least one element, is sorted by id, and
-	// must not be changed or kept. If the request cannot go to that one, as it has been
-	// there or as another request tries it, Pick is called again: with the same list,
-	// and with one of those that are left when it repeats itself. Nil says that none of
-	// avail will do.
+	// must not be changed or kept. If the request cannot go to that one, because it has
+	// been there or because another request is trying it, Pick is called again with the
+	// same list, and once it repeats itself, with a list of those that are left. Nil says
+	// that none of avail will do.
 	Pick(c Choice, avail []*Peer) *Peer
 }
 

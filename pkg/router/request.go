@@ -24,7 +24,8 @@ type Request struct {
 	// long as that is available, can carry the answer on, and has neither refused nor
 	// broken this request; "" is any. If it is not listed, the request goes to another.
 	Prefer string
-	// Key is for the [Picker], such as the session to which the request belongs.
+	// Key is for the [Picker], such as the session to which the request belongs:
+	// [Affinity] keeps those with the same key together.
 	Key string
 	// From is the index of the first item that the caller lacks, as in the Last-Event-ID
 	// of a browser that comes back, and Prefix the items before it; if Prefix is set,
@@ -44,9 +45,9 @@ type Request struct {
 	Timeout time.Duration
 	// Headers go to each instance with the request, see [stream.Request].
 	Headers map[string]string
-	// Ping, if above 0, is how long nothing comes before the sequence yields a ping, see
-	// [Item.IsPing], so that a caller can keep its own client waiting. The request then
-	// runs in a goroutine of its own, which ends before the sequence does.
+	// Ping, if above 0, makes the sequence yield a ping, see [Item.IsPing], each time that
+	// nothing has come for so long, so that a caller can keep its own client waiting. The
+	// request then runs in a goroutine of its own, which ends before the sequence does.
 	Ping time.Duration
 	// Trace, if set, follows this request, after the one of [Config.Trace].
 	Trace *Trace

@@ -36,7 +36,7 @@ type Config struct {
 	// Routable reports whether Client can reach an instance; the others of Source are
 	// left alone. Nil is [discovery.Instance.Routable], which suits a [StreamClient].
 	Routable func(discovery.Instance) bool
-	// Picker chooses an instance; nil is [Random].
+	// Picker chooses among the instances; nil is [Random].
 	Picker Picker
 	// Attempts is how many streams a request may open; 0 means
 	// [DefaultAttempts]. Refusals do not count.
@@ -65,9 +65,9 @@ type Config struct {
 	// request may go back to one where it broke.
 	WaitRestore time.Duration
 	// Panic lets a request that has delivered nothing, and for which no instance
-	// is left, ask once more: an instance that is down or has had the request,
-	// after the time that this instance asked for, or half a second, and up to
-	// half as long again.
+	// is left, ask one more time: an instance that is down, or that has had the
+	// request already. Before that it waits for as long as the instance has asked
+	// for, or else half a second, and up to half as long again.
 	Panic bool
 	// Where says in words where Source looks, for the error of a request for
 	// which it lists no instance. It may be empty.
@@ -84,9 +84,9 @@ type Config struct {
 	// are called before those of [Request.Trace]. It must be safe for concurrent
 	// use.
 	Trace func() *Trace
-	// Logger gets a line an instance that goes down or returns, and waits, at info level,
-	// trouble with discovery and reports at warn level, all else, such as breaks and
-	// refusals, at debug level. Nil discards.
+	// Logger gets, at info level, a line for each instance that goes down or returns and
+	// for each request that has to wait; at warn level, trouble with discovery and
+	// reports; at debug level, everything else, such as breaks and refusals. Nil discards.
 	Logger *slog.Logger
 }
 

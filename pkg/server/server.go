@@ -1,12 +1,15 @@
 // Package server runs the life of a server of an endpoint: it listens, registers, serves,
 // and leaves in an order in which no request is lost.
 //
-// A server that leaves first releases its registration, so that routers send nothing new;
-// then it refuses what comes all the same, lets running streams finish, hands the rest back
-// to their clients, which carry on elsewhere, and closes its connections. Whoever opened
-// the store closes it last. On the other side a program that makes requests lets them end,
-// closes its router, which publishes what it still has to report, then the stream client,
-// then the store.
+// [Serve] does all of it until its context ends; [Start] and [Running.Stop] are for
+// programs that have more to do in between.
+//
+// A server that leaves releases its registration first, so that routers send it nothing
+// new. Then it refuses the requests that still arrive, lets running streams finish, hands
+// the rest back to their clients, which carry on elsewhere, and closes its connections.
+// Whoever opened the store closes it last. A program that makes requests ends in this
+// order: it lets its requests end, closes its router, which publishes what it still has to
+// report, then the stream client, then the store.
 package server
 
 import (
@@ -54,6 +57,10 @@ type Config struct {
 	// Listen is the host and port to listen on; "" means [DefaultListen]. It must be an
 	// address that clients can connect to, unless Instance has another.
 	Listen string
+	// Listener, if set, is where the server takes connections, in place of listening on
+	// Listen: an encrypted one, or one in memory for a test. The server closes it, also
+	// when it cannot start.
+	Listener net.Listener
 	// Drain is how long [Serve] lets running streams go on once its context has ended; 0
 	// means [DefaultDrain]. The rest is handed back then.
 	Drain time.Duration
@@ -126,10 +133,9 @@ func Start(ctx context.Context, cfg Config) (*Running, error) {
 	// before.
 	r.listing = &listing{server: r.server, registry: cfg.Registry, log: r.log, held: map[string]registration{}}
 	r.listing.name(*i)
-	listen := cmp.Or(cfg.Listen, DefaultListen)
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
+	l, err := listen(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("listening on %s: %w", listen, err)
+		return nil, err
 	}
 	i.Address = cmp.Or(i.Address, l.Addr().String())
 	r.serving.Go(func() {
@@ -151,6 +157,18 @@ func Start(ctx context.Context, cfg Config) (*Running, error) {
 		r.log.Info("registered", "instance", i.Record(), "address", i.Address)
 	}
 	return r, nil
+}
+
+func listen(ctx context.Context, cfg Config) (net.Listener, error) {
+	if cfg.Listener != nil {
+		return cfg.Listener, nil
+	}
+	addr := cmp.Or(cfg.Listen, DefaultListen)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", addr, err)
+	}
+	return l, nil
 }
 
 // Instance returns the instance as it is registered. With [Config.Listed] it is what

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
@@ -14,6 +16,7 @@ import (
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/server"
 	"github.com/request-migration/migrate/pkg/stream"
+	"github.com/request-migration/migrate/pkg/stream/streamtest"
 )
 
 // patience bounds each wait, so that one that hangs fails the test.
@@ -113,6 +116,57 @@ func TestServe(t *testing.T) {
 		t.Fatal("Serve did not return after its context had ended")
 	}
 	listed(t, registry, 0)
+}
+
+// A server takes connections from a listener that it is given, and closes it, so that a
+// test needs no socket and no time.
+func TestListener(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var network streamtest.Network
+		l := network.Listen("a:1")
+		store := new(discovery.Mem)
+		registry := discovery.NewRegistry(store, nil)
+		r, err := server.Start(t.Context(), server.Config{
+			Server: &stream.Server{Handler: upper}, Registry: registry,
+			Listener: l, Instance: discovery.Instance{Endpoint: endpoint()},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := &stream.Client{Dial: network.Dial}
+		defer client.Close()
+		var got string
+		for item, err := range client.Stream(t.Context(), r.Instance().Address, stream.Request{Data: stream.String("hi")}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, _ := item.Text()
+			got += s
+		}
+		if got != "HI" {
+			t.Errorf("the answer is %q", got)
+		}
+		if _, err := r.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("its listener, once it has left: %v", err)
+		}
+		// It cannot register now, and closes the listener all the same.
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l = network.Listen("a:1")
+		if err := server.Serve(t.Context(), server.Config{
+			Server: &stream.Server{Handler: upper}, Registry: registry,
+			Listener: l, Instance: discovery.Instance{Endpoint: endpoint()},
+		}); !errors.Is(err, discovery.ErrClosed) {
+			t.Errorf("with a closed store: %v", err)
+		}
+		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the listener of a server that could not start: %v", err)
+		}
+	})
 }
 
 // A running stream may end while its server leaves; one that takes longer is handed back.

@@ -53,11 +53,12 @@ type Client struct {
 	// opened. 0 means [DefaultMaxStreams].
 	MaxStreams int
 	// MaxWindow is how many bytes of lines a server may be ahead of the caller of
-	// one stream. A stream begins with 256 KiB, the least, and gets more while its
-	// caller keeps up and that is what limits it. It bounds what the client holds
-	// for a caller who stops reading: the window, a line that overran it, and one for
-	// the end, each of 1 MiB at most; with short lines and a caller who never was
-	// fast, that is some 300 KiB. 0 means [DefaultMaxWindow].
+	// one stream, and so bounds what the client holds for a caller who has stopped
+	// reading: the window, the line that overran it and the one that ends the stream,
+	// of 1 MiB each at most. A stream begins with a window of 256 KiB, which is also
+	// the least, and gets more while its caller keeps up and the window is what limits
+	// it. So a caller who never was fast and whose lines are short makes the client
+	// hold some 300 KiB. 0 means [DefaultMaxWindow].
 	MaxWindow int
 	// Dial connects to addr; it must give up when ctx ends. Nil means TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)

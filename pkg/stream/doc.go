@@ -16,5 +16,6 @@
 //	< {"event":"end","id":"2"}
 //
 // Choosing a server and retrying are up to packages discovery and router. Package
-// fault makes a server fail on purpose.
+// fault makes a server fail on purpose, package metrics counts what a server does, for
+// Prometheus, and package streamtest has a network in memory for tests.
 package stream

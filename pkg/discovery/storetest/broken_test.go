@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"iter"
 	"strings"
 	"sync"
@@ -21,10 +22,29 @@ type handle struct {
 	work sync.WaitGroup
 
 	renews bool // false breaks it
-	outage *outage
 
-	mu   sync.Mutex // guards what follows
-	kept map[string]*keptRecord
+	mu      sync.Mutex // guards what follows
+	kept    map[string]*keptRecord
+	outage  bool
+	changed chan struct{} // closed, and made anew, when outage changes
+}
+
+// errOutage is the reason for being stale.
+var errOutage = errors.New("no answer")
+
+// setOutage cuts the handle off from the shared records, or heals that.
+func (h *handle) setOutage(on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.outage = on
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+func (h *handle) isOut() (bool, <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.outage, h.changed
 }
 
 // A keptRecord is a record that its owner keeps, and its lease.
@@ -43,7 +63,7 @@ const renewEvery = 2 * time.Second
 func asHandle(shared *discovery.Mem) *handle {
 	// What a broken store leaves running ends by itself.
 	ctx, end := context.WithTimeout(context.Background(), 12*time.Hour)
-	h := &handle{Mem: shared, ctx: ctx, end: end, renews: true, outage: outageOf(shared), kept: make(map[string]*keptRecord)}
+	h := &handle{Mem: shared, ctx: ctx, end: end, renews: true, kept: make(map[string]*keptRecord), changed: make(chan struct{})}
 	h.work.Go(h.renew)
 	return h
 }
@@ -61,7 +81,7 @@ func (h *handle) renew() {
 		h.mu.Lock()
 		for key, k := range h.kept {
 			found := h.find(key)
-			if h.renews && (owner.Same(k.value, found) || owner.Damaged(k.value, found)) {
+			if h.renews && !h.outage && (owner.Same(k.value, found) || owner.Damaged(k.value, found)) {
 				k.lease, _ = h.Mem.Put(h.ctx, key, k.value, 0)
 			}
 		}
@@ -88,6 +108,9 @@ func (h *handle) find(key string) []byte {
 func (h *handle) Put(ctx context.Context, key string, value []byte, ttl time.Duration) (discovery.Lease, error) {
 	if h.ctx.Err() != nil {
 		return nil, discovery.ErrClosed
+	}
+	if out, _ := h.isOut(); out {
+		return nil, errOutage
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -120,20 +143,66 @@ func (k *keptRecord) Release(ctx context.Context) error {
 
 func (h *handle) Watch(ctx context.Context, prefix string) iter.Seq2[discovery.Snapshot, error] {
 	return func(yield func(discovery.Snapshot, error) bool) {
-		both, cancel := context.WithCancel(ctx)
-		defer cancel()
-		defer context.AfterFunc(h.ctx, cancel)()
-		for snap, err := range h.outage.over(both, func(ctx context.Context) iter.Seq2[discovery.Snapshot, error] { return h.Mem.Watch(ctx, prefix) }) {
-			if err != nil && ctx.Err() != nil {
-				err = ctx.Err()
-			} else if err != nil && h.ctx.Err() != nil {
-				err = discovery.ErrClosed
+		if out, _ := h.isOut(); out {
+			yield(discovery.Snapshot{}, errOutage)
+			return
+		}
+		var last discovery.Snapshot
+		for {
+			out, changed := h.isOut()
+			if out {
+				last.Stale = errOutage
+				if !yield(last, nil) {
+					return
+				}
+				select {
+				case <-changed:
+				case <-ctx.Done():
+				case <-h.ctx.Done():
+				}
 			}
-			if !yield(snap, err) {
+			ended, err := h.watchUntil(ctx, changed, prefix, func(snap discovery.Snapshot) bool {
+				last = snap
+				return yield(snap, nil)
+			})
+			if err != nil {
+				yield(discovery.Snapshot{}, err)
+			}
+			if ended {
 				return
 			}
 		}
 	}
+}
+
+// watchUntil yields sets until an outage begins or ends, or returns true: the watch has
+// ended, with err unless the reader wants no more.
+func (h *handle) watchUntil(ctx context.Context, changed <-chan struct{}, prefix string, yield func(discovery.Snapshot) bool) (ended bool, err error) {
+	both, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.ctx, cancel)()
+	go func() {
+		select {
+		case <-changed:
+			cancel()
+		case <-both.Done():
+		}
+	}()
+	for snap, err := range h.Mem.Watch(both, prefix) {
+		switch {
+		case ctx.Err() != nil:
+			return true, ctx.Err()
+		case h.ctx.Err() != nil:
+			return true, discovery.ErrClosed
+		case both.Err() != nil:
+			return false, nil
+		case err != nil:
+			return true, err
+		case !yield(snap):
+			return true, nil
+		}
+	}
+	return true, nil
 }
 
 func (h *handle) Close() error {
@@ -183,6 +252,15 @@ func brokenStores() []brokenStore {
 		{"released, yet put again", puts(comesBack), []string{"ReplacedThenReleased"}},
 		{"copies left alone", neverRenews, []string{"CopyIsTakenOver", "DamageIsMended"}},
 		{"context of puts ignored", puts(putWithoutContext), []string{"PutHeedsContext"}},
+		{"expiry of nothing", expiryOfNothing, []string{"ExpiryIsTold"}},
+		{"expiry of what is kept", expiryOfKept, []string{"ExpiryIsTold"}},
+		{"outage unnoticed", outages(unnoticed), []string{"OutageMakesStale"}},
+		{"stale and empty", outages(emptied), []string{"OutageMakesStale"}},
+		{"stale for good", outages(staleForGood), []string{"OutageMakesStale", "KeptOutlivesOutage"}},
+		{"outage ends watches", outages(endsWithOutage), []string{"OutageMakesStale", "KeptOutlivesOutage"}},
+		{"puts into an outage", putsIntoOutage, []string{"OutageMakesStale"}},
+		{"old sets are news", watchesOldSets, []string{"OutageMakesStale"}},
+		{"lost in an outage", lostInOutage, []string{"KeptOutlivesOutage"}},
 		{"any lease releases", puts(anyLease), []string{"EarlierLeaseReleasesNothing", "EarlierLeaseOfAnotherStore"}},
 		{"backlog", backlog, []string{"SlowReaderGetsLatest"}},
 		{"one watch at a time", oneWatch, []string{"WatchesAreIndependent"}},
@@ -194,10 +272,8 @@ func brokenStores() []brokenStore {
 		{"kept after close", keptAfterClose, []string{"CloseReleases"}},
 		{"close takes all", closeTakesAll, []string{"CloseLeavesTTL"}},
 		{"watches end quietly", endsQuietly, []string{"CloseEndsWatches", "WatchEndsWithContext"}},
+		{"close waits for readers", waitsForReaders, []string{"CloseWaitsForNoReader", "CloseEndsWatches"}},
 		{"open after close", openAfterClose, []string{"ClosedRefuses", "CloseEndsWatches"}},
 		{"goroutine left", goroutineLeft, []string{"CloseLeavesNoGoroutine"}},
-		{"close waits for readers", closeWaits, []string{"CloseEndsWatches"}},
-		{"outages hidden", sets(hidesOutages), []string{"OutageIsStale"}},
-		{"nothing known in an outage", sets(forgetsInOutages), []string{"OutageIsStale"}},
 	}
 }

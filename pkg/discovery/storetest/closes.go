@@ -19,9 +19,7 @@ func closeReleases(s *suite) {
 	s.put(owner, "v1/down/dynamo/a", "1")
 	f := s.follow(store, ep)
 	f.until(want{ep + "a": "1"})
-	if err := s.close(owner); err != nil {
-		s.Fatalf("Close: %v", err)
-	}
+	s.close(owner)
 	s.stands(store, ep, want{})
 	s.stands(store, "v1/down/", want{})
 	f.until(want{})
@@ -34,9 +32,7 @@ func closeLeavesTTL(s *suite) {
 	store := s.open()
 	owner := s.join(store)
 	s.putFor(owner, ep+"a", "1", s.TTL)
-	if err := s.close(owner); err != nil {
-		s.Fatalf("Close: %v", err)
-	}
+	s.close(owner)
 	f := s.followFor(store, ep, s.TTL+s.Patience)
 	f.until(want{ep + "a": "1"})
 	f.until(want{})
@@ -68,14 +64,32 @@ func closeEndsWatches(s *suite) {
 	case err := <-waiting:
 		s.Fatalf("the watch ended: %v", err)
 	}
-	if err := s.close(store); err != nil {
-		s.Fatalf("Close: %v", err)
-	}
+	s.close(store)
 	if err := <-waiting; !errors.Is(err, discovery.ErrClosed) {
 		s.Errorf("a watch that waited as its store was closed ended with: %v, want %v", err, discovery.ErrClosed)
 	}
 	if err := f.end(); !errors.Is(err, discovery.ErrClosed) {
 		s.Errorf("a watch whose store was closed ended with: %v, want %v", err, discovery.ErrClosed)
+	}
+}
+
+// closeWaitsForNoReader closes a store while a reader is busy with a set, and from within
+// a reader.
+func closeWaitsForNoReader(s *suite) {
+	store := s.open()
+	busy := s.follow(store, ep)
+	busy.until(want{})
+	var last error
+	for _, err := range store.Watch(s.soon(), ep) {
+		if last = err; err == nil {
+			s.close(store)
+		}
+	}
+	if !errors.Is(last, discovery.ErrClosed) {
+		s.Errorf("a watch whose reader closed the store ended with: %v, want %v", last, discovery.ErrClosed)
+	}
+	if err := busy.end(); !errors.Is(err, discovery.ErrClosed) {
+		s.Errorf("a watch whose reader was busy as the store was closed ended with: %v, want %v", err, discovery.ErrClosed)
 	}
 }
 
@@ -85,7 +99,7 @@ func closedRefuses(s *suite) {
 	var wg sync.WaitGroup
 	for range 2 { // closing twice is fine, also at the same time
 		wg.Go(func() {
-			if err := s.close(store); err != nil {
+			if err := s.closed(store); err != nil {
 				s.Errorf("Close: %v", err)
 			}
 		})
@@ -110,9 +124,7 @@ func closeLeavesNoGoroutine(s *suite) {
 		before = goroutines()
 		store = s.join(store)
 	} else {
-		if err := s.close(store); err != nil {
-			s.Fatalf("Close: %v", err)
-		}
+		s.close(store)
 		before = goroutines()
 		store = s.open()
 	}
@@ -121,9 +133,7 @@ func closeLeavesNoGoroutine(s *suite) {
 	s.put(store, ep+"b", "2")
 	s.putFor(store, ep+"c", "3", time.Hour)
 	f.untilThat("b is there", func(snap discovery.Snapshot) bool { return len(snap.Records) >= 2 })
-	if err := s.close(store); err != nil {
-		s.Fatalf("Close: %v", err)
-	}
+	s.close(store)
 	if err := f.end(); !errors.Is(err, discovery.ErrClosed) { // the watch runs on a goroutine of the suite's
 		s.Errorf("the watch ended with: %v, want %v", err, discovery.ErrClosed)
 	}

@@ -42,6 +42,14 @@ func expiryIsTold(s *suite) {
 	if expiry, err := expirer.Expiry(s.soon(), ep+"other"); err != nil || expiry != 0 {
 		s.Errorf("Expiry of no record: %v, %v", expiry, err)
 	}
+	lease := s.put(store, ep+"kept", "2")
+	if expiry, err := expirer.Expiry(s.soon(), ep+"kept"); err != nil || expiry < 0 || expiry > s.LeaseTime+time.Second {
+		s.Errorf("Expiry of a record that is kept alive: %v, %v, want %v at most, or 0 if it never expires", expiry, err, s.LeaseTime)
+	}
+	s.release(lease)
+	if expiry, err := expirer.Expiry(s.soon(), ep+"kept"); err != nil || expiry != 0 {
+		s.Errorf("Expiry of a record that was released: %v, %v", expiry, err)
+	}
 }
 
 func putChangesLifetime(s *suite) {

@@ -42,11 +42,15 @@ type Backend struct {
 	// backend. With nil the suite skips the tests of it.
 	Overwrite func(tb testing.TB, s discovery.Store, key string, value []byte)
 
-	// Break makes the backend of s unreadable for every handle, as an outage does, and
-	// Heal ends that, with the records that have a ttl still there, and nobody else's
-	// gone for longer than it takes their owners to put them again. With nil the suite
-	// skips the test of outages.
-	Break, Heal func(tb testing.TB, s discovery.Store)
+	// Break cuts the backend off from s, as an outage would: s can neither read nor
+	// write until Heal. Other handles may be cut off too. Records that are kept alive
+	// may expire meanwhile, and the backend may lose them. s must notice within
+	// Patience. With nil the suite skips the tests of outages.
+	Break func(tb testing.TB, s discovery.Store)
+
+	// Heal ends what Break has begun. It is required with Break, and always called
+	// before s is closed.
+	Heal func(tb testing.TB, s discovery.Store)
 
 	// LeaseTime is the longest time until the backend drops the records of a killed
 	// owner. The default is 10 s. The suite waits for it, so a short one makes the
@@ -61,8 +65,9 @@ type Backend struct {
 	// default is [discovery.MaxValue].
 	MaxValue int
 
-	// Patience is how long the suite waits for something that must happen at once. The
-	// default is 10 s. Only failing tests take that long.
+	// Patience is how long the suite waits for something that must happen at once, such
+	// as the return of Close, before it fails. The default is 10 s. Only failing tests
+	// take that long.
 	Patience time.Duration
 }
 
@@ -129,10 +134,12 @@ func checks() []check {
 		{"CopyIsTakenOver", copyIsTakenOver},
 		{"DamageIsMended", damageIsMended},
 		{"PutHeedsContext", putHeedsContext},
-		{"OutageIsStale", outageIsStale},
+		{"OutageMakesStale", outageMakesStale},
+		{"KeptOutlivesOutage", keptOutlivesOutage},
 		{"CloseReleases", closeReleases},
 		{"CloseLeavesTTL", closeLeavesTTL},
 		{"CloseEndsWatches", closeEndsWatches},
+		{"CloseWaitsForNoReader", closeWaitsForNoReader},
 		{"ClosedRefuses", closedRefuses},
 		{"CloseLeavesNoGoroutine", closeLeavesNoGoroutine},
 		{"ConcurrentUse", concurrentUse},
@@ -172,26 +179,33 @@ func (s *suite) closing(store discovery.Store) discovery.Store {
 		s.Fatal("the backend gave no store")
 	}
 	s.Cleanup(func() {
-		if err := s.close(store); err != nil {
+		if err := s.closed(store); err != nil {
 			s.Errorf("Close: %v", err)
 		}
 	})
 	return store
 }
 
-// close closes a store. One that waits for something that never comes, such as a reader
-// that has stopped asking, fails the test, and does not hang it.
-func (s *suite) close(store discovery.Store) error {
+// close closes a store, which must succeed.
+func (s *suite) close(store discovery.Store) {
 	s.Helper()
-	closed := make(chan error, 1)
-	go func() { closed <- store.Close() }()
-	timer := time.NewTimer(2 * s.Patience) // it may take a while to release what is kept
+	if err := s.closed(store); err != nil {
+		s.Fatalf("Close: %v", err)
+	}
+}
+
+// closed closes a store and returns the error, also if that takes too long: a Close that
+// hangs would otherwise last until the test binary's timeout, and no test would say why.
+func (s *suite) closed(store discovery.Store) error {
+	done := make(chan error, 1)
+	go func() { done <- store.Close() }()
+	timer := time.NewTimer(s.Patience)
 	defer timer.Stop()
 	select {
-	case err := <-closed:
+	case err := <-done:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("it has not returned after %v", 2*s.Patience)
+		return fmt.Errorf("it has not returned after %v; it may wait for the store's goroutines, but not for the readers of watches", s.Patience)
 	}
 }
 

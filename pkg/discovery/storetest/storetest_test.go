@@ -27,8 +27,8 @@ func backend(wrap func(shared *discovery.Mem) discovery.Store) Backend {
 				k.kill()
 			}
 		},
-		Break: func(testing.TB, discovery.Store) { outageOf(current).set(errOutage) },
-		Heal:  func(testing.TB, discovery.Store) { outageOf(current).set(nil) },
+		Break: func(_ testing.TB, s discovery.Store) { s.(interface{ setOutage(on bool) }).setOutage(true) },
+		Heal:  func(_ testing.TB, s discovery.Store) { s.(interface{ setOutage(on bool) }).setOutage(false) },
 		Overwrite: func(tb testing.TB, _ discovery.Store, key string, value []byte) {
 			tb.Helper()
 			if _, err := current.Put(tb.Context(), key, value, 0); err != nil {

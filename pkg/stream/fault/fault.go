@@ -233,9 +233,9 @@ func misbehaviour(kind Kind) error {
 	return m
 }
 
-// reset makes the close of a TCP connection send a reset.
+// reset makes the close of a connection over TCP, or over what is like it, send a reset.
 func reset(conn net.Conn) {
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		_ = tcp.SetLinger(0) // best effort: the close breaks the stream in any case
 	}
 }

@@ -8,12 +8,14 @@
 //	go server.Serve(network.Listen("a:1"))
 //	client := &stream.Client{Dial: network.Dial}
 //
+// A server that also registers takes the listener as the Listener of its server.Config.
 // To test what is above the wire alone, without a server, use
 // [github.com/request-migration/migrate/pkg/router/routertest].
 package streamtest
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"sync"
 	"syscall"
@@ -22,11 +24,13 @@ import (
 // A Network connects clients with the listeners of one process, by address. The zero value
 // has no listener. It is safe for concurrent use.
 //
-// Its connections are those of [net.Pipe]: they have deadlines and no buffer, so that a
-// write returns once the other end has read it.
+// Its connections are like those of TCP: they have deadlines, and a buffer of 64 KiB in
+// each direction, so that two ends may both write before they read; who closes one with
+// something left to read, or after SetLinger(0), resets it.
 type Network struct {
-	mu        sync.Mutex
+	mu        sync.Mutex // guards what follows
 	listeners map[string]*listener
+	dials     int // so far, for the clients' addresses
 }
 
 // Listen listens at an address, which may be any text; a record wants HOST:PORT. It panics
@@ -54,29 +58,22 @@ func (n *Network) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	}
 	n.mu.Lock()
 	l := n.listeners[addr]
+	n.dials++
+	client := address(fmt.Sprintf("client:%d", n.dials))
 	n.mu.Unlock()
 	if l == nil {
 		return fail(syscall.ECONNREFUSED)
 	}
-	near, far := net.Pipe()
+	near, far := pipe(client, address(addr))
 	select {
-	case l.conns <- &conn{far, address(addr), address("client")}:
-		return &conn{near, address("client"), address(addr)}, nil
+	case l.conns <- far:
+		return near, nil
 	case <-l.closed:
 		return fail(syscall.ECONNREFUSED)
 	case <-ctx.Done():
 		return fail(context.Cause(ctx))
 	}
 }
-
-// A conn is an end of a pipe that knows its addresses.
-type conn struct {
-	net.Conn
-	local, remote address
-}
-
-func (c *conn) LocalAddr() net.Addr  { return c.local }
-func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
 // network is the name of a [Network], for [net.Addr].
 const network = "memory"
