@@ -46,9 +46,8 @@ func NewEngines(namespace string, engines map[string]*openai.Engine, log *slog.L
 	ctx, stop := context.WithCancel(context.Background())
 	e.stop = stop
 	e.asked.Add(len(engines))
-	id := discovery.InstanceID(0)
 	for name, engine := range engines {
-		id = discovery.NewInstanceID()
+		id := discovery.NewInstanceID()
 		e.watch.Go(func() { e.follow(ctx, name, id, engine) })
 	}
 	e.knower.Go(func() {
