@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/request-migration/migrate/cmd/gateway"
 	"github.com/request-migration/migrate/cmd/instances"
 	"github.com/request-migration/migrate/cmd/internal/cli"
 	"github.com/request-migration/migrate/cmd/internal/outlet"
@@ -70,7 +71,7 @@ Flags come first, then the environment, then the file that --config names.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serve.NewCommand(), request.NewCommand(), instances.NewCommand())
+	root.AddCommand(serve.NewCommand(), request.NewCommand(), instances.NewCommand(), gateway.NewCommand())
 	cli.AddCommonFlags(root)
 	strictHelp(root)
 	return root

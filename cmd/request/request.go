@@ -77,7 +77,7 @@ Exit codes: 0 success, 1 other failure, 2 wrong usage, 3 no instances found,
 	flags.StringVar(&o.model, "model", "", "ask engines of this model, in the namespace of --endpoint; turns --resume on")
 	flags.IntVar(&o.count, "count", 1, "make the request this many times")
 	flags.IntVar(&o.concurrency, "concurrency", 1, "requests that run at the same time")
-	flags.StringVar(&o.router, "router", pickRandom, "how an instance is chosen: "+strings.Join(pickerNames(), ", "))
+	flags.StringVar(&o.router, "router", cli.PickRandom, "how an instance is chosen: "+strings.Join(cli.PickerNames(), ", "))
 	flags.StringVar(&o.instance, "instance", "", "name or id (hex) of the instance for the first attempt")
 	flags.DurationVar(&o.cooldown, "cooldown", router.DefaultCooldown, "how long a failing instance stays out")
 	flags.DurationVar(&o.maxCooldown, "max-cooldown", 0, "if above --cooldown: double it with each failure in a row, up to this")
@@ -90,7 +90,7 @@ Exit codes: 0 success, 1 other failure, 2 wrong usage, 3 no instances found,
 	flags.DurationVar(&o.waitRestore, "wait-restore", 0, "how long to wait for an instance to return when all are down")
 	flags.StringVar(&o.output, "output", "", "what to print: "+strings.Join(outputNames(), ", ")+" (default text, summary if --concurrency is above 1); without --resume raw holds the answer back until it is whole")
 	flags.StringArrayVar(&o.spawn, "spawn", nil, "run a server in this process, as NAME=FAILURE-MODE; repeatable")
-	cli.Complete(cmd, "router", pickerNames()...)
+	cli.Complete(cmd, "router", cli.PickerNames()...)
 	cli.Complete(cmd, "output", outputNames()...)
 	if err := cmd.RegisterFlagCompletionFunc("spawn", completeSpawn); err != nil {
 		panic(err) // a flag's name is misspelled in this program
@@ -150,7 +150,7 @@ func (o *options) prepare(cmd *cobra.Command, arg string) (job, error) {
 		return job{}, err
 	}
 	var err error
-	if j.picker, err = parsePicker(o.router); err != nil {
+	if j.picker, err = cli.ParsePicker(o.router); err != nil {
 		return job{}, cli.Invalid(cmd, "router", err)
 	}
 	if j.Common, err = cli.ReadCommon(cmd, "warn"); err != nil {

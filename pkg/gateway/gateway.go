@@ -28,10 +28,11 @@ const (
 	pingEvery = 15 * time.Second
 	// writeTimeout is how long a client may take no byte of what is sent to it.
 	writeTimeout = time.Minute
-	// stillTaken is how long a gateway that leaves goes on taking requests: until whoever
-	// sends them has heard that it is not ready any more.
-	stillTaken = 5 * time.Second
 )
+
+// StillTaken is how long a gateway that leaves goes on taking requests: until whoever sends
+// them has heard that it is not ready any more.
+const StillTaken = 5 * time.Second
 
 // Config says what a [Gateway] serves. Namespace, Registry and Client must be set; every other
 // zero value is useful.
@@ -139,7 +140,7 @@ func (g *Gateway) Close() {
 // refuses reports whether the gateway takes no more requests.
 func (g *Gateway) refuses() bool {
 	at := g.leaving.Load()
-	return at != 0 && time.Since(g.began)-time.Duration(at) >= stillTaken
+	return at != 0 && time.Since(g.began)-time.Duration(at) >= StillTaken
 }
 
 // ServeHTTP implements [http.Handler].

@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -298,4 +299,39 @@ type firstName struct{}
 
 func (firstName) Pick(_ router.Choice, avail []*router.Peer) *router.Peer {
 	return slices.MinFunc(avail, func(a, b *router.Peer) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// What cannot be carried on once something was delivered, and is another answer when it begins
+// anew, ends with an error in the stream and an aborted connection: nothing is passed off as
+// the whole, and two answers are never joined.
+func TestCannotCarryOn(t *testing.T) {
+	for _, more := range []string{`"n":2`, `"logprobs":true`, `"response_format":{"type":"json_object"}`} {
+		t.Run(more, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				logged := func(word string, n int) []string {
+					chunks := make([]string, n)
+					for i := range chunks {
+						chunk := Chunk(`{"content":" `+word+strconv.Itoa(i)+`"}`, "null")
+						if more == `"logprobs":true` {
+							chunk = strings.Replace(chunk, `"logprobs":null`, `"logprobs":{"content":[{"token":" w"}]}`, 1)
+						}
+						if more == `"n":2` && i%2 == 1 {
+							chunk = strings.Replace(chunk, `"index":0`, `"index":1`, 1)
+						}
+						chunks[i] = chunk
+					}
+					return chunks
+				}
+				second := mainly(&Provider{Misbehave: always(0, Events(logged("v", 60)...), Finish("stop"))})
+				second.name = "b"
+				b := newBed(t, Config{Picker: byName, WaitRestore: -1},
+					mainly(&Provider{Misbehave: times(1, 0, Events(logged("w", 20)...), Cut())}), second)
+				g := b.ask(chatPath, strings.Replace(streamedChat, `"max_tokens"`, more+`,"max_tokens"`, 1))
+				s := g.read(t)
+				if !g.aborted || s.done || !strings.HasPrefix(s.err, "cannot_resume: ") || strings.Contains(s.text, "v") || !strings.HasSuffix(s.text, " w19") {
+					t.Errorf("aborted %v, [DONE] %v, error %q, text %q", g.aborted, s.done, s.err, s.text)
+				}
+			})
+		})
+	}
 }

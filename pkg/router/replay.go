@@ -12,13 +12,14 @@ import (
 
 // replay compares an answer that began anew with the items that the caller has, and
 // tells what of it is new. Text is compared as one, however it is divided into items;
-// any other value is compared at its place. Items with an event are remarks about the
-// answer, and are not compared.
+// any other value is compared at its place, with its event. Remarks about the answer (see
+// [stream.Annotated.IsRemark]) are not compared.
 type replay struct {
 	known []stream.Annotated // what the caller has
 	at    int                // the known item that is due; events and empty texts are passed over
 	text  string             // what is due of its text
 	value []byte             // its value, if it is no text
+	event string             // and the value's event
 
 	came     int  // items that came before the end of the known part, events included
 	same     bool // each of them equals the known one at its place
@@ -28,7 +29,7 @@ type replay struct {
 func newReplay(known []stream.Annotated) *replay {
 	r := &replay{known: known, same: true}
 	for _, a := range slices.Backward(known) {
-		if a.Event == "" {
+		if !a.IsRemark() {
 			break
 		}
 		r.trailing++
@@ -42,12 +43,12 @@ func newReplay(known []stream.Annotated) *replay {
 func (r *replay) due() {
 	for ; r.at < len(r.known); r.at++ {
 		a := r.known[r.at]
-		if a.Event != "" {
+		if a.IsRemark() {
 			continue
 		}
 		text, ok := textOf(a)
 		if !ok {
-			r.value = compact(a.Data)
+			r.value, r.event = compact(a.Data), a.Event
 			return
 		}
 		if text != "" {
@@ -66,7 +67,7 @@ func (r *replay) undivided() bool { return r.isOver() && r.same && r.came == len
 
 // next takes the next item that came, and returns what of it is new, if anything is.
 func (r *replay) next(a stream.Annotated) (news stream.Annotated, isNew bool, err error) {
-	if a.Event != "" {
+	if a.IsRemark() {
 		if r.isOver() && r.trailing == 0 {
 			return a, true, nil
 		}
@@ -82,7 +83,7 @@ func (r *replay) next(a stream.Annotated) (news stream.Annotated, isNew bool, er
 	}
 	text, isText := textOf(a)
 	if !isText {
-		if r.text != "" || !bytes.Equal(compact(a.Data), r.value) {
+		if r.text != "" || r.value == nil || r.event != a.Event || !bytes.Equal(compact(a.Data), r.value) {
 			return stream.Annotated{}, false, r.diverged()
 		}
 		r.passed(a)
@@ -129,7 +130,7 @@ func (r *replay) passed(a stream.Annotated) {
 // advance goes on to the next known item.
 func (r *replay) advance() {
 	r.at++
-	r.text, r.value = "", nil
+	r.text, r.value, r.event = "", nil, ""
 	r.due()
 }
 

@@ -172,3 +172,45 @@ func joinText(items []stream.Annotated) string {
 	}
 	return b.String()
 }
+
+// An item with an event that is a part of the answer is compared, with its event, and a remark
+// is not.
+func TestReplayComparesContentWithEvent(t *testing.T) {
+	part := func(event, data string) stream.Annotated {
+		return stream.Annotated{Event: event, Data: json.RawMessage(data), Comment: []string{stream.CommentContent}}
+	}
+	remark := stream.Annotated{Event: "head", Data: json.RawMessage(`{"id":1}`)}
+	known := []stream.Annotated{remark, part("chunk", `{"a":1}`), part("chunk", `{"a":2}`)}
+	for name, test := range map[string]struct {
+		came     []stream.Annotated
+		diverges bool
+	}{
+		"the same":       {[]stream.Annotated{{Event: "head", Data: json.RawMessage(`{"id":2}`)}, part("chunk", `{"a": 1}`), part("chunk", `{"a":2}`)}, false},
+		"another value":  {[]stream.Annotated{remark, part("chunk", `{"a":1}`), part("chunk", `{"a":3}`)}, true},
+		"another event":  {[]stream.Annotated{remark, part("sse", `{"a":1}`)}, true},
+		"text in place":  {[]stream.Annotated{{Data: json.RawMessage(`"a"`)}}, true},
+		"value in place": {[]stream.Annotated{{Data: json.RawMessage(`{"a":1}`)}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newReplay(known)
+			var failed error
+			for _, a := range test.came {
+				if _, isNew, err := r.next(a); err != nil {
+					failed = err
+					break
+				} else if isNew {
+					t.Errorf("%v is new", a)
+				}
+			}
+			if errors.Is(failed, stream.Diverged) != test.diverges || !test.diverges && !r.isOver() {
+				t.Errorf("it ended with %v, over: %v", failed, r.isOver())
+			}
+			if test.diverges {
+				return
+			}
+			if _, isNew, err := r.next(part("chunk", `{"a":3}`)); !isNew || err != nil {
+				t.Errorf("what follows is new: %v, %v", isNew, err)
+			}
+		})
+	}
+}

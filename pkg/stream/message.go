@@ -89,6 +89,17 @@ type Annotated struct {
 	Comment []string        `json:"comment,omitempty"`
 }
 
+// CommentContent among the comments of an item with an Event says that it is a part of the
+// answer, and no remark about it.
+const CommentContent = "content"
+
+// IsRemark reports whether an item says something about the answer, and is no part of it: it
+// has an Event, and not [CommentContent]. Remarks of an answer that begins anew are not
+// compared with those of the one before.
+func (a Annotated) IsRemark() bool {
+	return a.Event != "" && !slices.Contains(a.Comment, CommentContent)
+}
+
 // Text returns the string that Data holds, and whether it is a string.
 func (a Annotated) Text() (string, bool) { return text(a.Data) }
 

@@ -183,7 +183,35 @@ func (a *answer) finish(reason string) error {
 }
 
 func chunkItem(chunk object) stream.Annotated {
-	return stream.Annotated{Event: EventChunk, Data: rawjson.OneLine(chunk.Bytes())}
+	item := stream.Annotated{Event: EventChunk, Data: rawjson.OneLine(chunk.Bytes())}
+	if hasContent(chunk) {
+		item.Comment = contentComment()
+	}
+	return item
+}
+
+// contentComment marks an item whose event does not make it a remark: an answer that begins
+// anew must have it, too.
+func contentComment() []string { return []string{stream.CommentContent} }
+
+// hasContent reports whether a chunk is a part of the answer: more than how it ends, and what
+// it took.
+func hasContent(chunk object) bool {
+	for _, raw := range chunk.List("choices") {
+		choice, err := rawjson.Read(raw)
+		if err != nil {
+			return true
+		}
+		if n, ok := choice.Int("index"); ok && n > 0 || !rawjson.IsNull(choice["logprobs"]) || !rawjson.IsNothing(choice["text"]) {
+			return true
+		}
+		for name, value := range choice.Sub("delta") {
+			if name != "role" && !rawjson.IsNothing(value) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // out sends an item, or holds it back behind a tool call.

@@ -51,7 +51,7 @@ func passedBack(header http.Header) rawMessage {
 }
 
 func (c *call) passEvents(ctx context.Context, body io.Reader, first object) error {
-	if err := c.put(stream.Annotated{Event: EventResponse, Data: first.Bytes()}); err != nil {
+	if err := c.put(stream.Annotated{Event: EventResponse, Comment: contentComment(), Data: first.Bytes()}); err != nil {
 		return err
 	}
 	for event, err := range sse.Read(body, &sse.ReadConfig{MaxEventSize: maxEvent}) {
@@ -68,7 +68,7 @@ func (c *call) passEvents(ctx context.Context, body io.Reader, first object) err
 			if i < len(parts)-1 {
 				item["more"] = rawjson.Bool(true) // of the event follows
 			}
-			if err := c.put(stream.Annotated{Event: EventSSE, Data: item.Bytes()}); err != nil {
+			if err := c.put(stream.Annotated{Event: EventSSE, Comment: contentComment(), Data: item.Bytes()}); err != nil {
 				return err
 			}
 		}
@@ -101,7 +101,7 @@ func (c *call) passBody(ctx context.Context, body io.Reader, item object) error 
 		}
 		c.got()
 		item["body"] = stream.String(string(part[:whole]))
-		if err := c.put(stream.Annotated{Event: EventResponse, Data: item.Bytes()}); err != nil || end {
+		if err := c.put(stream.Annotated{Event: EventResponse, Comment: contentComment(), Data: item.Bytes()}); err != nil || end {
 			return err
 		}
 		part = append(part[:0], part[whole:]...)

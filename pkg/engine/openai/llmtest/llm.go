@@ -41,18 +41,25 @@ type Engine struct {
 	exited  chan struct{}
 }
 
-// Python returns the Python that has the engine, or skips the test.
-func Python(tb testing.TB) string {
+// Installed returns the folder in which the engine and OpenAI's clients are installed, or skips
+// the test.
+func Installed(tb testing.TB) string {
 	tb.Helper()
-	python := os.Getenv("MIGRATE_LLM")
-	if python == "" {
-		const why = "MIGRATE_LLM does not name a Python that has llama.cpp and a model: make test-llm installs them and runs this test"
+	dir := os.Getenv("MIGRATE_LLM")
+	if dir == "" {
+		const why = "MIGRATE_LLM does not name a folder with llama.cpp and a model: make test-llm installs them and runs this test"
 		if os.Getenv("MIGRATE_REQUIRE_OPTIONAL") != "" {
 			tb.Fatal(why)
 		}
 		tb.Skip(why)
 	}
-	return python
+	return dir
+}
+
+// Python returns the Python that has them.
+func Python(tb testing.TB) string {
+	tb.Helper()
+	return filepath.Join(Installed(tb), "bin", "python")
 }
 
 // Start starts an engine, and returns when it is ready. It skips the test where there is

@@ -1,0 +1,278 @@
+//go:build unix
+
+package cmd_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/request-migration/migrate/pkg/engine/openai/llmtest"
+)
+
+// llmGateway is two real engines behind `migrate gateway`.
+type llmGateway struct {
+	engines [2]*llmtest.Engine
+	process *process
+	url     string
+}
+
+func newLLMGateway(t *testing.T, flags ...string) *llmGateway {
+	t.Helper()
+	g := &llmGateway{}
+	args := []string{"migrate", "gateway", "--listen", "127.0.0.1:0", "--cooldown", "500ms"}
+	for n := range g.engines {
+		g.engines[n] = llmtest.Start(t)
+		args = append(args, "--engine", fmt.Sprintf("engine%d=%s", n, g.engines[n].URL()))
+	}
+	args = append(args, "--alias", llmtest.Model+"="+g.engines[0].Models()[0])
+	g.process = newWorld(t).start(t, nil, append(args, flags...)...)
+	g.url = gatewayURL(t, g.process)
+	return g
+}
+
+// gatewayURL waits until a gateway serves, and returns its address.
+func gatewayURL(t *testing.T, p *process) string {
+	t.Helper()
+	if err := p.await(p.stderr, `Serving OpenAI clients`, 1); err != nil {
+		t.Fatal(err)
+	}
+	url := regexp.MustCompile(`page=(http://[^/]+)/`).FindStringSubmatch(p.stderr.String())
+	if url == nil {
+		t.Fatalf("the gateway says %s", p.stderr)
+	}
+	return url[1]
+}
+
+// both waits until the gateway lists so many engines.
+func (g *llmGateway) both(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	for {
+		var status struct {
+			Models []struct{ Instances []struct{ Name string } }
+		}
+		getJSON(ctx, t, g.url+"/status", &status)
+		if len(status.Models) == 1 && len(status.Models[0].Instances) == len(g.engines) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond) // there is nothing to wait for
+	}
+}
+
+func getJSON(ctx context.Context, t *testing.T, url string, into any) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		t.Fatalf("%s: %v", url, err)
+	}
+}
+
+// sdkMessage has an answer that ends by itself: the clients' helpers take one that is cut by a
+// limit for an error.
+const sdkMessage = "Describe a lighthouse in three sentences."
+
+// sdk is one of OpenAI's own clients, in a process.
+type sdk struct {
+	name  string
+	stdin io.Writer
+	lines *bufio.Reader
+}
+
+// sdkAnswer is what a client made of an answer.
+type sdkAnswer struct {
+	Text   string
+	Finish []string
+	IDs    int
+	Roles  int
+	Usage  struct {
+		Prompt     int `json:"prompt_tokens"`
+		Completion int `json:"completion_tokens"`
+		Total      int `json:"total_tokens"`
+	}
+}
+
+// sdks starts the clients.
+func sdks(t *testing.T) []*sdk {
+	t.Helper()
+	dir := llmtest.Installed(t)
+	program := filepath.Join(t.TempDir(), "client")
+	if out, err := exec.CommandContext(t.Context(), "go", "-C", "../testdata/llm/clients/go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("building the Go client: %v\n%s", err, out)
+	}
+	var all []*sdk
+	for name, args := range map[string][]string{
+		"python": {filepath.Join(dir, "bin", "python"), "../testdata/llm/clients/client.py"},
+		"node":   {"node", "../testdata/llm/clients/client.mjs"},
+		"go":     {program},
+	} {
+		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+		cmd.Env = append(cmd.Environ(), "MIGRATE_LLM="+dir)
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stderr := newRecording()
+		cmd.Stderr = stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatalf("starting the %s client: %v", name, err)
+		}
+		t.Cleanup(func() {
+			_ = stdin.Close()
+			_ = cmd.Wait() // its end is no news
+			if t.Failed() {
+				t.Logf("the %s client: %s", name, stderr)
+			}
+		})
+		all = append(all, &sdk{name, stdin, bufio.NewReader(stdout)})
+	}
+	return all
+}
+
+// ask asks a question, and calls at after each piece with the number of pieces so far. It
+// returns the answer, or the client's own error.
+func (c *sdk) ask(t *testing.T, url, how string, more map[string]any, at func(pieces int)) (sdkAnswer, time.Duration, string) {
+	t.Helper()
+	q, err := json.Marshal(map[string]any{
+		"url": url + "/v1", "model": llmtest.Model, "message": sdkMessage, "max_tokens": 200, "how": how, "more": more,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(c.stdin, "%s\n", q); err != nil {
+		t.Fatal(err)
+	}
+	var gap time.Duration
+	last := time.Time{}
+	for pieces := 1; ; pieces++ {
+		line, err := c.lines.ReadBytes('\n')
+		if err != nil {
+			t.Fatalf("the %s client has ended: %v", c.name, err)
+		}
+		var said struct {
+			Piece  *string
+			Answer *sdkAnswer
+			Error  string
+		}
+		if err := json.Unmarshal(line, &said); err != nil {
+			t.Fatalf("the %s client says %s: %v", c.name, line, err)
+		}
+		switch {
+		case said.Answer != nil:
+			return *said.Answer, gap, ""
+		case said.Error != "":
+			return sdkAnswer{}, gap, said.Error
+		}
+		if now := time.Now(); !last.IsZero() {
+			gap = max(gap, now.Sub(last))
+		}
+		last = time.Now()
+		at(pieces)
+	}
+}
+
+// breakEach breaks the engine that serves after some pieces of each client's answer, and checks
+// that the answer is as without a break.
+func (g *llmGateway) breakEach(t *testing.T, step int, fail, mend func(engine int)) {
+	t.Helper()
+	var longest time.Duration
+	rounds := 0
+	for _, c := range sdks(t) {
+		for _, how := range []string{"plain", "helper"} {
+			want, _, failed := c.ask(t, g.url, how, nil, func(int) {})
+			if failed != "" || want.Text == "" || want.IDs != 1 || want.Roles != 1 || len(want.Finish) != 1 || want.Usage.Completion < llmBreaks {
+				t.Fatalf("%s, %s, without a break: %+v, %s", c.name, how, want, failed)
+			}
+			for after := 1; after <= llmBreaks; after += step {
+				broken := -1
+				got, gap, failed := c.ask(t, g.url, how, nil, func(pieces int) {
+					if pieces < after || broken >= 0 {
+						return
+					}
+					broken = 0
+					if !g.engines[0].Busy() {
+						broken = 1
+					}
+					fail(broken)
+				})
+				if failed != "" || fmt.Sprint(got) != fmt.Sprint(want) {
+					t.Errorf("%s, %s, broken after %d pieces: got %+v, %s, want %+v", c.name, how, after, got, failed, want)
+				}
+				rounds++
+				longest = max(longest, gap)
+				mend(broken)
+				g.both(t)
+			}
+		}
+	}
+	t.Logf("%d answers with a break were as without; the longest gap is %v", rounds, longest.Round(time.Millisecond))
+}
+
+// TestLLMGatewayKilled kills the engine that serves while OpenAI's own clients read. Text,
+// finish reason and usage are as without a kill, under one id and one role. Every tenth token
+// is enough, unless LLM_EACH is set.
+func TestLLMGatewayKilled(t *testing.T) { //nolint:paralleltest // the engines need the processors
+	g := newLLMGateway(t)
+	g.breakEach(t, llmStep(10), func(n int) { g.engines[n].Kill() }, func(n int) {
+		g.engines[n].Restart()
+		g.engines[n].AwaitReady()
+	})
+}
+
+// TestLLMGatewayFrozen suspends it instead.
+func TestLLMGatewayFrozen(t *testing.T) { //nolint:paralleltest // the engines need the processors
+	g := newLLMGateway(t, "--item-timeout", "3s")
+	g.breakEach(t, llmStep(40), func(n int) { g.engines[n].Freeze() }, func(n int) { g.engines[n].Thaw() })
+}
+
+// TestLLMGatewayCannotCarryOn breaks an answer that cannot be carried on. Each client raises one
+// error, once, and takes nothing for whole.
+func TestLLMGatewayCannotCarryOn(t *testing.T) { //nolint:paralleltest // the engines need the processors
+	g := newLLMGateway(t, "--wait-restore", "0s")
+	for _, c := range sdks(t) {
+		for _, how := range []string{"plain", "helper"} {
+			broken := -1
+			more := map[string]any{"logprobs": true, "temperature": 1.5} // another engine says something else
+			got, _, failed := c.ask(t, g.url, how, more, func(pieces int) {
+				if pieces < 5 || broken >= 0 {
+					return
+				}
+				broken = 0
+				if !g.engines[0].Busy() {
+					broken = 1
+				}
+				g.engines[broken].Kill()
+			})
+			if failed == "" {
+				t.Errorf("%s, %s took a part for the whole: %+v", c.name, how, got)
+			}
+			t.Logf("%s, %s: %.200s", c.name, how, failed)
+			if broken >= 0 {
+				g.engines[broken].Restart()
+				g.engines[broken].AwaitReady()
+			}
+			g.both(t)
+		}
+	}
+}
