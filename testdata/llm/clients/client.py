@@ -43,7 +43,7 @@ for line in sys.stdin:
     client = openai.OpenAI(base_url=ask["url"], api_key="none", timeout=120)
     question = dict(
         model=ask["model"], messages=[{"role": "user", "content": ask["message"]}],
-        max_tokens=ask["max_tokens"], temperature=0, extra_body={"cache_prompt": False, **ask.get("more", {})},
+        max_tokens=ask["max_tokens"], temperature=0, extra_body={"cache_prompt": False, **(ask.get("more") or {})},
     )
     try:
         say(answer={"plain": plain, "helper": helper}[ask["how"]](client, question))
