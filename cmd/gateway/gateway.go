@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -240,7 +241,7 @@ func (o *options) connect(ctx context.Context, c cli.Common, cfg *gateway.Config
 	if len(engines) > 0 {
 		all := gateway.NewEngines(cfg.Namespace, engines, cfg.Logger)
 		cfg.Registry, cfg.Client, cfg.Asked = all.Registry(), all, all.Asked()
-		cfg.Routable = func(i discovery.Instance) bool { return i.Transport == gateway.EngineTransport }
+		cfg.Routable = gateway.Routable
 		if o.anyModel {
 			cfg.AnyModel = func(model string) router.Source { return all.Source(model) }
 		}
@@ -282,7 +283,7 @@ func (o *options) serve(ctx context.Context, insisted <-chan os.Signal, l net.Li
 	mux.Handle("/", withDeadline(g))
 	srv := &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: quiet(log),
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what is wrong with single connections
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
@@ -298,7 +299,9 @@ func (o *options) serve(ctx context.Context, insisted <-chan os.Signal, l net.Li
 	go func() { stopped <- o.stop(srv, g) }()
 	select {
 	case err := <-stopped:
-		<-served // ErrServerClosed
+		if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+			err = errors.Join(err, ended)
+		}
 		log.Info("Stopped")
 		return err
 	case <-insisted:

@@ -1,11 +1,8 @@
 package gateway
 
 import (
-	"log"
-	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -68,19 +65,4 @@ func (m *metrics) done(e *gateway.Entry) {
 		m.firstItem.WithLabelValues(e.Model).Observe(e.FirstItem.Seconds())
 	}
 	m.duration.WithLabelValues(e.Model).Observe(e.Took.Seconds())
-}
-
-// quiet returns a log for net/http, for what is wrong with connections. That a handler has
-// aborted one is not: the request's own line says why.
-func quiet(to *slog.Logger) *log.Logger {
-	return log.New(aborts{slog.NewLogLogger(to.Handler(), slog.LevelDebug)}, "", 0)
-}
-
-type aborts struct{ to *log.Logger }
-
-func (a aborts) Write(p []byte) (int, error) {
-	if !strings.Contains(string(p), http.ErrAbortHandler.Error()) {
-		a.to.Print(string(p))
-	}
-	return len(p), nil
 }

@@ -11,12 +11,12 @@ import (
 
 // An answer is what makes the pieces of several engines one answer: its id, and its usage.
 type answer struct {
-	chat    bool
-	id      json.RawMessage // the first engine's
-	created json.RawMessage
-	print   json.RawMessage // system_fingerprint, of the engine that answers
-	model   string          // that answers
-	usage   rawjson.Object  // complete, as the client is told; nil if no engine has said it
+	chat        bool
+	id          json.RawMessage // the first engine's
+	created     json.RawMessage
+	fingerprint json.RawMessage // system_fingerprint, of the engine that answers
+	model       string          // that answers
+	usage       rawjson.Object  // complete, as the client is told; nil if no engine has said it
 
 	tokens    int // that came
 	reasoning int // of them
@@ -49,8 +49,8 @@ func (a *answer) head(data json.RawMessage) {
 		a.id, a.created = head["id"], head["created"]
 		a.prompt, _ = head.Int("prompt_tokens")
 	}
-	if print := head["system_fingerprint"]; print != nil {
-		a.print = print
+	if fingerprint := head["system_fingerprint"]; fingerprint != nil {
+		a.fingerprint = fingerprint
 	}
 }
 
@@ -64,8 +64,8 @@ func (a *answer) named(id, object string) rawjson.Object {
 		a.created = rawjson.Number(int(time.Now().Unix()))
 	}
 	o := rawjson.Object{"id": a.id, "object": stream.String(object), "created": a.created, "model": stream.String(a.model)}
-	if a.print != nil {
-		o["system_fingerprint"] = a.print
+	if a.fingerprint != nil {
+		o["system_fingerprint"] = a.fingerprint
 	}
 	return o
 }

@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/engine/openai"
 	. "github.com/request-migration/migrate/pkg/engine/openai/openaitest" //nolint:revive // a language of steps
 )
@@ -73,7 +72,7 @@ func newBed(t *testing.T, cfg Config, engines ...engine) *bed {
 	}
 	all := NewEngines("test", byName, slog.New(slog.DiscardHandler))
 	cfg.Namespace, cfg.Registry, cfg.Client, cfg.Asked = "test", all.Registry(), all, all.Asked()
-	cfg.Routable = func(i discovery.Instance) bool { return i.Transport == EngineTransport }
+	cfg.Routable = Routable
 	cfg.Done = func(e *Entry) {
 		b.mu.Lock()
 		defer b.mu.Unlock()

@@ -64,10 +64,6 @@ func (j *joined) json() json.RawMessage {
 	return append(append([]byte{'"'}, j.text...), '"')
 }
 
-func (c *collected) delivered() bool          { return false }
-func (c *collected) ping() error              { return nil }
-func (c *collected) migrated(Migration) error { return nil }
-
 func (c *collected) anew() {
 	c.choices, c.rest, c.usage = nil, nil, nil
 }
@@ -89,7 +85,10 @@ func (h *choice) add(field string, raw json.RawMessage) {
 	h.fields[field].add(raw)
 }
 
-func (c *collected) item(i router.Item) error {
+func (c *collected) item(i router.Item, _ *Migration) (delivered bool, err error) {
+	if i.IsPing() {
+		return false, nil // nothing can be said before the status
+	}
 	c.instance = i.Peer.Name
 	switch i.Event {
 	case openai.EventHead:
@@ -106,7 +105,7 @@ func (c *collected) item(i router.Item) error {
 	case openai.EventChunk:
 		c.chunk(i.Data)
 	}
-	return nil
+	return false, nil
 }
 
 // chunk adds what any other chunk has.

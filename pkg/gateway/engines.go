@@ -18,6 +18,10 @@ import (
 // address is the engine's name.
 const EngineTransport = "engine"
 
+// Routable reports whether an instance is an engine in this process. It is [Config.Routable]
+// for [Engines].
+func Routable(i discovery.Instance) bool { return i.Transport == EngineTransport }
+
 // Engines are engines in this process: a router's client that calls their handlers, and the
 // registry in which their models are listed while they are well. It is safe for concurrent
 // use.

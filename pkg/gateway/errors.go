@@ -129,11 +129,11 @@ func judge(err error) *apiError {
 	case isOverloaded:
 		return &apiError{status: http.StatusTooManyRequests, kind: "rate_limit_error", code: "overloaded", message: err.Error(),
 			retryAfter: max(overloaded.Next, time.Second), final: true}
-	case isSilent(err):
+	case isSilent(err) && (!isNone || none.Source > 0):
 		return &apiError{status: http.StatusGatewayTimeout, kind: "server_error", code: "engine_silent", message: err.Error(), final: true}
 	case errors.Is(err, router.ErrCannotResume):
 		return &apiError{status: http.StatusBadGateway, kind: "server_error", code: "cannot_resume", message: err.Error(), final: true}
-	case isNone && !errors.Is(err, router.ErrAttemptsUsedUp) && len(attempts(err)) == 0:
+	case isNone && (none.Source == 0 || len(attempts(err)) == 0):
 		return &apiError{status: http.StatusServiceUnavailable, kind: "server_error", code: "no_instances", message: err.Error(),
 			retryAfter: max(none.Next, time.Second), final: true}
 	case errors.Is(err, context.Canceled):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/router"
@@ -21,14 +22,10 @@ const (
 
 // A sink takes what a client gets of an answer.
 type sink interface {
-	// item takes the next item.
-	item(i router.Item) error
-	// ping is called when nothing has come for a while.
-	ping() error
-	// migrated is called when the answer goes on at another instance.
-	migrated(m Migration) error
-	// delivered reports whether the client has something of the answer.
-	delivered() bool
+	// item takes the next item, or a ping when nothing has come for a while. migrated, if
+	// not nil, says that the answer goes on at another instance with it. It reports whether
+	// the client now has something of the answer.
+	item(i router.Item, migrated *Migration) (delivered bool, err error)
 	// anew forgets what has come; it is called only while nothing is delivered.
 	anew()
 	// end ends a whole answer, or one that ends with an error.
@@ -43,10 +40,11 @@ type exchange struct {
 	out   sink
 	entry *Entry
 
-	answer *answer // what came, for usage
-	items  []stream.Annotated
-	size   int // of items
-	anews  int
+	answer    *answer // what came, for usage
+	delivered bool    // the client has something of the answer
+	items     []stream.Annotated
+	size      int // of items
+	anews     int
 
 	lastAt time.Time // when the last item came
 	from   string    // the instance of the last item, by name
@@ -78,7 +76,7 @@ func (g *Gateway) run(r *http.Request, q *query, first *model, a *answer, out si
 	told := judge(err)
 	entry.fail(told)
 	if told.status >= http.StatusInternalServerError {
-		x.log.Warn("request failed", "model", q.model, "delivered", out.delivered(), "err", err)
+		x.log.Warn("request failed", "model", q.model, "delivered", x.delivered, "err", err)
 	}
 	return out.end(told)
 }
@@ -89,7 +87,7 @@ func (x *exchange) carry(ctx context.Context, first *model) error {
 	chain := x.g.models.chain(first)
 	err := x.askEach(ctx, chain, 0)
 	wait := x.g.cfg.WaitRestore
-	if err == nil || wait <= 0 || !x.isMended(ctx, err) || x.q.streamed && !x.out.delivered() {
+	if err == nil || wait <= 0 || !x.isMended(ctx, err) || x.q.streamed && !x.delivered {
 		return err
 	}
 	x.log.Info("waiting for an instance", "model", first.name, "for", wait, "err", err)
@@ -147,7 +145,7 @@ func (x *exchange) isMended(ctx context.Context, err error) bool {
 // mayBeginAnew reports whether the answer, of which the client has nothing, is asked for from
 // its beginning.
 func (x *exchange) mayBeginAnew(err error) bool {
-	return errors.Is(err, router.ErrCannotResume) && !x.out.delivered() && len(x.items) > 0 && x.anews < maxAnew
+	return errors.Is(err, router.ErrCannotResume) && !x.delivered && len(x.items) > 0 && x.anews < maxAnew
 }
 
 func (x *exchange) begin() {
@@ -170,7 +168,7 @@ func (x *exchange) ask(ctx context.Context, m *model, wait time.Duration) error 
 		Wait: wait, WaitRestore: wait, Trace: x.trace(),
 	}
 	if len(x.items) > 0 {
-		req.Prefix = x.items[:len(x.items):len(x.items)]
+		req.Prefix = slices.Clip(x.items)
 		if x.size > router.DefaultMaxPrefix {
 			return &apiError{status: http.StatusBadGateway, kind: "server_error", code: "cannot_resume", final: true,
 				message: "the engine broke, and the answer is too long to be carried on"}
@@ -181,7 +179,7 @@ func (x *exchange) ask(ctx context.Context, m *model, wait time.Duration) error 
 			return err
 		}
 		if item.IsPing() {
-			err = x.out.ping()
+			_, err = x.out.item(item, nil)
 		} else {
 			err = x.take(item)
 		}
@@ -199,6 +197,7 @@ func (x *exchange) take(item router.Item) error {
 		x.entry.FirstItem = now.Sub(x.entry.began)
 	}
 	name := item.Peer.Name
+	var migrated *Migration
 	if x.from != "" && x.from != name && len(x.items) > 0 {
 		m := Migration{
 			Request: x.q.id, From: x.from, To: name, Item: len(x.items), GapMS: now.Sub(x.lastAt).Milliseconds(),
@@ -207,15 +206,15 @@ func (x *exchange) take(item router.Item) error {
 		x.log.Info("migrated", "from", m.From, "to", m.To, "item", m.Item, "gap", now.Sub(x.lastAt).Round(time.Millisecond), "kind", m.Kind, "way", m.Way)
 		x.entry.Migrations = append(x.entry.Migrations, m)
 		x.g.recent.migrated(m)
-		if err := x.out.migrated(m); err != nil {
-			return err
-		}
+		migrated = &m
 	}
 	x.from, x.lastAt = name, now
 	x.entry.serve(name)
 	x.items = append(x.items, item.Annotated)
 	x.size += len(item.Data) + len(item.Event)
-	return x.out.item(item)
+	delivered, err := x.out.item(item, migrated)
+	x.delivered = x.delivered || delivered
+	return err
 }
 
 // trace follows the request's attempts.

@@ -173,7 +173,7 @@ func (g *Gateway) routes() *http.ServeMux {
 
 // ready says whether requests are to be sent here.
 func (g *Gateway) ready(w http.ResponseWriter, _ *http.Request) {
-	why := ""
+	var why string
 	select {
 	case <-g.cfg.Asked:
 		why = g.models.notReady()

@@ -17,6 +17,19 @@ func (g *Gateway) pass(w http.ResponseWriter, r *http.Request) {
 	g.serve(w, r, func(q *query, _ *answer) sink { return newPassed(w, q) })
 }
 
+// kept returns what in a request refers to something that one engine keeps; "" if nothing does.
+func (q *query) kept() string {
+	for _, field := range []string{"previous_response_id", "conversation"} {
+		if q.body.Has(field) {
+			return field
+		}
+	}
+	if q.body.Yes("background") {
+		return "background"
+	}
+	return ""
+}
+
 // passed is an answer that passes as it is: event by event, or whole.
 type passed struct {
 	*events
@@ -35,26 +48,19 @@ func newPassed(w http.ResponseWriter, q *query) *passed {
 	return &passed{events: newEvents(w, q.id), q: q}
 }
 
-func (p *passed) delivered() bool { return p.gave }
-
-// ping keeps a client waiting that reads events; where the answer is no stream there is no
-// way to.
-func (p *passed) ping() error {
-	if !p.q.streamed {
-		return nil
-	}
-	return p.comment([]byte("ping"))
-}
-
-func (p *passed) migrated(Migration) error { return nil }
-
 func (p *passed) anew() { *p = passed{events: p.events, q: p.q} }
 
-func (p *passed) item(i router.Item) error {
+func (p *passed) item(i router.Item, _ *Migration) (delivered bool, err error) {
+	if i.IsPing() {
+		if p.q.streamed { // else nothing can be said before the status
+			err = p.comment([]byte("ping"))
+		}
+		return p.gave, err
+	}
 	p.instance = i.Peer.Name
 	o, err := rawjson.Read(i.Data)
 	if err != nil {
-		return nil //nolint:nilerr // the engine's handler makes no such items
+		return p.gave, nil //nolint:nilerr // the engine's handler makes no such items
 	}
 	switch i.Event {
 	case openai.EventResponse:
@@ -64,9 +70,9 @@ func (p *passed) item(i router.Item) error {
 		}
 		p.body.WriteString(o.Str("body"))
 	case openai.EventSSE:
-		return p.sse(o)
+		err = p.sse(o)
 	}
-	return nil
+	return p.gave, err
 }
 
 // sse sends an event, or a part of one.
@@ -85,9 +91,9 @@ func (p *passed) sse(o rawjson.Object) error {
 		return nil
 	}
 	p.gave = true
-	event := append(p.event, "\n\n"...)
-	p.event = p.event[:0]
-	return p.write(event)
+	p.event = append(p.event, "\n\n"...)
+	defer func() { p.event = p.event[:0] }()
+	return p.write(p.event)
 }
 
 func (p *passed) end(failed *apiError) error {

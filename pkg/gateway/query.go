@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -115,10 +116,7 @@ func sessionKey(h http.Header, body rawjson.Object) string {
 
 // data returns what an engine of a model is asked.
 func (q *query) data(model string) json.RawMessage {
-	body := make(rawjson.Object, len(q.body)+1)
-	for name, value := range q.body {
-		body[name] = value
-	}
+	body := maps.Clone(q.body)
 	body["model"] = stream.String(model)
 	return rawjson.Object{"path": stream.String(q.path), "body": body.Bytes()}.Bytes()
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"time"
 
@@ -41,6 +42,11 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, open func(*query
 	first := g.models.find(q.model)
 	if first == nil {
 		g.unknownModel(q.model).write(w)
+		return
+	}
+	if what := q.kept(); what != "" && len(first.router.Tiers().Source) > 1 {
+		(&apiError{status: http.StatusBadRequest, kind: "invalid_request_error", code: "kept_by_engine",
+			message: what + " refers to what one engine keeps, and the model " + first.name + " has several"}).write(w)
 		return
 	}
 	key, _ := r.Context().Value(keyName{}).(string)
@@ -124,15 +130,23 @@ func (s *streamed) object() string {
 	return "text_completion"
 }
 
-func (s *streamed) delivered() bool { return s.gave }
-func (s *streamed) anew()           {}
-func (s *streamed) ping() error     { return s.comment([]byte("ping")) }
+func (s *streamed) anew() {}
 
-func (s *streamed) migrated(m Migration) error {
-	return s.comment(append([]byte("migrated "), m.json()...))
+func (s *streamed) item(i router.Item, migrated *Migration) (delivered bool, err error) {
+	switch {
+	case i.IsPing():
+		err = s.comment([]byte("ping"))
+	case migrated != nil:
+		err = s.comment(append([]byte("migrated "), migrated.json()...))
+	}
+	if err == nil && !i.IsPing() {
+		err = s.send(i)
+	}
+	return s.gave, err
 }
 
-func (s *streamed) item(i router.Item) error {
+// send sends what an item says.
+func (s *streamed) send(i router.Item) error {
 	if !s.begun {
 		s.w.Header().Set("X-Migrate-Instance", i.Peer.Name)
 	}
@@ -213,9 +227,7 @@ func (s *streamed) chunk(data json.RawMessage) error {
 			return err
 		}
 	}
-	for name, value := range s.a.named(s.q.id, s.object()) {
-		chunk[name] = value
-	}
+	maps.Copy(chunk, s.a.named(s.q.id, s.object()))
 	s.gave = true
 	return s.data(chunk.Bytes())
 }

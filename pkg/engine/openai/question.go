@@ -201,8 +201,8 @@ func (e *Engine) firstItemTimeout(q *question) time.Duration {
 	return e.cfg.FirstItemTimeout
 }
 
-// UsageHeader, set in [stream.Request.Headers], makes usage an item of the answer though the
-// client has not asked for it. Unlike stream_options.include_usage it asks nothing of an
+// UsageHeader in [stream.Request.Headers] makes usage an item of the answer though the client
+// has not asked for it. Unlike stream_options.include_usage it asks nothing of an
 // engine that does not know that.
 const UsageHeader = "x-migrate-usage"
 

@@ -106,6 +106,7 @@ func Join(elements []json.RawMessage) json.RawMessage {
 	return append(dst, ']')
 }
 
+// IsNull reports whether there is no value, or null.
 func IsNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
 // IsNothing reports whether a value says nothing: null, or empty.
