@@ -63,12 +63,12 @@ func runExamples(t *testing.T, command string) {
 		}
 		ran++
 		typed, background := strings.CutSuffix(line, " &")
-		if background || regexp.MustCompile(`^(\w+=\S+ )*migrate serve\b`).MatchString(line) {
+		if background || regexp.MustCompile(`^(\w+=\S+ )*migrate (serve|gateway)\b`).MatchString(line) {
 			// exec, so that it is the server that gets the signal.
 			p := w.start(t, nil, "sh", "-c", "exec env "+typed)
 			servers = append(servers, p)
 			if !background {
-				awaitRegistered(t, p)
+				awaitServing(t, p)
 			} // otherwise the next line follows at once, as when all are pasted
 			continue
 		}
@@ -82,10 +82,18 @@ func runExamples(t *testing.T, command string) {
 		t.Errorf("no examples in:\n%s", help)
 	}
 	for _, p := range servers {
-		awaitRegistered(t, p)
+		awaitServing(t, p)
 		if err := p.signal(syscall.SIGTERM); err != nil {
 			t.Errorf("%v: %v", p.cmd.Args, err)
 		}
 		w.ended(t, p, 0)
+	}
+}
+
+// awaitServing waits until a server or a gateway serves.
+func awaitServing(t *testing.T, p *process) {
+	t.Helper()
+	if err := p.await(p.stderr, registered+"|Serving OpenAI clients", 1); err != nil {
+		t.Fatal(err)
 	}
 }

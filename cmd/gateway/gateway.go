@@ -75,7 +75,7 @@ stream, and exits with 0.`,
 	flags.BoolVar(&o.anyModel, "any-model", false, "with --engine: send models that no engine lists to every engine, as hosted providers take more than they list")
 	flags.StringArrayVar(&o.fallbacks, "fallback", nil, "MODEL=MODEL: who answers when nobody is left for a model; * is for all others; repeatable")
 	flags.StringArrayVar(&o.aliases, "alias", nil, "NAME=MODEL: another name of a model; repeatable")
-	flags.StringVar(&o.router, "router", cli.PickAffinity, "how an engine is chosen: "+strings.Join(cli.PickerNames(), ", "))
+	flags.StringVar(&o.router, "router", cli.PickAffinity, "how an engine is chosen: "+strings.Join(cli.SessionPickerNames(), ", "))
 	flags.StringArrayVar(&o.firstItemTimeout, "first-item-timeout", nil, fmt.Sprintf("with --engine: bound on the time to the first token, or MODEL=DURATION for one model; repeatable (default %v)", openai.DefaultFirstItemTimeout))
 	flags.DurationVar(&o.itemTimeout, "item-timeout", openai.DefaultItemTimeout, "with --engine: bound on the time to each further token")
 	flags.IntVar(&o.attempts, "attempts", gateway.DefaultAttempts, "streams that a request may open for each model")
@@ -87,7 +87,7 @@ stream, and exits with 0.`,
 	flags.StringArrayVar(&o.engineKeyFiles, "engine-key-file", nil, "with --engine: file with the key that the engines want, or ENGINE=FILE for one; repeatable")
 	flags.StringVar(&o.accessLog, "access-log", "", "file that gets a line of JSON for each request, - for standard output; it has nothing of what was asked and answered (default off)")
 	flags.StringArrayVar(&o.origins, "cors-origin", nil, "origin of pages elsewhere that may ask, such as https://example.com; repeatable")
-	cli.Complete(cmd, "router", cli.PickerNames()...)
+	cli.Complete(cmd, "router", cli.SessionPickerNames()...)
 	return cmd
 }
 
@@ -136,11 +136,11 @@ func (o *options) config(cmd *cobra.Command) (gateway.Config, error) {
 		cfg.WaitRestore = -1
 	}
 	var err error
-	if _, err = cli.ParsePicker(o.router); err != nil {
+	if _, err = cli.ParsePicker(o.router, cli.SessionPickerNames()); err != nil {
 		return cfg, cli.Invalid(cmd, "router", err)
 	}
 	cfg.Picker = func() router.Picker {
-		p, err := cli.ParsePicker(o.router)
+		p, err := cli.ParsePicker(o.router, cli.SessionPickerNames())
 		if err != nil {
 			panic(err) // it was parsed above
 		}

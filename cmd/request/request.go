@@ -150,7 +150,7 @@ func (o *options) prepare(cmd *cobra.Command, arg string) (job, error) {
 		return job{}, err
 	}
 	var err error
-	if j.picker, err = cli.ParsePicker(o.router); err != nil {
+	if j.picker, err = cli.ParsePicker(o.router, cli.PickerNames()); err != nil {
 		return job{}, cli.Invalid(cmd, "router", err)
 	}
 	if j.Common, err = cli.ReadCommon(cmd, "warn"); err != nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/request-migration/migrate/pkg/router"
@@ -15,13 +16,17 @@ const (
 	PickAffinity    = "affinity"
 )
 
-// PickerNames returns the values of --router.
-func PickerNames() []string {
-	return []string{PickRandom, PickRoundRobin, PickLeastLoaded, PickAffinity}
-}
+// PickerNames returns the values of --router for requests, which have no sessions.
+func PickerNames() []string { return []string{PickRandom, PickRoundRobin, PickLeastLoaded} }
 
-// ParsePicker returns the picker that --router names.
-func ParsePicker(name string) (router.Picker, error) {
+// SessionPickerNames returns those for requests that have.
+func SessionPickerNames() []string { return append([]string{PickAffinity}, PickerNames()...) }
+
+// ParsePicker returns the picker that --router names, one of the valid ones.
+func ParsePicker(name string, valid []string) (router.Picker, error) {
+	if !slices.Contains(valid, name) {
+		return nil, fmt.Errorf("unknown router %q: valid are %s", name, strings.Join(valid, ", "))
+	}
 	switch name {
 	case PickRandom:
 		return router.Random(), nil
@@ -29,8 +34,6 @@ func ParsePicker(name string) (router.Picker, error) {
 		return router.RoundRobin(), nil
 	case PickLeastLoaded:
 		return router.LeastLoaded(), nil
-	case PickAffinity:
-		return router.Affinity(), nil
 	}
-	return nil, fmt.Errorf("unknown router %q: valid are %s", name, strings.Join(PickerNames(), ", "))
+	return router.Affinity(), nil
 }
