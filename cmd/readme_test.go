@@ -5,6 +5,8 @@ package cmd_test
 import (
 	"bytes"
 	"context"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,7 +45,15 @@ func TestReadme(t *testing.T) {
 					"/tmp/migrate-etcd", t.TempDir(),
 				).Replace(c.line)
 				c = withProvider(t, c)
+				isGateway := strings.HasPrefix(c.line, "migrate gateway ")
+				if isGateway {
+					c.line += " --listen 127.0.0.1:0"
+					c.want = strings.ReplaceAll(c.want, "http://127.0.0.1:8090", "http://ADDRESS")
+				}
 				out := r.run(t, c)
+				if isGateway {
+					r.gateway = regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(out)
+				}
 				if strings.Contains(c.line, "testdata/etcd") {
 					r.env = append(r.env, "ETCD_ENDPOINTS="+strings.TrimSpace(out))
 				}
@@ -53,7 +63,11 @@ func TestReadme(t *testing.T) {
 		case "sh":
 			// What prints other figures each time. The test command can't run
 			// itself; .ci/run does.
-			if body != "go test ./...\n" {
+			switch {
+			case body == "go test ./...\n":
+			case strings.HasPrefix(body, "curl "):
+				r.curl(t, strings.TrimSpace(body))
+			default:
 				r.succeed(t, strings.TrimSpace(body))
 			}
 		default:
@@ -62,15 +76,36 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// withProvider puts the address of a provider in this process in place of that of an engine.
+// withProvider puts the addresses of providers in this process in place of those of engines.
 func withProvider(t *testing.T, c command) command {
 	t.Helper()
-	url := regexp.MustCompile(`http://127\.0\.0\.1:800\d`).FindString(c.line)
-	if url == "" {
-		return c
+	for _, url := range regexp.MustCompile(`http://127\.0\.0\.1:800\d`).FindAllString(c.line, -1) {
+		p := startProvider(t, &openaitest.Provider{OwnedBy: "llamacpp", Models: []string{"smollm2"}})
+		c = command{strings.ReplaceAll(c.line, url, p.URL()), strings.ReplaceAll(c.want, url, p.URL())}
 	}
-	p := startProvider(t, &openaitest.Provider{OwnedBy: "llamacpp", Models: []string{"smollm2"}})
-	return command{strings.ReplaceAll(c.line, url, p.URL()), strings.ReplaceAll(c.want, url, p.URL())}
+	return c
+}
+
+// curl does what a curl command of the README does, at the gateway that was started last.
+func (r *reader) curl(t *testing.T, line string) {
+	t.Helper()
+	parts := regexp.MustCompile(`^curl -N http://127\.0\.0\.1:8090(\S+) -d '(.*)'$`).FindStringSubmatch(line)
+	if parts == nil {
+		t.Fatalf("the README has %s, which this test does not understand", line)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.gateway+parts[1], strings.NewReader(parts[2]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.HasSuffix(string(body), "data: [DONE]\n\n") {
+		t.Errorf("%s prints %s, %v", line, body, err)
+	}
 }
 
 // command is a command as typed at a prompt and what it prints.
@@ -93,8 +128,9 @@ func parseConsole(block string) []command {
 
 // reader is who follows the README: a shell in a clone, with a bin directory.
 type reader struct {
-	dir string // the clone
-	env []string
+	dir     string // the clone
+	env     []string
+	gateway string // the address of the one that was started
 }
 
 func newReader(t *testing.T) *reader {
@@ -149,7 +185,7 @@ func (r *reader) run(t *testing.T, c command) string {
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = r.dir, r.env, out, out
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
-	runsOn := strings.Contains(c.line, "migrate serve") || strings.Contains(c.line, "testdata/etcd")
+	runsOn := strings.Contains(c.line, "migrate serve") || strings.Contains(c.line, "migrate gateway") || strings.Contains(c.line, "testdata/etcd")
 	if !runsOn {
 		defer cancel()
 		if err := cmd.Run(); err != nil {
@@ -172,7 +208,14 @@ func (r *reader) run(t *testing.T, c command) string {
 		_ = cmd.Wait() // it was asked to end
 	})
 	deadline := time.After(patience)
-	for normalize(out.String()) != normalize(c.want) {
+	same := func() bool {
+		got, want := normalize(out.String()), normalize(c.want)
+		if strings.Contains(c.line, "migrate gateway") { // which engine is ready first is chance
+			got, want = sorted(got), sorted(want)
+		}
+		return got == want
+	}
+	for !same() {
 		select {
 		case <-out.changed:
 		case <-deadline:
@@ -268,6 +311,9 @@ func normalize(s string) string {
 	}
 	return s
 }
+
+// sorted returns the lines of s in order.
+func sorted(s string) string { return strings.Join(slices.Sorted(strings.Lines(s)), "") }
 
 // output is what a command has printed so far.
 type output struct {
