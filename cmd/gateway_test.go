@@ -21,11 +21,11 @@ import (
 
 // askGateway makes a request to a gateway and returns what came, up to the end or to what broke
 // it.
-func askGateway(t *testing.T, url, body string, headers ...string) (status int, answer string, err error) {
+func askGateway(t *testing.T, url string, headers ...string) (status int, answer string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(gatewayQuestion))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestGatewayOverStore(t *testing.T) {
 	want := strings.Join(sound.Tokens, "")
 	migrated := 0
 	for n := range 4 {
-		_, body, err := askGateway(t, url, gatewayQuestion)
+		_, body, err := askGateway(t, url)
 		if text := textOfStream(t, body); text != want || err != nil || !strings.HasSuffix(body, "data: [DONE]\n\n") {
 			t.Errorf("answer %d is %q, %v", n, text, err)
 		}
@@ -80,7 +80,7 @@ func TestGatewayOverStore(t *testing.T) {
 	done := make(chan string, 2)
 	for range 2 { // one at each
 		go func() {
-			_, body, _ := askGateway(t, url, gatewayQuestion)
+			_, body, _ := askGateway(t, url)
 			done <- body
 		}()
 	}
@@ -95,7 +95,7 @@ func TestGatewayOverStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.ended(t, first, 0)
-	if status, body, _ := askGateway(t, url, gatewayQuestion); status != http.StatusServiceUnavailable && status != http.StatusBadGateway { // the killed one may still be listed
+	if status, body, _ := askGateway(t, url); status != http.StatusServiceUnavailable && status != http.StatusBadGateway { // the killed one may still be listed
 		t.Errorf("without an instance the status is %d: %s", status, body)
 	}
 	if err := gateway.signal(syscall.SIGTERM); err != nil {
@@ -154,10 +154,10 @@ func TestGatewayKeys(t *testing.T) {
 	if err := gateway.await(gateway.stderr, `model is served`, 1); err != nil {
 		t.Fatal(err)
 	}
-	if status, _, _ := askGateway(t, url, gatewayQuestion); status != http.StatusUnauthorized {
+	if status, _, _ := askGateway(t, url); status != http.StatusUnauthorized {
 		t.Errorf("without a key the status is %d", status)
 	}
-	if status, body, _ := askGateway(t, url, gatewayQuestion, "Authorization", "Bearer client-secret"); status != http.StatusOK {
+	if status, body, _ := askGateway(t, url, "Authorization", "Bearer client-secret"); status != http.StatusOK {
 		t.Errorf("with a key the status is %d: %s", status, body)
 	}
 	if err := gateway.await(gateway.stdout, `"key":"ann"`, 1); err != nil {
@@ -199,7 +199,7 @@ func TestGatewayDrains(t *testing.T) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		_, body, err := askGateway(t, url, gatewayQuestion)
+		_, body, err := askGateway(t, url)
 		done <- result{body, err}
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -13,7 +13,9 @@ import (
 )
 
 // manifests are what a cluster needs, in the order in which kubectl would apply them.
-func manifests() []string { return []string{"role.yaml", "servers.yaml", "request.yaml", "engine.yaml", "gateway.yaml"} }
+func manifests() []string {
+	return []string{"role.yaml", "servers.yaml", "request.yaml", "engine.yaml", "gateway.yaml"}
+}
 
 // documents returns the documents of a manifest.
 func documents(tb testing.TB, name string) []string {
