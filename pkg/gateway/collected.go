@@ -86,9 +86,6 @@ func (h *choice) add(field string, raw json.RawMessage) {
 }
 
 func (c *collected) item(i router.Item, _ *Migration) (delivered bool, err error) {
-	if i.IsPing() {
-		return false, nil // nothing can be said before the status
-	}
 	c.instance = i.Peer.Name
 	switch i.Event {
 	case openai.EventHead:

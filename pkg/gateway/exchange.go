@@ -22,8 +22,7 @@ const (
 
 // A sink takes what a client gets of an answer.
 type sink interface {
-	// item takes the next item, or a ping when nothing has come for a while. migrated, if
-	// not nil, says that the answer goes on at another instance with it. It reports whether
+	// item takes the next item. migrated, if not nil, says that the answer goes on at another instance with it. It reports whether
 	// the client now has something of the answer.
 	item(i router.Item, migrated *Migration) (delivered bool, err error)
 	// anew forgets what has come; it is called only while nothing is delivered.
@@ -164,7 +163,7 @@ func (x *exchange) ask(ctx context.Context, m *model, wait time.Duration) error 
 	x.entry.Model = m.name
 	x.answer.model = m.name
 	req := router.Request{
-		ID: x.q.id, Data: x.q.data(m.name), Key: x.q.key, Headers: x.q.headers, Ping: pingEvery,
+		ID: x.q.id, Data: x.q.data(m.name), Key: x.q.key, Headers: x.q.headers,
 		Wait: wait, WaitRestore: wait, Trace: x.trace(),
 	}
 	if len(x.items) > 0 {
@@ -178,12 +177,7 @@ func (x *exchange) ask(ctx context.Context, m *model, wait time.Duration) error 
 		if err != nil {
 			return err
 		}
-		if item.IsPing() {
-			_, err = x.out.item(item, nil)
-		} else {
-			err = x.take(item)
-		}
-		if err != nil {
+		if err := x.take(item); err != nil {
 			return errors.Join(errSink, err)
 		}
 	}

@@ -45,18 +45,12 @@ type passed struct {
 
 func newPassed(w http.ResponseWriter, q *query) *passed {
 	q.whole = true
-	return &passed{events: newEvents(w, q.id), q: q}
+	return &passed{events: newEvents(w, q), q: q}
 }
 
 func (p *passed) anew() { *p = passed{events: p.events, q: p.q} }
 
 func (p *passed) item(i router.Item, _ *Migration) (delivered bool, err error) {
-	if i.IsPing() {
-		if p.q.streamed { // else nothing can be said before the status
-			err = p.comment([]byte("ping"))
-		}
-		return p.gave, err
-	}
 	p.instance = i.Peer.Name
 	o, err := rawjson.Read(i.Data)
 	if err != nil {
@@ -77,8 +71,8 @@ func (p *passed) item(i router.Item, _ *Migration) (delivered bool, err error) {
 
 // sse sends an event, or a part of one.
 func (p *passed) sse(o rawjson.Object) error {
-	if !p.begun {
-		p.w.Header().Set("X-Migrate-Instance", p.instance)
+	if !p.gave {
+		p.from(p.instance)
 	}
 	if len(p.event) == 0 {
 		if event := o.Str("event"); event != "" {
@@ -97,16 +91,16 @@ func (p *passed) sse(o rawjson.Object) error {
 }
 
 func (p *passed) end(failed *apiError) error {
+	begun := p.stopPinging()
 	switch {
-	case failed != nil && !p.begun:
+	case failed != nil && !begun:
 		failed.write(p.w)
 		return nil
 	case failed != nil:
 		_ = p.write(p.failure(failed)) // the connection is aborted all the same
 		return failed
-	case p.streams:
-		p.begin()
-		return nil
+	case p.streams || begun:
+		return p.write(nil)
 	}
 	for name := range p.header {
 		p.w.Header().Set(name, p.header.Str(name))

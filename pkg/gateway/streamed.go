@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/request-migration/migrate/pkg/engine/openai"
@@ -20,7 +21,7 @@ func (g *Gateway) text(w http.ResponseWriter, r *http.Request) {
 		case q.whole:
 			return newPassed(w, q)
 		case q.streamed:
-			return &streamed{events: newEvents(w, q.id), q: q, a: a}
+			return &streamed{events: newEvents(w, q), q: q, a: a}
 		}
 		return &collected{w: w, q: q, a: a}
 	})
@@ -63,36 +64,101 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, open func(*query
 	}
 }
 
-// events writes server-sent events.
+// events writes server-sent events, and a ping when nothing was written for a while.
 type events struct {
-	w     http.ResponseWriter
-	out   *http.ResponseController
-	begun bool
-	buf   []byte
+	w   http.ResponseWriter
+	out *http.ResponseController
+
+	mu      sync.Mutex // guards what follows, and the writing
+	begun   bool
+	ended   bool
+	wrote   time.Time
+	limit   time.Time // of the write deadline that is set
+	pinging *time.Timer
+	buf     []byte
 }
 
-func newEvents(w http.ResponseWriter, id string) *events {
-	w.Header().Set("X-Request-Id", id)
-	return &events{w: w, out: http.NewResponseController(w)}
+// newEvents returns the events of an answer. They ping until end is called, if the client waits
+// for a stream.
+func newEvents(w http.ResponseWriter, q *query) *events {
+	e := &events{w: w, out: http.NewResponseController(w), wrote: time.Now()}
+	if q.streamed {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.pinging = time.AfterFunc(pingEvery, e.ping)
+	}
+	return e
 }
 
-// begin sends the status and the headers.
-func (e *events) begin() {
-	if e.begun {
+// ping is called by the timer. It does not set that anew for each event: it looks at when
+// something was last written.
+func (e *events) ping() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ended {
 		return
 	}
-	e.begun = true
-	h := e.w.Header()
-	h.Set("Content-Type", "text/event-stream; charset=utf-8")
-	h.Set("Cache-Control", "no-cache")
-	h.Set("X-Accel-Buffering", "no") // nginx would collect events
-	e.w.WriteHeader(http.StatusOK)
+	next := time.Until(e.wrote.Add(pingEvery))
+	if next <= 0 {
+		_ = e.writeLocked([]byte(": ping\n\n")) // what comes next says that the client has gone
+		next = pingEvery
+	}
+	e.pinging.Reset(next)
+}
+
+// end ends the pings. Nothing is written behind it.
+func (e *events) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended = true
+	if e.pinging != nil {
+		e.pinging.Stop()
+	}
+}
+
+// stopPinging ends the pings, and reports whether the status has gone out.
+func (e *events) stopPinging() (begun bool) {
+	e.end()
+	return e.hasBegun()
+}
+
+// from says which instance answers, as long as that can be said.
+func (e *events) from(instance string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.begun {
+		e.w.Header().Set("X-Migrate-Instance", instance)
+	}
+}
+
+// hasBegun reports whether the status has gone out.
+func (e *events) hasBegun() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.begun
 }
 
 // write sends bytes at once.
 func (e *events) write(b []byte) error {
-	e.begin()
-	_ = e.out.SetWriteDeadline(time.Now().Add(writeTimeout)) // where there is none, the server has others
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.writeLocked(b)
+}
+
+func (e *events) writeLocked(b []byte) error {
+	if !e.begun {
+		e.begun = true
+		h := e.w.Header()
+		h.Set("Content-Type", "text/event-stream; charset=utf-8")
+		h.Set("Cache-Control", "no-cache")
+		h.Set("X-Accel-Buffering", "no") // nginx would collect events
+		e.w.WriteHeader(http.StatusOK)
+	}
+	e.wrote = time.Now()
+	if e.limit.Sub(e.wrote) < writeTimeout/2 { // not for each event: that takes as long as the write
+		e.limit = e.wrote.Add(writeTimeout)
+		_ = e.out.SetWriteDeadline(e.limit) // where there is none, the server has others
+	}
 	if _, err := e.w.Write(b); err != nil {
 		return err
 	}
@@ -133,13 +199,10 @@ func (s *streamed) object() string {
 func (s *streamed) anew() {}
 
 func (s *streamed) item(i router.Item, migrated *Migration) (delivered bool, err error) {
-	switch {
-	case i.IsPing():
-		err = s.comment([]byte("ping"))
-	case migrated != nil:
+	if migrated != nil {
 		err = s.comment(append([]byte("migrated "), migrated.json()...))
 	}
-	if err == nil && !i.IsPing() {
+	if err == nil {
 		err = s.send(i)
 	}
 	return s.gave, err
@@ -147,8 +210,8 @@ func (s *streamed) item(i router.Item, migrated *Migration) (delivered bool, err
 
 // send sends what an item says.
 func (s *streamed) send(i router.Item) error {
-	if !s.begun {
-		s.w.Header().Set("X-Migrate-Instance", i.Peer.Name)
+	if !s.gave {
+		s.from(i.Peer.Name)
 	}
 	switch i.Event {
 	case openai.EventHead:
@@ -233,10 +296,11 @@ func (s *streamed) chunk(data json.RawMessage) error {
 }
 
 func (s *streamed) end(failed *apiError) error {
+	defer s.events.end()
 	switch {
 	case failed == nil:
 		return s.write([]byte("data: [DONE]\n\n"))
-	case !s.begun:
+	case !s.stopPinging():
 		failed.write(s.w)
 		return nil
 	}
