@@ -119,6 +119,9 @@ type answer struct {
 	behind []stream.Annotated
 	held   holding
 
+	alike alike
+	said  rawMessage // the text that the last chunk was; nil if it said anything else
+
 	head     object
 	headGone bool
 	counted  bool // the engine says how many tokens there are
@@ -207,6 +210,9 @@ func (a *answer) event(data string) error {
 	if strings.TrimSpace(data) == "[DONE]" {
 		return a.lastWord("the engine said that it is done")
 	}
+	if text, ok := a.alike.text(data); ok {
+		return a.text(piece{text, a.take()})
+	}
 	chunk, err := rawjson.Read([]byte(data))
 	if err != nil {
 		return refuse(stream.ErrFailed, "the engine sent a chunk that is no JSON object: %.60q", data)
@@ -214,7 +220,13 @@ func (a *answer) event(data string) error {
 	if err := a.c.chunkError(data, chunk); err != nil {
 		return err
 	}
-	return a.chunk(chunk)
+	bare := a.headGone && !chunk.Has("usage") && !chunk.Has("timings") && !chunk.Has("prompt_progress")
+	a.said = nil
+	if err := a.chunk(chunk); err != nil || !bare || a.said == nil {
+		return err
+	}
+	a.alike.learn(data, a.c.q.textField(), a.said)
+	return nil
 }
 
 // chunk divides a chunk.
@@ -287,13 +299,14 @@ func (a *answer) takeOwn(chunk object, hasChoices bool) {
 // only divides a chunk of the only choice: its reasoning, its text, and what else
 // it says.
 func (a *answer) only(chunk, choice object) error {
-	where, field := choice, "text"
+	where, field := choice, a.c.q.textField()
 	if a.c.q.path == chatPath {
-		where, field = choice.Sub("delta"), "content"
+		where = choice.Sub("delta")
 		if where == nil {
 			where = object{}
 		}
 	}
+	thought := false
 	for _, name := range []string{"reasoning_content", "reasoning"} {
 		raw := where[name]
 		if !rawjson.IsString(raw) || rawjson.IsNothing(raw) {
@@ -303,6 +316,7 @@ func (a *answer) only(chunk, choice object) error {
 			delete(where, "reasoning") // sent under both names
 		}
 		delete(where, name)
+		thought = true
 		if err := a.reasoning(raw, name); err != nil {
 			return err
 		}
@@ -311,6 +325,9 @@ func (a *answer) only(chunk, choice object) error {
 		delete(where, field)
 		if err := a.text(piece{raw, a.take()}); err != nil {
 			return err
+		}
+		if !thought {
+			a.said = raw
 		}
 	}
 	calls := !rawjson.IsNothing(where["tool_calls"]) || !rawjson.IsNothing(where["function_call"])
@@ -324,6 +341,7 @@ func (a *answer) only(chunk, choice object) error {
 	if !saysAnything(chunk, choice, where) {
 		return nil
 	}
+	a.said = nil
 	if a.c.q.path == chatPath {
 		choice["delta"] = where.Bytes()
 	} else if choice["text"] == nil {

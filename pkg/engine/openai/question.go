@@ -94,6 +94,14 @@ func modelOfRecord(record string) string {
 	return name
 }
 
+// textField is the name of the field in which chunks have their text.
+func (q *question) textField() string {
+	if q.path == chatPath {
+		return "content"
+	}
+	return "text"
+}
+
 // whole reports whether the answer passes as it is: engines do not stream what
 // such requests ask for, or it is not divided into text.
 func (q *question) whole() bool {
