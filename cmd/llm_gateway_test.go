@@ -9,9 +9,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -273,6 +277,106 @@ func TestLLMGatewayCannotCarryOn(t *testing.T) { //nolint:paralleltest // the en
 				g.engines[broken].AwaitReady()
 			}
 			g.both(t)
+		}
+	}
+}
+
+// TestLLMGatewayRestarts restarts engines under a load of 8 clients: 5 times, or 200 if LLM_EACH
+// is set. Greedy answers are the same each time; every one is whole, or ends with a proper error.
+func TestLLMGatewayRestarts(t *testing.T) { //nolint:paralleltest // the engines need the processors
+	restarts := 5
+	if os.Getenv("LLM_EACH") != "" {
+		restarts = 200
+	}
+	g := newLLMGateway(t)
+	question := fmt.Sprintf(`{"model":%q,"stream":true,"temperature":0,"max_tokens":30,"cache_prompt":false,"messages":[{"role":"user","content":%q}]}`, llmtest.Model, sdkMessage)
+	ask := func() (string, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.url+"/v1/chat/completions", strings.NewReader(question))
+		if err != nil {
+			return "", err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return "", err
+		}
+		defer resp.Body.Close() //nolint:errcheck // it was read
+		body, err := io.ReadAll(resp.Body)
+		return string(body), err
+	}
+	first, err := ask()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := textOfStream(t, first)
+	ctx, enough := context.WithCancel(t.Context())
+	defer enough()
+	var callers sync.WaitGroup
+	var whole, failed, migrated, other atomic.Int64
+	for range 8 {
+		callers.Go(func() {
+			for n := 0; n == 0 || ctx.Err() == nil; n++ {
+				body, err := ask()
+				done := strings.HasSuffix(body, "data: [DONE]\n\n")
+				migrated.Add(int64(strings.Count(body, ": migrated ")))
+				switch {
+				case done && err == nil && strings.Count(body, `"finish_reason":"length"`) == 1:
+					whole.Add(1)
+					if textOfStream(t, body) != want {
+						other.Add(1) // two answers at once in one engine are another arithmetic
+					}
+				case !done && strings.Contains(body, `"error":{`):
+					failed.Add(1)
+				default:
+					t.Errorf("an answer is neither whole nor an error: %v: %s", err, body)
+				}
+			}
+		})
+	}
+	for n := range restarts {
+		e := g.engines[n%len(g.engines)]
+		e.Kill()
+		e.Restart()
+		e.AwaitReady()
+	}
+	enough()
+	callers.Wait()
+	t.Logf("%d restarts: %d whole answers (%d of another text), %d proper errors, %d migrations", restarts, whole.Load(), other.Load(), failed.Load(), migrated.Load())
+	if migrated.Load() == 0 || whole.Load() == 0 {
+		t.Error("nothing migrated")
+	}
+}
+
+// TestLLMGatewayPasses asks llama.cpp's own paths through the gateway.
+func TestLLMGatewayPasses(t *testing.T) { //nolint:paralleltest // the engines need the processors
+	g := newLLMGateway(t)
+	for path, body := range map[string]string{
+		"/v1/messages":  `{"model":"smollm2","max_tokens":5,"messages":[{"role":"user","content":"hi"}]}`,
+		"/v1/responses": `{"model":"smollm2","max_output_tokens":5,"input":"hi"}`,
+	} {
+		for _, streamed := range []bool{false, true} {
+			asked := body
+			if streamed {
+				asked = strings.Replace(body, "{", `{"stream":true,`, 1)
+			}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.url+path, strings.NewReader(asked))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close() // it was read
+			isStream := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")
+			if err != nil || resp.StatusCode != http.StatusOK || isStream != streamed || len(answer) < 50 {
+				t.Errorf("%s, streamed %v: status %d, %v, %v: %.300s", path, streamed, resp.StatusCode, resp.Header, err, answer)
+			}
+			if streamed && !strings.Contains(string(answer), "event: ") {
+				t.Errorf("%s streams %.300s", path, answer)
+			}
 		}
 	}
 }
