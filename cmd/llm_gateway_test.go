@@ -40,6 +40,7 @@ func newLLMGateway(t *testing.T, flags ...string) *llmGateway {
 	args = append(args, "--alias", llmtest.Model+"="+g.engines[0].Models()[0])
 	g.process = newWorld(t).start(t, nil, append(args, flags...)...)
 	g.url = gatewayURL(t, g.process)
+	g.both(t)
 	return g
 }
 

@@ -43,8 +43,19 @@ type engine struct {
 	cfg openai.Config
 }
 
-// newBed starts a gateway. It ends with the test's bubble.
+// newBed starts a gateway, and returns when it knows its engines. It ends with the test's
+// bubble.
 func newBed(t *testing.T, cfg Config, engines ...engine) *bed {
+	t.Helper()
+	b := startBed(t, cfg, engines...)
+	<-b.g.cfg.Asked
+	time.Sleep(time.Second) // until the routers know all instances
+	synctest.Wait()
+	return b
+}
+
+// startBed starts a gateway that knows nothing yet.
+func startBed(t *testing.T, cfg Config, engines ...engine) *bed {
 	t.Helper()
 	b := &bed{t: t, providers: map[string]*Provider{}}
 	byName := map[string]*openai.Engine{}
@@ -83,9 +94,6 @@ func newBed(t *testing.T, cfg Config, engines ...engine) *bed {
 		b.g.Close()
 		all.Close()
 	})
-	<-all.Asked()
-	time.Sleep(time.Second) // until the routers know all instances
-	synctest.Wait()
 	return b
 }
 

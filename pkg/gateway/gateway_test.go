@@ -53,6 +53,24 @@ func TestMistakes(t *testing.T) {
 	})
 }
 
+// A request that comes before the engines were asked waits for them.
+func TestAskedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := mainly(&Provider{Health: func(ctx context.Context) int {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+			return http.StatusOK
+		}})
+		b := startBed(t, Config{}, slow)
+		b.ask(chatPath, streamedChat).isWhole(t)
+		if g := b.ask(chatPath, strings.Replace(streamedChat, "main", "other", 1)); g.status != http.StatusNotFound || g.took > settling {
+			t.Errorf("a model that nobody has: status %d after %v", g.status, g.took)
+		}
+	})
+}
+
 // What refers to something that an engine keeps cannot be asked while there are several engines.
 func TestKeptByAnEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

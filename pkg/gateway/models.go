@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
 	"github.com/request-migration/migrate/pkg/engine/openai"
@@ -36,6 +37,7 @@ type models struct {
 	mu      sync.Mutex
 	byName  map[string]*model
 	listed  map[string]bool // now
+	changed chan struct{}   // closed, and made anew, with listed
 	any     int             // how many nobody has listed
 	heard   bool            // discovery has spoken
 	trouble error           // why it can't be read now
@@ -43,7 +45,7 @@ type models struct {
 }
 
 func (m *models) init(g *Gateway) {
-	m.g, m.byName, m.listed = g, map[string]*model{}, map[string]bool{}
+	m.g, m.byName, m.listed, m.changed = g, map[string]*model{}, map[string]bool{}, make(chan struct{})
 }
 
 // follow keeps the models current until ctx ends.
@@ -81,6 +83,8 @@ func (m *models) set(set discovery.Instances) {
 			m.g.log.Info("model is served", "model", name)
 		}
 	}
+	close(m.changed)
+	m.changed = make(chan struct{})
 }
 
 // add starts the router of a model. m.mu is held.
@@ -117,6 +121,30 @@ func (m *models) find(name string) *model {
 	}
 	m.any++
 	return m.add(name, m.g.cfg.AnyModel(name))
+}
+
+// settling is how long a new gateway waits for a model that a request asks for: discovery may
+// not have spoken, and engines may not have answered.
+const settling = 5 * time.Second
+
+// await is find, but that a gateway which has just started waits for the model to be listed.
+func (m *models) await(ctx context.Context, name string) *model {
+	settled := time.NewTimer(time.Until(m.g.began.Add(settling)))
+	defer settled.Stop()
+	for {
+		m.mu.Lock()
+		changed := m.changed
+		m.mu.Unlock()
+		if found := m.find(name); found != nil || time.Since(m.g.began) >= settling {
+			return found
+		}
+		select {
+		case <-changed:
+		case <-settled.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // chain returns the models that are asked for one, in order, each once.

@@ -40,7 +40,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, open func(*query
 		return
 	}
 	w.Header().Set("X-Request-Id", q.id)
-	first := g.models.find(q.model)
+	first := g.models.await(r.Context(), q.model)
 	if first == nil {
 		g.unknownModel(q.model).write(w)
 		return
