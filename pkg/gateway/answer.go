@@ -129,6 +129,18 @@ func (a *answer) counted(usage rawjson.Object) rawjson.Object {
 	return usage
 }
 
+// missing returns the usage that no engine has said, as the one that had finished the answer
+// broke before it could: the tokens that came. It is nil if nobody has counted the question.
+func (a *answer) missing() rawjson.Object {
+	if a.usage != nil || a.prompt == 0 {
+		return nil
+	}
+	a.usage = rawjson.Object{
+		"prompt_tokens": rawjson.Number(a.prompt), "completion_tokens": rawjson.Number(a.tokens), "total_tokens": rawjson.Number(a.prompt + a.tokens),
+	}
+	return a.usage
+}
+
 // chunkUsage replaces the usage in a chunk by that of the whole answer, or takes it out. It
 // reports whether the chunk then says anything.
 func (a *answer) chunkUsage(chunk rawjson.Object, wanted bool) bool {

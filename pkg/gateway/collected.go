@@ -251,6 +251,9 @@ func (c *collected) end(failed *apiError) error {
 		choices = append(choices, c.choices[n].json(n, c.a.chat))
 	}
 	o["choices"] = rawjson.Join(choices)
+	if c.usage == nil {
+		c.usage = c.a.missing()
+	}
 	if c.usage != nil {
 		o["usage"] = c.usage.Bytes()
 	}

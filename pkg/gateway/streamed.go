@@ -299,6 +299,13 @@ func (s *streamed) end(failed *apiError) error {
 	defer s.events.end()
 	switch {
 	case failed == nil:
+		if usage := s.a.missing(); usage != nil && s.q.wantsUsage {
+			o := s.a.named(s.q.id, s.object())
+			o["choices"], o["usage"] = json.RawMessage("[]"), usage.Bytes()
+			if err := s.data(o.Bytes()); err != nil {
+				return err
+			}
+		}
 		return s.write([]byte("data: [DONE]\n\n"))
 	case !s.stopPinging():
 		failed.write(s.w)

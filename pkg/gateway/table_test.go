@@ -55,6 +55,7 @@ func TestTable(t *testing.T) {
 		{"context length, as OpenAI says it", always(0, Status(400, contextError)), "spare", [2]int{1, 1}, 1, 0, 0},
 		{"context length, as llama.cpp says it", always(0, Status(400, llamaError)), "spare", [2]int{1, 1}, 1, 0, 0},
 		{"401", always(0, Status(401, "")), "spare", [2]int{1, 4}, 1, 8 * time.Second, 0},
+		{"cut between the finish and the usage", times(1, 60, Events(Chunk(`{}`, `"length"`)), Cut()), "spare", [2]int{1, 1}, 0, 0, 0},
 		{"finish_reason abort in the middle", times(1, 20, Finish("abort")), "spare", [2]int{1, 1}, 1, 0, 0},
 		{"an error object in the middle", times(1, 20, Events(`{"error":{"message":"no","code":500}}`)), "spare", [2]int{1, 1}, 1, 0, 0},
 		{"an error object, and then [DONE]", times(1, 20, Events(`{"error":{"message":"no","code":500}}`, "[DONE]")), "spare", [2]int{1, 1}, 1, 0, 0},
