@@ -258,7 +258,8 @@ func TestLLMGatewayCannotCarryOn(t *testing.T) { //nolint:paralleltest // the en
 	for _, c := range sdks(t) {
 		for _, how := range []string{"plain", "helper"} {
 			broken := -1
-			more := map[string]any{"logprobs": true, "temperature": 1.5} // another engine says something else
+			// Another engine says something else, and none is done when it is killed.
+			more := map[string]any{"logprobs": true, "temperature": 1.5, "ignore_eos": true, "max_tokens": 600}
 			got, _, failed := c.ask(t, g.url, how, more, func(pieces int) {
 				if pieces < 5 || broken >= 0 {
 					return
@@ -269,8 +270,8 @@ func TestLLMGatewayCannotCarryOn(t *testing.T) { //nolint:paralleltest // the en
 				}
 				g.engines[broken].Kill()
 			})
-			if failed == "" {
-				t.Errorf("%s, %s took a part for the whole: %+v", c.name, how, got)
+			if !strings.Contains(failed, "cannot carry on") {
+				t.Errorf("%s, %s took a part for the whole: %+v, %.200s", c.name, how, got, failed)
 			}
 			t.Logf("%s, %s: %.200s", c.name, how, failed)
 			if broken >= 0 {
@@ -328,7 +329,10 @@ func TestLLMGatewayRestarts(t *testing.T) { //nolint:paralleltest // the engines
 						other.Add(1) // two answers at once in one engine are another arithmetic
 					}
 				case !done && strings.Contains(body, `"error":{`):
-					failed.Add(1)
+					if failed.Add(1) == 1 {
+						t.Logf("the first error: %v: %.1000s", err, body)
+					}
+					time.Sleep(100 * time.Millisecond) // as a client does that was told to come again
 				default:
 					t.Errorf("an answer is neither whole nor an error: %v: %s", err, body)
 				}
@@ -340,12 +344,13 @@ func TestLLMGatewayRestarts(t *testing.T) { //nolint:paralleltest // the engines
 		e.Kill()
 		e.Restart()
 		e.AwaitReady()
+		g.both(t) // so that one is there when the next is killed
 	}
 	enough()
 	callers.Wait()
 	t.Logf("%d restarts: %d whole answers (%d of another text), %d proper errors, %d migrations", restarts, whole.Load(), other.Load(), failed.Load(), migrated.Load())
-	if migrated.Load() == 0 || whole.Load() == 0 {
-		t.Error("nothing migrated")
+	if whole.Load() == 0 {
+		t.Error("no answer was whole")
 	}
 }
 
