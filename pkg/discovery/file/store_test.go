@@ -1,8 +1,6 @@
 package file
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -65,42 +63,7 @@ func backend(prepare func(*Store)) storetest.Backend {
 				tb.Fatal(err)
 			}
 		},
-		Break:     func(tb testing.TB, s discovery.Store) { tb.Helper(); block(tb, s.(*Store)) },
-		Heal:      func(tb testing.TB, s discovery.Store) { tb.Helper(); unblock(tb, s.(*Store)) },
 		LeaseTime: quick().dead,
 		TTL:       100 * time.Millisecond,
-	}
-}
-
-// block puts a file in the place of the directory of instances, which can then be neither
-// read nor written.
-func block(tb testing.TB, s *Store) {
-	tb.Helper()
-	bucket := s.dir.join(bucketName)
-	if err := os.Rename(bucket, bucket+".away"); err != nil {
-		tb.Fatal(err)
-	}
-	// Unless an owner has made the directory again just now.
-	for {
-		f, err := os.OpenFile(bucket, os.O_CREATE|os.O_EXCL, 0o600)
-		if err == nil {
-			shut(f)
-			return
-		}
-		if err := os.RemoveAll(bucket); err != nil {
-			tb.Fatal(err)
-		}
-	}
-}
-
-func unblock(tb testing.TB, s *Store) {
-	tb.Helper()
-	bucket := s.dir.join(bucketName)
-	if err := os.Remove(bucket); err != nil {
-		tb.Fatal(err)
-	}
-	// If an owner is quicker, it has put its records again.
-	if err := os.Rename(bucket+".away", bucket); err != nil && !errors.Is(err, fs.ErrExist) {
-		tb.Fatal(err)
 	}
 }
