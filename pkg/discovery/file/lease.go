@@ -324,6 +324,9 @@ func (l *lease) remove() error {
 	}
 	if !l.asWritten(info) {
 		found, err := l.find(dir, info)
+		if errors.Is(err, errReplaced) {
+			return nil // just now, by another owner: there is nothing of this one's
+		}
 		if err != nil || !l.owns(found) {
 			return err
 		}
