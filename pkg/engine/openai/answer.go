@@ -131,6 +131,7 @@ type answer struct {
 	limited  bool
 	gap      bool       // new reasoning follows old
 	usage    rawMessage // the last that was taken out
+	latest   string     // a later chunk that counts tokens, and may have usage
 	usageOut bool       // usage went out
 	finished map[int]bool
 }
@@ -195,7 +196,13 @@ func (a *answer) lastWord(how string) error {
 // lastUsage passes usage on that came with a choice, to a client that wants it by
 // itself.
 func (a *answer) lastUsage() error {
-	if !a.c.q.passesUsage || a.usageOut || a.usage == nil {
+	if !a.c.q.passesUsage || a.usageOut {
+		return nil
+	}
+	if chunk, err := rawjson.Read([]byte(a.latest)); err == nil && chunk.Has("usage") {
+		a.usage = rawjson.OneLine(chunk["usage"])
+	}
+	if a.usage == nil {
 		return nil
 	}
 	a.usageOut = true
@@ -210,7 +217,10 @@ func (a *answer) event(data string) error {
 	if strings.TrimSpace(data) == "[DONE]" {
 		return a.lastWord("the engine said that it is done")
 	}
-	if text, ok := a.alike.text(data); ok {
+	if text, tokens, ok := a.alike.text(data); ok {
+		if tokens >= 0 {
+			a.count, a.counted, a.latest = max(a.count, tokens), true, data
+		}
 		return a.text(piece{text, a.take()})
 	}
 	chunk, err := rawjson.Read([]byte(data))
@@ -220,7 +230,7 @@ func (a *answer) event(data string) error {
 	if err := a.c.chunkError(data, chunk); err != nil {
 		return err
 	}
-	bare := a.headGone && !chunk.Has("usage") && !chunk.Has("timings") && !chunk.Has("prompt_progress")
+	bare := a.headGone && !chunk.Has("prompt_progress")
 	a.said = nil
 	if err := a.chunk(chunk); err != nil || !bare || a.said == nil {
 		return err
@@ -269,7 +279,7 @@ func (a *answer) takeOwn(chunk object, hasChoices bool) {
 			a.head["prompt_tokens"] = rawjson.Number(n)
 		}
 		if !q.passesUsage || hasChoices && !q.wantsUsageAlways {
-			a.usage = rawjson.OneLine(chunk["usage"])
+			a.usage, a.latest = rawjson.OneLine(chunk["usage"]), ""
 			delete(chunk, "usage")
 		} else {
 			a.usageOut = true

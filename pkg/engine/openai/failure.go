@@ -57,7 +57,7 @@ func (f *engineError) text() string {
 	if name := http.StatusText(f.status); name != "" {
 		what += " " + name
 	}
-	shown := strings.ToValidUTF8(strings.TrimSpace(string(f.body)), "�")
+	shown := strings.ToValidUTF8(strings.Join(strings.Fields(string(f.body)), " "), "�") // one line, of a page of HTML too
 	if len(shown) > shownError {
 		cut := shownError
 		for !utf8.RuneStart(shown[cut]) {

@@ -100,6 +100,7 @@ type watch struct {
 	silences int
 	noHealth bool      // the kind's own path is not there
 	readAt   time.Time // when the list was read last
+	unread   string    // why the list can't be read; "" if it can, or nobody has tried
 }
 
 // round asks the engine once. It reports false while nothing is known.
@@ -118,7 +119,7 @@ func (w *watch) round(ctx context.Context) (Standing, bool) {
 	case !w.alive:
 		return s, settled || w.told
 	case list == nil:
-		s.Alive, s.Why = false, "the engine does not say which models it has"
+		s.Alive, s.Why = false, "the engine does not say which models it has: "+w.unread
 		return s, true
 	}
 	s.Models = list.models
@@ -131,14 +132,17 @@ func (w *watch) read(ctx context.Context) {
 	asking, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	list, err := w.e.readModels(asking)
-	if err != nil {
-		if ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		w.readAt, w.unread = time.Now(), ""
+		w.e.known.set(list)
+	case w.unread != err.Error(): // or it was said already
+		w.unread = err.Error()
+		if w.e.known.get() != nil {
 			w.e.log.Warn("The engine's models cannot be read; the last list stands", "engine", w.e.base.String(), "err", err)
 		}
-		return
 	}
-	w.readAt = time.Now()
-	w.e.known.set(list)
 }
 
 // missing returns the picked models that are not in a list.
@@ -178,7 +182,7 @@ func (w *watch) ask(ctx context.Context) bool {
 		return true
 	}
 	if w.e.known.get() == nil && w.e.cfg.Kind == "" && w.e.cfg.Health == "" {
-		w.learn(ctx) // which path is the right one
+		w.read(ctx) // which path is the right one
 	}
 	path := w.path()
 	asking, cancel := context.WithTimeout(ctx, answerTime)
@@ -206,16 +210,6 @@ func (w *watch) ask(ctx context.Context) bool {
 		return true
 	}
 	return w.dead((&engineError{status: status}).text())
-}
-
-// learn reads the list of an engine of which nothing is known yet.
-func (w *watch) learn(ctx context.Context) {
-	asking, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	if list, err := w.e.readModels(asking); err == nil {
-		w.e.known.set(list)
-		w.readAt = time.Now()
-	}
 }
 
 func (w *watch) dead(why string) bool {

@@ -99,6 +99,12 @@ func TestItemsOfOddAnswers(t *testing.T) {
 			items: `"Hi"` + "\nchunk STOP\n",
 		},
 		{
+			name:  "usage in each chunk, but not by itself",
+			more:  `,"stream_options":{"include_usage":true}`,
+			steps: []Step{Events(with(text("a"), usage(1)), with(text("b"), usage(2)), with(text("c"), usage(4)), stop, "[DONE]")},
+			items: `"a"` + "\n" + `"b"` + "\n" + `{"text":"c","tokens":2}` + "\nchunk STOP\nchunk " + `{"choices":[],` + usage(4) + "}\n",
+		},
+		{
 			name:  "usage by itself",
 			more:  `,"stream_options":{"include_usage":true}`,
 			steps: []Step{Content("Hi"), Events(stop, `{"id":"x","choices":[],`+usage(1)+`}`, "[DONE]")},
