@@ -51,12 +51,15 @@ func asBreak(err error) error {
 	if _, ok := errors.AsType[*stream.Break](err); ok {
 		return err
 	}
-	b := &stream.Break{Reason: "as the client says", Err: err}
+	b := &stream.Break{Err: err} // whose text is the error's
 	kind, isKind := errors.AsType[stream.Kind](err)
 	said, isSaid := errors.AsType[*stream.Error](err)
 	switch {
 	case isKind:
 		b.Kind = kind
+		if err == error(kind) { //nolint:errorlint // the kind alone, which has no text of its own
+			b.Err = nil
+		}
 	case errors.Is(err, stream.ErrFailed):
 		b.Kind, b.NoReport, b.Silent = stream.Failed, errors.Is(err, stream.ErrFailedUnreported), errors.Is(err, stream.ErrFailedSilent)
 	case errors.Is(err, stream.ErrOverloaded):

@@ -73,7 +73,8 @@ func (k Kind) isSilence() bool {
 // Break is the error of a stream that ended in any way but with its end line.
 type Break struct {
 	Kind Kind
-	// Reason says in words what was seen, or is the server's own text.
+	// Reason says in words what was seen, or is the server's own text. Without one the
+	// text of Err says it.
 	Reason string
 	// Data is what the server sent with its reason, if anything.
 	Data json.RawMessage
@@ -99,14 +100,23 @@ type Break struct {
 }
 
 // Error returns the kind and the text.
-func (b *Break) Error() string { return string(b.Kind) + ": " + b.Text() }
+func (b *Break) Error() string {
+	if text := b.Text(); text != "" {
+		return string(b.Kind) + ": " + text
+	}
+	return string(b.Kind)
+}
 
 // Text returns the reason and the cause, without the kind.
 func (b *Break) Text() string {
-	if _, said := errors.AsType[*Error](b.Err); b.Err != nil && !said {
-		return fmt.Sprintf("%s: %v", b.Reason, b.Err)
+	_, said := errors.AsType[*Error](b.Err)
+	switch {
+	case b.Err == nil || said:
+		return b.Reason
+	case b.Reason == "":
+		return b.Err.Error()
 	}
-	return b.Reason
+	return fmt.Sprintf("%s: %v", b.Reason, b.Err)
 }
 
 // Unwrap returns the kind and the cause, for errors.Is and errors.As. A break is
