@@ -311,7 +311,8 @@ func TestLLMGatewayRestarts(t *testing.T) { //nolint:paralleltest // the engines
 	if os.Getenv("LLM_EACH") != "" {
 		restarts = 200
 	}
-	g := newLLMGateway(t)
+	// An answer may take longer than an engine lives.
+	g := newLLMGateway(t, "--attempts", "20")
 	question := fmt.Sprintf(`{"model":%q,"stream":true,"temperature":0,"max_tokens":30,"cache_prompt":false,"messages":[{"role":"user","content":%q}]}`, llmtest.Model, sdkMessage)
 	ask := func() (string, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*patience)

@@ -240,11 +240,7 @@ func run(cmd *cobra.Command, o options) error {
 func (o *options) connect(ctx context.Context, c cli.Common, cfg *gateway.Config, engines map[string]*openai.Engine) (leave func(), err error) {
 	if len(engines) > 0 {
 		all := gateway.NewEngines(cfg.Namespace, engines, cfg.Logger)
-		cfg.Registry, cfg.Client, cfg.Asked = all.Registry(), all, all.Asked()
-		cfg.Routable = gateway.Routable
-		if o.anyModel {
-			cfg.AnyModel = func(model string) router.Source { return all.Source(model) }
-		}
+		cfg.Engines, cfg.AnyModel = all, o.anyModel
 		return func() {
 			all.Close()
 			for _, e := range engines {

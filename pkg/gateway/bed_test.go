@@ -48,7 +48,7 @@ type engine struct {
 func newBed(t *testing.T, cfg Config, engines ...engine) *bed {
 	t.Helper()
 	b := startBed(t, cfg, engines...)
-	<-b.g.cfg.Asked
+	<-b.g.cfg.Engines.known
 	time.Sleep(time.Second) // until the routers know all instances
 	synctest.Wait()
 	return b
@@ -82,8 +82,7 @@ func startBed(t *testing.T, cfg Config, engines ...engine) *bed {
 		byName[e.name] = made
 	}
 	all := NewEngines("test", byName, slog.New(slog.DiscardHandler))
-	cfg.Namespace, cfg.Registry, cfg.Client, cfg.Asked = "test", all.Registry(), all, all.Asked()
-	cfg.Routable = Routable
+	cfg.Engines = all
 	cfg.Done = func(e *Entry) {
 		b.mu.Lock()
 		defer b.mu.Unlock()

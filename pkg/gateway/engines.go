@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"sync"
 
 	"github.com/request-migration/migrate/pkg/discovery"
@@ -14,13 +15,11 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// EngineTransport is the transport of instances that are engines in this process. Their
-// address is the engine's name.
-const EngineTransport = "engine"
+// inProcess is the transport of instances that are engines in this process. Their address is
+// the engine's name.
+const inProcess = "engine"
 
-// Routable reports whether an instance is an engine in this process. It is [Config.Routable]
-// for [Engines].
-func Routable(i discovery.Instance) bool { return i.Transport == EngineTransport }
+func isEngine(i discovery.Instance) bool { return i.Transport == inProcess }
 
 // Engines are engines in this process: a router's client that calls their handlers, and the
 // registry in which their models are listed while they are well. It is safe for concurrent
@@ -37,6 +36,9 @@ type Engines struct {
 	asked  sync.WaitGroup // until each engine was asked once
 	known  chan struct{}  // closed then
 	knower sync.WaitGroup
+
+	mu  sync.Mutex
+	out map[string]string // engines that take no requests, by name, and why
 }
 
 // NewEngines watches engines, by their names, and lists their models in a namespace. Close
@@ -45,7 +47,7 @@ func NewEngines(namespace string, engines map[string]*openai.Engine, log *slog.L
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engines{byName: engines, namespace: namespace, log: log, known: make(chan struct{})}
+	e := &Engines{byName: engines, namespace: namespace, log: log, known: make(chan struct{}), out: map[string]string{}}
 	e.registry = discovery.NewRegistry(&e.store, log)
 	ctx, stop := context.WithCancel(context.Background())
 	e.stop = stop
@@ -61,11 +63,33 @@ func NewEngines(namespace string, engines map[string]*openai.Engine, log *slog.L
 	return e
 }
 
-// Registry returns where the models are listed.
-func (e *Engines) Registry() *discovery.Registry { return e.registry }
+// wereAsked reports whether every engine was asked what it has.
+func (e *Engines) wereAsked() bool {
+	select {
+	case <-e.known:
+		return true
+	default:
+		return false
+	}
+}
 
-// Asked is closed once every engine was asked what it has.
-func (e *Engines) Asked() <-chan struct{} { return e.known }
+// takesNone returns the engines that take no requests, by name, and why.
+func (e *Engines) takesNone() map[string]string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.out)
+}
+
+// note notes whether an engine takes requests.
+func (e *Engines) note(name string, s openai.Standing) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.Alive {
+		delete(e.out, name)
+		return
+	}
+	e.out[name] = s.Why
+}
 
 // Close ends the watching of the engines, and waits for it.
 func (e *Engines) Close() {
@@ -75,8 +99,8 @@ func (e *Engines) Close() {
 	_ = e.store.Close() // a store in memory has no errors
 }
 
-// Source lists all engines for a model, whether they list it or not.
-func (e *Engines) Source(model string) *discovery.StaticInstances {
+// source lists all engines for a model, whether they list it or not.
+func (e *Engines) source(model string) *discovery.StaticInstances {
 	var all []discovery.Instance
 	id := discovery.InstanceID(1)
 	for name := range e.byName {
@@ -88,7 +112,7 @@ func (e *Engines) Source(model string) *discovery.StaticInstances {
 
 func (e *Engines) instance(name, model string, id discovery.InstanceID, resume discovery.Resume) discovery.Instance {
 	return discovery.Instance{
-		ID: id, Name: name, Endpoint: endpoint(e.namespace, model), Transport: EngineTransport, Address: name,
+		ID: id, Name: name, Endpoint: endpoint(e.namespace, model), Transport: inProcess, Address: name,
 		Resume: resume, Engine: openai.EndpointName,
 	}
 }
@@ -99,6 +123,7 @@ func (e *Engines) follow(ctx context.Context, name string, id discovery.Instance
 	first := sync.OnceFunc(e.asked.Done)
 	defer first()
 	for s := range engine.Watch(ctx) {
+		e.note(name, s)
 		listed := map[string]openai.Model{}
 		for _, m := range s.Models {
 			listed[m.Name] = m

@@ -34,21 +34,20 @@ const (
 // them has heard that it is not ready any more.
 const StillTaken = 5 * time.Second
 
-// Config says what a [Gateway] serves. Namespace, Registry and Client must be set; every other
-// zero value is useful.
+// Config says what a [Gateway] serves. Engines must be set, or else Namespace, Registry and
+// Client; every other zero value is useful.
 type Config struct {
 	// Namespace is where models are listed, as NAMESPACE/MODEL/openai.
 	Namespace string
 	// Registry lists the instances of each model, and shares reports about them.
 	Registry *discovery.Registry
-	// Client opens streams, and Routable says at which instances; see [router.Config].
-	Client   router.Client
-	Routable func(discovery.Instance) bool
-	// Asked, if set, is closed once Registry has all models that there are at the start.
-	Asked <-chan struct{}
-	// AnyModel, if set, returns the instances that are asked for a model that nobody lists.
-	// Without it, such a request is answered with 404.
-	AnyModel func(model string) router.Source
+	// Client opens streams at the instances.
+	Client router.Client
+	// Engines are in this process, and stand in for Namespace, Registry and Client.
+	Engines *Engines
+	// AnyModel sends a request for a model that nobody lists to all Engines. Without it, such a
+	// request is answered with 404.
+	AnyModel bool
 	// Picker returns the picker of one model. Nil is [router.Affinity].
 	Picker func() router.Picker
 	// Attempts and Cooldown are those of each model's router; 0 means [DefaultAttempts] and
@@ -96,6 +95,9 @@ var errLeaving = errors.New("the gateway is shutting down")
 
 // New starts a gateway. Close ends it. It panics if a field of cfg that must be set is not.
 func New(cfg Config) *Gateway {
+	if e := cfg.Engines; e != nil {
+		cfg.Namespace, cfg.Registry, cfg.Client = e.namespace, e.registry, e
+	}
 	switch {
 	case cfg.Namespace == "":
 		panic("gateway: Config.Namespace is empty")
@@ -103,6 +105,8 @@ func New(cfg Config) *Gateway {
 		panic("gateway: Config.Registry is nil")
 	case cfg.Client == nil:
 		panic("gateway: Config.Client is nil")
+	case cfg.AnyModel && cfg.Engines == nil:
+		panic("gateway: Config.AnyModel without Engines")
 	}
 	cfg.Attempts = cmp.Or(cfg.Attempts, DefaultAttempts)
 	cfg.Cooldown = cmp.Or(cfg.Cooldown, router.DefaultCooldown)
@@ -111,11 +115,6 @@ func New(cfg Config) *Gateway {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	if cfg.Picker == nil {
 		cfg.Picker = router.Affinity
-	}
-	if cfg.Asked == nil {
-		asked := make(chan struct{})
-		close(asked)
-		cfg.Asked = asked
 	}
 	g := &Gateway{cfg: cfg, log: cfg.Logger, began: time.Now()}
 	g.models.init(g)
@@ -173,15 +172,12 @@ func (g *Gateway) routes() *http.ServeMux {
 
 // ready says whether requests are to be sent here.
 func (g *Gateway) ready(w http.ResponseWriter, _ *http.Request) {
-	var why string
-	select {
-	case <-g.cfg.Asked:
-		why = g.models.notReady()
-	default:
-		why = "not every engine was asked yet"
-	}
-	if g.leaving.Load() != 0 {
+	why := g.models.notReady()
+	switch {
+	case g.leaving.Load() != 0:
 		why = errLeaving.Error()
+	case g.cfg.Engines != nil && !g.cfg.Engines.wereAsked():
+		why = "not every engine was asked yet"
 	}
 	if why != "" {
 		writeText(w, http.StatusServiceUnavailable, why+"\n")

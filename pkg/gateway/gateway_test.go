@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/request-migration/migrate/pkg/engine/openai"
 	. "github.com/request-migration/migrate/pkg/engine/openai/openaitest" //nolint:revive // a language of steps
+	"github.com/request-migration/migrate/pkg/stream/streamtest"
 )
 
 // Unknown models, bodies that are none, and paths that are not there are told in OpenAI's form.
@@ -103,6 +105,70 @@ func TestKnownModelWithoutInstance(t *testing.T) {
 	})
 }
 
+// With AnyModel a model that nobody lists is asked for as it is called, and so many names are
+// remembered.
+func TestAnyModel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, Config{AnyModel: true}, mainly(&Provider{OwnedBy: "hosted"}))
+		for n := range maxAnyModels + 2 {
+			name := fmt.Sprintf("other-%d", n)
+			g := b.ask(chatPath, strings.Replace(wholeChat, "main", name, 1))
+			if n >= maxAnyModels {
+				if g.status != http.StatusNotFound {
+					t.Errorf("%s: status %d", name, g.status)
+				}
+				continue
+			}
+			if text, _, _ := g.messageOf(t); g.status != http.StatusOK || text != strings.Join(words(60), "") {
+				t.Fatalf("%s: status %d: %s", name, g.status, g.body)
+			}
+		}
+		asked := b.providers["a"].Requests()
+		if last := asked[len(asked)-1].Field("model"); last != fmt.Sprintf(`"other-%d"`, maxAnyModels-1) {
+			t.Errorf("the engine was asked for %s", last)
+		}
+		if g := b.ask(chatPath, wholeChat); g.status != http.StatusOK {
+			t.Errorf("a listed one: status %d: %s", g.status, g.body)
+		}
+	})
+}
+
+// The page says why an engine has no instance.
+func TestStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		second := mainly(&Provider{})
+		second.name = "b"
+		b := newBed(t, Config{}, mainly(&Provider{}), second)
+		status := func() (models []modelStatus, out []engineStatus) {
+			w := httptest.NewRecorder()
+			b.g.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/status", http.NoBody))
+			var s struct {
+				Models []modelStatus  `json:"models"`
+				Out    []engineStatus `json:"engines_out"`
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil {
+				t.Fatalf("%v: %s", err, w.Body)
+			}
+			return s.Models, s.Out
+		}
+		if models, out := status(); len(models) != 1 || len(models[0].Instances) != 2 || len(out) != 0 {
+			t.Errorf("at first: %+v, %+v", models, out)
+		}
+		b.providers["b"].Stop()
+		time.Sleep(5 * time.Second)
+		if models, out := status(); len(models) != 1 || len(models[0].Instances) != 1 || len(out) != 1 || out[0].Name != "b" || !strings.Contains(out[0].Why, "connection refused") {
+			t.Errorf("while b is gone: %+v, %+v", models, out)
+		}
+		if err := b.providers["b"].Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if models, out := status(); len(models[0].Instances) != 2 || len(out) != 0 {
+			t.Errorf("when b is back: %+v, %+v", models, out)
+		}
+	})
+}
+
 // A client that waits is kept waiting by pings, after which a failure is an error in the stream.
 func TestPings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -138,6 +204,49 @@ func TestClientLeaves(t *testing.T) {
 		}
 		if e := b.last(); e.Status != 499 {
 			t.Errorf("the entry is %+v", e)
+		}
+	})
+}
+
+// A client that stops reading holds up its own answer alone, and is given up after a minute.
+func TestClientStopsReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		endless := mainly(&Provider{Misbehave: always(0, func(w *Wire) bool {
+			for Content(strings.Repeat("x", 10_000))(w) {
+			}
+			return false
+		})})
+		second := mainly(&Provider{Tokens: words(60)})
+		second.name = "b"
+		second.Models = []string{"other"}
+		b := newBed(t, Config{}, endless, second)
+		var network streamtest.Network
+		server := &http.Server{Handler: b.g}
+		l := network.Listen("gateway:1")
+		var serving sync.WaitGroup
+		serving.Go(func() { _ = server.Serve(l) }) // until it is closed
+		defer serving.Wait()
+		defer server.Close() //nolint:errcheck // its connection is none
+		conn, err := network.Dial(t.Context(), "gateway:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		began := time.Now()
+		if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: gateway\r\nContent-Length: %d\r\n\r\n%s", chatPath, len(streamedChat), streamedChat); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		b.ask(chatPath, strings.Replace(streamedChat, "main", "other", 1)).isWhole(t)
+		if n := b.providers["a"].Gone(); n != 0 {
+			t.Errorf("after 10 s %d requests were given up", n)
+		}
+		time.Sleep(writeTimeout)
+		if n := b.providers["a"].Gone(); n != 1 {
+			t.Errorf("after %v %d requests were given up at the engine, want 1", time.Since(began), n)
+		}
+		if e := b.last(); e.TokensOut == 0 || e.TokensOut > 1000 {
+			t.Errorf("%d chunks of 10 kB were taken for a client that does not read", e.TokensOut)
 		}
 	})
 }
@@ -262,13 +371,12 @@ func gatewayOf(tb testing.TB, cfg Config, engines map[string]*openai.Engine) (ur
 	tb.Helper()
 	all := NewEngines("test", engines, nil)
 	tb.Cleanup(all.Close)
-	cfg.Namespace, cfg.Registry, cfg.Client, cfg.Asked = "test", all.Registry(), all, all.Asked()
-	cfg.Routable = Routable
+	cfg.Engines = all
 	g := New(cfg)
 	tb.Cleanup(g.Close)
 	server := httptest.NewServer(g)
 	tb.Cleanup(server.Close)
-	<-all.Asked()
+	<-all.known
 	for end := time.Now().Add(time.Minute); ; {
 		resp, err := http.Get(server.URL + "/readyz")
 		if err != nil {
@@ -285,16 +393,20 @@ func gatewayOf(tb testing.TB, cfg Config, engines map[string]*openai.Engine) (ur
 	}
 }
 
-// Streams over ten providers of which one is killed every 200 ms: every answer is whole, or a
-// proper error, and nothing is left of them.
+// Streams over ten providers of which one is killed every so often: every answer is whole, or
+// a proper error, and nothing is left of them. It is 200 streams and 15 kills, or if
+// GATEWAY_CHURN is set 1,000 streams and a kill a second for a minute.
 func TestManyStreams(t *testing.T) {
-	const streams, kills = 200, 15
+	streams, kills, every, pace := 200, 15, 200*time.Millisecond, 10*time.Millisecond
+	if os.Getenv("GATEWAY_CHURN") != "" {
+		streams, kills, every, pace = 1000, 60, time.Second, 250*time.Millisecond
+	}
 	providers := make([]*Provider, 10)
 	for n := range providers {
-		providers[n] = &Provider{OwnedBy: "vllm", Models: []string{"main"}, Tokens: words(60), Pace: 10 * time.Millisecond}
+		providers[n] = &Provider{OwnedBy: "vllm", Models: []string{"main"}, Tokens: words(60), Pace: pace}
 	}
 	url := onLoopback(t, Config{Attempts: 20}, providers...)
-	before := runtime.NumGoroutine()
+	before, heapBefore := runtime.NumGoroutine(), heap()
 	ctx, enough := context.WithCancel(t.Context())
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: streams}}
 	var callers sync.WaitGroup
@@ -326,7 +438,7 @@ func TestManyStreams(t *testing.T) {
 		})
 	}
 	for n := range kills {
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(every)
 		p := providers[n%len(providers)]
 		p.Stop()
 		if err := p.Start(); err != nil {
@@ -350,6 +462,10 @@ func TestManyStreams(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+	t.Logf("goroutines %d, before %d; heap %d kB, before %d kB", runtime.NumGoroutine(), before, heap()>>10, heapBefore>>10)
+	if left := int64(heap()) - int64(heapBefore); left > 8<<20 {
+		t.Errorf("%d bytes are left", left)
+	}
 	resp, err := http.Get(url + "/status")
 	if err != nil {
 		t.Fatal(err)
@@ -359,6 +475,15 @@ func TestManyStreams(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&status); err != nil || status.Running > 0 {
 		t.Errorf("%d requests are said to run, %v", status.Running, err)
 	}
+}
+
+// heap returns how many bytes are in use.
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC() // what pools held at the first is free at the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // post makes a streamed request and reads what comes.

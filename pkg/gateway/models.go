@@ -95,11 +95,14 @@ func (m *models) add(name string, source router.Source) *model {
 		return nil
 	}
 	rc := router.Config{
-		Endpoint: endpoint(cfg.Namespace, name), Source: source, Client: cfg.Client, Routable: cfg.Routable, Picker: cfg.Picker(),
+		Endpoint: endpoint(cfg.Namespace, name), Source: source, Client: cfg.Client, Picker: cfg.Picker(),
 		Attempts: cfg.Attempts, Cooldown: cfg.Cooldown, Panic: true, Logger: cfg.Logger,
 	}
 	if source == router.Source(cfg.Registry) {
 		rc.Reports = cfg.Registry
+	}
+	if cfg.Engines != nil {
+		rc.Routable = isEngine
 	}
 	added.router = router.New(rc)
 	m.byName[name] = added
@@ -116,11 +119,11 @@ func (m *models) find(name string) *model {
 	if known := m.byName[name]; known != nil {
 		return known
 	}
-	if m.g.cfg.AnyModel == nil || name == "" || m.any >= maxAnyModels {
+	if !m.g.cfg.AnyModel || name == "" || m.any >= maxAnyModels {
 		return nil
 	}
 	m.any++
-	return m.add(name, m.g.cfg.AnyModel(name))
+	return m.add(name, m.g.cfg.Engines.source(name))
 }
 
 // settling is how long a new gateway waits for a model that a request asks for: discovery may

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -82,6 +83,12 @@ type instanceStatus struct {
 	Until   time.Time `json:"until,omitzero"`
 }
 
+// engineStatus is an engine that takes no requests, and has no instance.
+type engineStatus struct {
+	Name string `json:"name"`
+	Why  string `json:"why"`
+}
+
 // status answers GET /status, for the page.
 func (g *Gateway) status(w http.ResponseWriter, _ *http.Request) {
 	_, known := g.models.names()
@@ -98,8 +105,15 @@ func (g *Gateway) status(w http.ResponseWriter, _ *http.Request) {
 	g.recent.mu.Unlock()
 	slices.SortFunc(requests, func(a, b *running) int { return a.Since.Compare(b.Since) })
 	slices.Reverse(migrations)
+	out := []engineStatus{}
+	if g.cfg.Engines != nil {
+		for name, why := range g.cfg.Engines.takesNone() {
+			out = append(out, engineStatus{name, why})
+		}
+	}
+	slices.SortFunc(out, func(a, b engineStatus) int { return strings.Compare(a.Name, b.Name) })
 	b, err := json.Marshal(map[string]any{
-		"models": models, "running": len(requests), "requests": requests[:min(len(requests), maxRunning)], "migrations": migrations,
+		"models": models, "engines_out": out, "running": len(requests), "requests": requests[:min(len(requests), maxRunning)], "migrations": migrations,
 	})
 	if err != nil {
 		panic(err) // every value of these types can be marshalled

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -69,13 +70,14 @@ type events struct {
 	w   http.ResponseWriter
 	out *http.ResponseController
 
-	mu      sync.Mutex // guards what follows, and the writing
-	begun   bool
-	ended   bool
-	wrote   time.Time
-	limit   time.Time // of the write deadline that is set
-	pinging *time.Timer
-	buf     []byte
+	pinging *time.Timer // nil if nothing is to ping
+
+	mu    sync.Mutex // guards what follows, and the writing
+	begun bool
+	ended bool
+	wrote time.Time
+	limit time.Time // of the write deadline that is set
+	buf   []byte
 }
 
 // newEvents returns the events of an answer. They ping until end is called, if the client waits
@@ -83,9 +85,8 @@ type events struct {
 func newEvents(w http.ResponseWriter, q *query) *events {
 	e := &events{w: w, out: http.NewResponseController(w), wrote: time.Now()}
 	if q.streamed {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.pinging = time.AfterFunc(pingEvery, e.ping)
+		e.pinging = time.AfterFunc(math.MaxInt64, e.ping)
+		e.pinging.Reset(pingEvery) // not before pinging is set
 	}
 	return e
 }
@@ -93,7 +94,10 @@ func newEvents(w http.ResponseWriter, q *query) *events {
 // ping is called by the timer. It does not set that anew for each event: it looks at when
 // something was last written.
 func (e *events) ping() {
-	e.mu.Lock()
+	if !e.mu.TryLock() {
+		e.pinging.Reset(pingEvery) // something is being written
+		return
+	}
 	defer e.mu.Unlock()
 	if e.ended {
 		return
