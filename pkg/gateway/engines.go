@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -175,7 +174,6 @@ func (e *Engines) Stream(ctx context.Context, i discovery.Instance, req stream.R
 		items := 0
 		err := engine.Handle(ctx, &req, func(a stream.Annotated) error {
 			items++
-			a.Data = bytes.Clone(a.Data) // the handler may use it again
 			if !yield(a, nil) {
 				return errLeft
 			}

@@ -3,11 +3,11 @@ package gateway
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"iter"
 	"net/http"
-	"slices"
 	"time"
 
+	"github.com/request-migration/migrate/pkg/internal/kept"
 	"github.com/request-migration/migrate/pkg/router"
 	"github.com/request-migration/migrate/pkg/stream"
 )
@@ -35,14 +35,14 @@ type sink interface {
 type exchange struct {
 	g     *Gateway
 	q     *query
-	log   *slog.Logger
 	out   sink
 	entry *Entry
 
 	answer    *answer // what came, for usage
 	delivered bool    // the client has something of the answer
-	items     []stream.Annotated
-	size      int // of items
+	next      int     // how many items came
+	kept      kept.Items
+	dropped   bool // they have become too many to be kept
 	anews     int
 
 	lastAt time.Time // when the last item came
@@ -57,7 +57,7 @@ func (g *Gateway) run(r *http.Request, q *query, first *model, a *answer, out si
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(g.ctx, func() { cancel(context.Cause(g.ctx)) })()
-	x := &exchange{g: g, q: q, out: out, answer: a, entry: entry, log: g.log.With("request", q.id)}
+	x := &exchange{g: g, q: q, out: out, answer: a, entry: entry}
 	running := g.recent.begin(q)
 	defer g.recent.end(running)
 	err := x.carry(ctx, first)
@@ -75,7 +75,7 @@ func (g *Gateway) run(r *http.Request, q *query, first *model, a *answer, out si
 	told := judge(err)
 	entry.fail(told)
 	if told.status >= http.StatusInternalServerError {
-		x.log.Warn("request failed", "model", q.model, "delivered", x.delivered, "err", err)
+		g.log.Warn("request failed", "request", q.id, "model", q.model, "delivered", x.delivered, "err", err)
 	}
 	return out.end(told)
 }
@@ -89,7 +89,7 @@ func (x *exchange) carry(ctx context.Context, first *model) error {
 	if err == nil || wait <= 0 || !x.isMended(ctx, err) || x.q.streamed && !x.delivered {
 		return err
 	}
-	x.log.Info("waiting for an instance", "model", first.name, "for", wait, "err", err)
+	x.g.log.Info("waiting for an instance", "request", x.q.id, "model", first.name, "for", wait, "err", err)
 	for end := time.Now().Add(wait); ; {
 		left := time.Until(end)
 		if left <= 0 {
@@ -113,7 +113,7 @@ func (x *exchange) askEach(ctx context.Context, chain []*model, wait time.Durati
 	var failed error
 	for n, m := range chain {
 		if n > 0 {
-			x.log.Info("falling back", "model", m.name, "item", len(x.items), "err", failed)
+			x.g.log.Info("falling back", "request", x.q.id, "model", m.name, "item", x.next, "err", failed)
 			x.entry.Fallbacks++
 		}
 		for {
@@ -144,13 +144,13 @@ func (x *exchange) isMended(ctx context.Context, err error) bool {
 // mayBeginAnew reports whether the answer, of which the client has nothing, is asked for from
 // its beginning.
 func (x *exchange) mayBeginAnew(err error) bool {
-	return errors.Is(err, router.ErrCannotResume) && !x.delivered && len(x.items) > 0 && x.anews < maxAnew
+	return errors.Is(err, router.ErrCannotResume) && !x.delivered && x.next > 0 && x.anews < maxAnew
 }
 
 func (x *exchange) begin() {
 	x.anews++
 	x.entry.Wasted += x.answer.tokens
-	x.items, x.size = nil, 0
+	x.next, x.kept, x.dropped = 0, kept.Items{}, false
 	x.answer.anew()
 	x.out.anew()
 }
@@ -162,18 +162,11 @@ var errSink = errors.New("the client does not take the answer")
 func (x *exchange) ask(ctx context.Context, m *model, wait time.Duration) error {
 	x.entry.Model = m.name
 	x.answer.model = m.name
-	req := router.Request{
-		ID: x.q.id, Data: x.q.data(m.name), Key: x.q.key, Headers: x.q.headers,
-		Wait: wait, WaitRestore: wait, Trace: x.trace(),
+	if x.dropped {
+		return &apiError{status: http.StatusBadGateway, kind: "server_error", code: "cannot_resume", final: true,
+			message: "the engine broke, and the answer is too long to be carried on"}
 	}
-	if len(x.items) > 0 {
-		req.Prefix = slices.Clip(x.items)
-		if x.size > router.DefaultMaxPrefix {
-			return &apiError{status: http.StatusBadGateway, kind: "server_error", code: "cannot_resume", final: true,
-				message: "the engine broke, and the answer is too long to be carried on"}
-		}
-	}
-	for item, err := range m.router.Do(ctx, req) {
+	for item, err := range x.items(ctx, m, wait) {
 		if err != nil {
 			return err
 		}
@@ -184,6 +177,14 @@ func (x *exchange) ask(ctx context.Context, m *model, wait time.Duration) error 
 	return nil
 }
 
+// items returns the rest of the answer, from a model.
+func (x *exchange) items(ctx context.Context, m *model, wait time.Duration) iter.Seq2[router.Item, error] {
+	return m.router.Do(ctx, router.Request{
+		ID: x.q.id, Data: x.q.data(m.name), Prefix: x.kept.All(), Key: x.q.key, Headers: x.q.headers,
+		Wait: wait, WaitRestore: wait, Trace: x.trace(),
+	})
+}
+
 // take passes an item on.
 func (x *exchange) take(item router.Item) error {
 	now := time.Now()
@@ -192,23 +193,33 @@ func (x *exchange) take(item router.Item) error {
 	}
 	name := item.Peer.Name
 	var migrated *Migration
-	if x.from != "" && x.from != name && len(x.items) > 0 {
+	if x.from != "" && x.from != name && x.next > 0 {
 		m := Migration{
-			Request: x.q.id, From: x.from, To: name, Item: len(x.items), GapMS: now.Sub(x.lastAt).Milliseconds(),
+			Request: x.q.id, From: x.from, To: name, Item: x.next, GapMS: now.Sub(x.lastAt).Milliseconds(),
 			Kind: string(x.broke), Way: string(x.way), At: now,
 		}
-		x.log.Info("migrated", "from", m.From, "to", m.To, "item", m.Item, "gap", now.Sub(x.lastAt).Round(time.Millisecond), "kind", m.Kind, "way", m.Way)
+		x.g.log.Info("migrated", "request", m.Request, "from", m.From, "to", m.To, "item", m.Item, "gap", now.Sub(x.lastAt).Round(time.Millisecond), "kind", m.Kind, "way", m.Way)
 		x.entry.Migrations = append(x.entry.Migrations, m)
 		x.g.recent.migrated(m)
 		migrated = &m
 	}
 	x.from, x.lastAt = name, now
 	x.entry.serve(name)
-	x.items = append(x.items, item.Annotated)
-	x.size += len(item.Data) + len(item.Event)
+	x.keep(item.Annotated)
 	delivered, err := x.out.item(item, migrated)
 	x.delivered = x.delivered || delivered
 	return err
+}
+
+// keep keeps an item, unless the answer is too long.
+func (x *exchange) keep(a stream.Annotated) {
+	x.next++
+	if x.dropped {
+		return
+	}
+	if x.kept.Add(a); x.kept.Size() > router.DefaultMaxPrefix {
+		x.kept, x.dropped = kept.Items{}, true
+	}
 }
 
 // trace follows the request's attempts.

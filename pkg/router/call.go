@@ -21,23 +21,7 @@ const overloadLimit = 2
 // traces run.
 func (r *Router) do(ctx context.Context, req Request, loop *sync.Mutex) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
-		c := call{r: r, req: req, trace: req.Trace, yield: yield, attempts: r.cfg.Attempts}
-		if req.Attempts > 0 {
-			c.attempts = req.Attempts
-		}
-		if r.cfg.Trace != nil {
-			c.trace = r.cfg.Trace().Then(req.Trace)
-		}
-		if c.trace == nil {
-			c.trace = &Trace{}
-		}
-		if loop != nil {
-			c.trace = c.trace.Locked(loop)
-		}
-		if c.req.ID == "" {
-			c.req.ID = fmt.Sprintf("%016x", rand.Uint64())
-		}
-		c.hooks = stream.Hooks{Started: c.started, Stale: c.stale}
+		c := r.newCall(&req, loop, yield)
 		defer c.end(ErrLeft) // should the caller's loop panic
 		err := c.run(ctx)
 		if errors.Is(context.Cause(ctx), ErrLeft) {
@@ -48,6 +32,30 @@ func (r *Router) do(ctx context.Context, req Request, loop *sync.Mutex) iter.Seq
 			yield(Item{}, err)
 		}
 	}
+}
+
+// newCall returns the call of a request. What makes one, what opens a stream and what
+// judges its end are functions of their own: while a stream runs, which may be long and
+// one of thousands, their variables are not on its stack.
+func (r *Router) newCall(req *Request, loop *sync.Mutex, yield func(Item, error) bool) *call {
+	c := &call{r: r, req: *req, trace: req.Trace, yield: yield, attempts: r.cfg.Attempts}
+	if req.Attempts > 0 {
+		c.attempts = req.Attempts
+	}
+	if r.cfg.Trace != nil {
+		c.trace = r.cfg.Trace().Then(req.Trace)
+	}
+	if c.trace == nil {
+		c.trace = &Trace{}
+	}
+	if loop != nil {
+		c.trace = c.trace.Locked(loop)
+	}
+	if c.req.ID == "" {
+		c.req.ID = fmt.Sprintf("%016x", rand.Uint64())
+	}
+	c.hooks = stream.Hooks{Started: c.started, Stale: c.stale}
+	return c
 }
 
 // call is one request that runs. It belongs to the caller's goroutine.
@@ -132,8 +140,9 @@ func (c *call) try(ctx context.Context) (done bool, err error) {
 		if err != nil {
 			return true, c.giveUp(ctx, err)
 		}
-		tell(c.trace.Chosen, ChosenEvent{Attempt: c.attempt, Instance: *p.Instance, Step: c.step, Way: c.carriedOn(), Trial: c.trial != 0})
-		refused, done, err = c.visit(ctx, p)
+		c.chosen(p)
+		got, err := c.stream(ctx, p)
+		refused, done, err = c.ends(ctx, p, got, err)
 		c.endTrial()
 		if c.step == StepPanic {
 			c.panicking.used = true
@@ -146,10 +155,14 @@ func (c *call) try(ctx context.Context) (done bool, err error) {
 	return done, nil
 }
 
-// visit opens one stream and acts on its end. If it returns neither refused nor done,
-// the stream broke and another attempt is due.
-func (c *call) visit(ctx context.Context, p *Peer) (refused, done bool, err error) {
-	got, err := c.stream(ctx, p)
+// chosen tells that p is asked.
+func (c *call) chosen(p *Peer) {
+	tell(c.trace.Chosen, ChosenEvent{Attempt: c.attempt, Instance: *p.Instance, Step: c.step, Way: c.carriedOn(), Trial: c.trial != 0})
+}
+
+// ends acts on the end of the stream at p, of which so many items came. If it returns
+// neither refused nor done, the stream broke and another attempt is due.
+func (c *call) ends(ctx context.Context, p *Peer, got int, err error) (refused, done bool, _ error) {
 	v := judge(err)
 	c.learn(p, err)
 	switch {
@@ -217,9 +230,9 @@ func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 	c.peer, c.owed = p, true
 	p.asked(int64(began.Sub(c.r.tiers.began)))
 	defer c.leave()
-	req, again := c.opening(p)
+	items, again := c.open(ctx, p)
 	item := Item{Index: c.from, Attempt: c.attempt, Peer: p}
-	for a, err := range c.r.cfg.Client.Stream(ctx, *p.Instance, req) {
+	for a, err := range items {
 		if err != nil {
 			err = asBreak(err)
 			if answers(err) {
@@ -263,22 +276,22 @@ func (c *call) stream(ctx context.Context, p *Peer) (got int, err error) {
 	return got, err
 }
 
-// opening returns the request of a stream to p, and what compares its answer if that
-// begins anew.
-func (c *call) opening(p *Peer) (stream.Request, *replay) {
+// open returns the items of a stream to p, and what compares them if they are an answer
+// that begins anew.
+func (c *call) open(ctx context.Context, p *Peer) (items iter.Seq2[stream.Annotated, error], again *replay) {
 	req := stream.Request{
 		ID: c.req.ID, To: p.record(), Data: c.req.Data, From: c.from, Attempt: c.attempt,
 		Timeout: c.req.Timeout, Headers: c.req.Headers, MaxSize: p.MaxRequest, Hooks: &c.hooks,
 	}
 	switch c.way {
 	case WayPrefix:
-		req.Prefix = c.carry.kept.items()
+		req.Prefix = c.carry.kept.All()
 	case WayReplay:
 		req.From = 0
-		return req, newReplay(c.carry.kept.items())
+		again = newReplay(c.carry.kept.All())
 	case WayIndex, WayRestart:
 	}
-	return req, nil
+	return c.r.cfg.Client.Stream(ctx, *p.Instance, req), again
 }
 
 // leave notes that the stream is over.

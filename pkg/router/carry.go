@@ -1,10 +1,10 @@
 package router
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/internal/kept"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -32,8 +32,8 @@ const (
 // carry is what a request knows about the answer that the caller has begun to get: what
 // it takes to carry that on elsewhere.
 type carry struct {
-	next int  // index of the first item that the caller lacks
-	kept kept // the items before it, if it is whole
+	next int        // index of the first item that the caller lacks
+	kept kept.Items // the items before it, if it is whole
 	// whole says that kept holds every item that the caller has.
 	whole bool
 	// joined says that indexes have come to mean something else than at the instances
@@ -92,9 +92,9 @@ func (k *carry) keep(a stream.Annotated, limit int) {
 	if !k.whole {
 		return
 	}
-	k.kept.add(a)
-	if k.kept.size > limit {
-		k.kept, k.whole, k.dropped = kept{}, false, true
+	k.kept.Add(a)
+	if k.kept.Size() > limit {
+		k.kept, k.whole, k.dropped = kept.Items{}, false, true
 	}
 }
 
@@ -155,58 +155,13 @@ func (k *carry) fits(p *Peer, data int) bool {
 	if limit == 0 {
 		limit = stream.MaxLine
 	}
-	return data+k.kept.size+besidePrefix <= limit
+	return data+k.kept.Size()+besidePrefix <= limit
 }
 
 // resumesByIndex reports whether p can begin at any item, as far as its record says. If
 // it does not say, p is asked.
 func resumesByIndex(p *Peer) bool {
 	return p.Resume == discovery.ResumeIndex || p.Resume == ""
-}
-
-// kept holds items in little memory: most are a few bytes of data and nothing else.
-type kept struct {
-	data []byte
-	ends []int                    // of each item, in data
-	more map[int]stream.Annotated // the items that have more than data
-	size int                      // in bytes, as a prefix is sent
-}
-
-// besideItem is how many bytes the prefix has for an item besides its data:
-// {"data":},
-const besideItem = 10
-
-func (k *kept) add(a stream.Annotated) {
-	k.size += len(a.Data) + besideItem
-	if a.Event != "" || a.ID != "" || a.Comment != nil {
-		if k.more == nil {
-			k.more = make(map[int]stream.Annotated)
-		}
-		rest := a
-		rest.Data = nil
-		k.more[len(k.ends)] = rest
-		line, err := json.Marshal(rest)
-		if err != nil {
-			panic(err) // strings can be marshalled
-		}
-		k.size += len(line)
-	}
-	k.data = append(k.data, a.Data...)
-	k.ends = append(k.ends, len(k.data))
-}
-
-// items returns the items. They share the memory of k.
-func (k *kept) items() []stream.Annotated {
-	items := make([]stream.Annotated, len(k.ends))
-	begin := 0
-	for n, end := range k.ends {
-		items[n] = k.more[n]
-		if end > begin {
-			items[n].Data = k.data[begin:end:end]
-		}
-		begin = end
-	}
-	return items
 }
 
 // resumes reports whether all of peers resume by index for certain, and whether some

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/request-migration/migrate/pkg/discovery"
+	"github.com/request-migration/migrate/pkg/internal/kept"
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
@@ -129,7 +130,7 @@ func (q *simRequest) keeps(v *visit, item string) {
 	case WayIndex, WayRestart:
 		q.isNumbered = q.isNumbered && byIndex(v.instance)
 	}
-	q.kept += len(stream.String(item)) + besideItem
+	q.kept += len(stream.String(item)) + kept.BesideItem
 	if limit := s.cfg.MaxPrefix; limit > 0 && q.kept > limit && q.isKept {
 		q.isKept = false
 		s.seen["too long to be kept"]++

@@ -172,22 +172,28 @@ func (e *Engine) Close() {
 // [stream.Request.Prefix] is continued; [stream.ErrUnresumable] says that it can't
 // be, and why.
 func (e *Engine) Handle(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) error {
+	c, err := e.newCall(ctx, req, send)
+	switch {
+	case err != nil:
+		return err
+	case !c.q.whole():
+		return c.answer()
+	case len(req.Prefix) > 0:
+		return refuse(stream.ErrUnresumable, "an answer of %s cannot be carried on once something was delivered", c.q.path)
+	}
+	return c.pass()
+}
+
+func (e *Engine) newCall(ctx context.Context, req *stream.Request, send func(stream.Annotated) error) (*call, error) {
 	q, err := e.readQuestion(ctx, req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	so, err := readPrefix(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c := &call{e: e, ctx: ctx, req: req, q: q, so: so, send: send}
-	if q.whole() {
-		if len(req.Prefix) > 0 {
-			return refuse(stream.ErrUnresumable, "an answer of %s cannot be carried on once something was delivered", q.path)
-		}
-		return c.pass()
-	}
-	return c.answer()
+	return &call{e: e, ctx: ctx, req: req, q: q, so: so, send: send}, nil
 }
 
 // call is one request that runs at the engine.

@@ -43,7 +43,8 @@ func newClient(dial func(ctx context.Context, network, address string) (net.Conn
 		MaxIdleConnsPerHost:    maxIdle,
 		IdleConnTimeout:        keepIdle,
 		MaxResponseHeaderBytes: maxHeaderBytes,
-		DisableCompression:     true, // pieces of an answer would wait for each other
+		DisableCompression:     true,    // pieces of an answer would wait for each other
+		WriteBufferSize:        1 << 10, // for headers: a body passes by it
 	}
 	fresh := kept.Clone()
 	fresh.DisableKeepAlives = true
