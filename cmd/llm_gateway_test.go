@@ -275,11 +275,23 @@ func TestLLMGatewayFrozen(t *testing.T) { //nolint:paralleltest // the engines n
 	g.breakEach(t, llmStep(40), func(n int) { g.engines[n].Freeze() }, func(n int) { g.engines[n].Thaw() })
 }
 
-// TestLLMGatewayCannotCarryOn breaks an answer that cannot be carried on. Each client raises one
-// error, once, and takes nothing for whole.
+// TestLLMGatewayCannotCarryOn breaks an answer that cannot be carried on, and asks when no engine
+// is left. Each client asks once, raises one error, and takes nothing for whole.
 func TestLLMGatewayCannotCarryOn(t *testing.T) { //nolint:paralleltest // the engines need the processors
-	g := newLLMGateway(t, "--wait-restore", "0s")
-	for _, c := range sdks(t) {
+	access := filepath.Join(t.TempDir(), "access.log")
+	g := newLLMGateway(t, "--wait-restore", "0s", "--access-log", access)
+	asked := 0
+	once := func(who string) {
+		t.Helper()
+		asked++
+		lines, err := os.ReadFile(access)
+		if n := strings.Count(string(lines), "\n"); err != nil || n != asked {
+			t.Errorf("%s: %d requests were made in all, want %d: %v", who, n, asked, err)
+			asked = n
+		}
+	}
+	clients := sdks(t)
+	for _, c := range clients {
 		for _, how := range []string{"plain", "helper"} {
 			broken := -1
 			// Another engine says something else, and none is done when it is killed.
@@ -295,12 +307,24 @@ func TestLLMGatewayCannotCarryOn(t *testing.T) { //nolint:paralleltest // the en
 				t.Errorf("%s, %s took a part for the whole: %+v, %.200s", c.name, how, got, failed)
 			}
 			t.Logf("%s, %s: %.200s", c.name, how, failed)
+			once(c.name + ", " + how)
 			if broken >= 0 {
 				g.engines[broken].Restart()
 				g.engines[broken].AwaitReady()
 			}
 			g.both(t)
 		}
+	}
+	for _, e := range g.engines {
+		e.Kill()
+	}
+	for _, c := range clients {
+		got, _, failed := c.ask(t, g.url, "plain", nil, func(int) {})
+		if failed == "" {
+			t.Errorf("%s has an answer that nobody gave: %+v", c.name, got)
+		}
+		t.Logf("%s, no engine left: %.200s", c.name, failed)
+		once(c.name + ", no engine left")
 	}
 }
 

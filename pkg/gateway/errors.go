@@ -56,8 +56,7 @@ func (e *apiError) write(w http.ResponseWriter) {
 
 func writeJSON(w http.ResponseWriter, status int, body json.RawMessage) {
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a client that has gone
+	writeWhole(w, status, append(body, '\n'))
 }
 
 // unknownModel says that nobody serves a model.

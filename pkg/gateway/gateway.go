@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -188,6 +189,13 @@ func (g *Gateway) ready(w http.ResponseWriter, _ *http.Request) {
 
 func writeText(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	writeWhole(w, status, []byte(text))
+}
+
+// writeWhole writes all of an answer.
+func writeWhole(w http.ResponseWriter, status int, body []byte) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // a real connection has one
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(text)) // a client that has gone
+	_, _ = w.Write(body) // a client that has gone
 }

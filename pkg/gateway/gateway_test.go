@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -210,45 +211,56 @@ func TestClientLeaves(t *testing.T) {
 
 // A client that stops reading holds up its own answer alone, and is given up after a minute.
 func TestClientStopsReading(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		endless := mainly(&Provider{Misbehave: always(0, func(w *Wire) bool {
-			for Content(strings.Repeat("x", 10_000))(w) {
+	const chunk = 10_000 // bytes
+	for _, streamed := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			chunks := Content(slices.Repeat([]string{strings.Repeat("x", chunk)}, 100)...)
+			long := mainly(&Provider{Misbehave: always(0, func(w *Wire) bool {
+				for streamed && chunks(w) {
+				}
+				return chunks(w)
+			}, Finish("stop"))})
+			second := mainly(&Provider{Tokens: words(60)})
+			second.name = "b"
+			second.Models = []string{"other"}
+			b := newBed(t, Config{}, long, second)
+			var network streamtest.Network
+			server := &http.Server{Handler: b.g}
+			l := network.Listen("gateway:1")
+			var serving sync.WaitGroup
+			serving.Go(func() { _ = server.Serve(l) }) // until it is closed
+			defer serving.Wait()
+			defer server.Close() //nolint:errcheck // its connection is none
+			conn, err := network.Dial(t.Context(), "gateway:1")
+			if err != nil {
+				t.Fatal(err)
 			}
-			return false
-		})})
-		second := mainly(&Provider{Tokens: words(60)})
-		second.name = "b"
-		second.Models = []string{"other"}
-		b := newBed(t, Config{}, endless, second)
-		var network streamtest.Network
-		server := &http.Server{Handler: b.g}
-		l := network.Listen("gateway:1")
-		var serving sync.WaitGroup
-		serving.Go(func() { _ = server.Serve(l) }) // until it is closed
-		defer serving.Wait()
-		defer server.Close() //nolint:errcheck // its connection is none
-		conn, err := network.Dial(t.Context(), "gateway:1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		began := time.Now()
-		if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: gateway\r\nContent-Length: %d\r\n\r\n%s", chatPath, len(streamedChat), streamedChat); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Second)
-		b.ask(chatPath, strings.Replace(streamedChat, "main", "other", 1)).isWhole(t)
-		if n := b.providers["a"].Gone(); n != 0 {
-			t.Errorf("after 10 s %d requests were given up", n)
-		}
-		time.Sleep(writeTimeout)
-		if n := b.providers["a"].Gone(); n != 1 {
-			t.Errorf("after %v %d requests were given up at the engine, want 1", time.Since(began), n)
-		}
-		if e := b.last(); e.TokensOut == 0 || e.TokensOut > 1000 {
-			t.Errorf("%d chunks of 10 kB were taken for a client that does not read", e.TokensOut)
-		}
-	})
+			defer conn.Close()
+			question := wholeChat
+			if streamed {
+				question = streamedChat
+			}
+			began := time.Now()
+			if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: gateway\r\nContent-Length: %d\r\n\r\n%s", chatPath, len(question), question); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+			b.ask(chatPath, strings.Replace(streamedChat, "main", "other", 1)).isWhole(t)
+			if n := b.providers["a"].Gone(); n != 0 {
+				t.Errorf("after 10 s %d requests were given up", n)
+			}
+			time.Sleep(writeTimeout)
+			if n := b.providers["a"].Gone(); streamed && n != 1 {
+				t.Errorf("after %v %d requests were given up at the engine, want 1", time.Since(began), n)
+			}
+			if e := b.last(); streamed && (e.TokensOut == 0 || e.TokensOut > 100) {
+				t.Errorf("%d chunks were taken for a client that does not read", e.TokensOut)
+			}
+			if got, err := io.ReadAll(conn); len(got) >= 100*chunk {
+				t.Errorf("the client was not given up: it gets %d bytes, %v", len(got), err)
+			}
+		})
+	}
 }
 
 // A gateway that leaves takes requests for 5 s more, and ends what runs with an error.
@@ -461,6 +473,9 @@ func TestManyStreams(t *testing.T) {
 			t.Fatalf("%d goroutines are left, before there were %d:\n%s", runtime.NumGoroutine(), before, &stacks)
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+	for _, p := range providers {
+		p.Forget()
 	}
 	t.Logf("goroutines %d, before %d; heap %d kB, before %d kB", runtime.NumGoroutine(), before, heap()>>10, heapBefore>>10)
 	if left := int64(heap()) - int64(heapBefore); left > 8<<20 {

@@ -107,8 +107,7 @@ func (p *passed) end(failed *apiError) error {
 	}
 	p.w.Header().Set("X-Request-Id", p.q.id)
 	p.w.Header().Set("X-Migrate-Instance", p.instance)
-	p.w.WriteHeader(p.status)
-	_, _ = p.w.Write(p.body.Bytes()) // a client that has gone
+	writeWhole(p.w, p.status, p.body.Bytes())
 	return nil
 }
 

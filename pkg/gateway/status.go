@@ -64,7 +64,7 @@ func (g *Gateway) page(w http.ResponseWriter, _ *http.Request) {
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(pageHTML) // a client that has gone
+	writeWhole(w, http.StatusOK, pageHTML)
 }
 
 // modelStatus is a model on the page.

@@ -14,7 +14,7 @@ const (
 	jobRequests = "requests" // so many callers, one short request after the other
 	jobFirst    = "first"    // one request after the other, timed to the first item
 	jobPaced    = "paced"    // so many streams at once, whose items come slowly
-	jobHold     = "hold"     // so many streams that stay open and silent
+	jobHold     = "hold"     // so many streams that stay open: silent, or with an item a period
 	jobRest     = "rest"     // nothing
 	jobBreaks   = "breaks"   // one break after the other
 )
@@ -85,10 +85,7 @@ func (k *asking) do(ctx context.Context, o order) (r reply, err error) {
 }
 
 func (k *asking) close() {
-	if k.release != nil {
-		k.release()
-	}
-	k.held.Wait()
+	k.letGo()
 	if k.own != nil {
 		_ = k.own.close()
 	}
@@ -162,8 +159,15 @@ func (k *asking) request(ctx context.Context, fresh bool) error {
 	return errors.Join(read(ctx, c, a), c.close())
 }
 
-// first measures the time to the first item of one request after the other.
+// first measures the time to the first item of one request after the other, beside
+// streams that run.
 func (k *asking) first(ctx context.Context, j job) (figures, error) {
+	if j.Streams > 0 {
+		if err := k.hold(ctx, j); err != nil {
+			return nil, err
+		}
+		defer k.letGo()
+	}
 	took := make([]time.Duration, 0, j.Items)
 	for range j.Items {
 		begin, first := time.Now(), time.Duration(0)

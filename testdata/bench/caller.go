@@ -29,6 +29,8 @@ type caller interface {
 // dialing makes the caller of a side: to one server, or with failover to many.
 func dialing(side string, addrs []string) (caller, error) {
 	switch {
+	case side == openAI:
+		return newChatCaller(addrs[0]), nil
 	case side == ours && len(addrs) == 1:
 		return newOursCaller(addrs[0]), nil
 	case side == ours:
@@ -95,6 +97,8 @@ func newServer(side string, b *backend) (server, string, error) {
 		return newGRPCServer(b, l), addr, nil
 	case raw:
 		return newRawServer(b, l), addr, nil
+	case openAI:
+		return newChatServer(b, l), addr, nil
 	}
 	l.Close()
 	return nil, "", errors.New("no side is called " + side)

@@ -144,7 +144,7 @@ func runChild(args []string, stdin io.Reader, stdout io.Writer) (err error) {
 	}
 }
 
-// worker is what a child is: a server, a client or a member.
+// worker is what a child is: a server, a client, a proxy or a member.
 type worker interface {
 	do(context.Context, order) (reply, error)
 	close()
@@ -154,6 +154,8 @@ func newWorker(kind, side, name string, addrs []string) (worker, error) {
 	switch kind {
 	case "server":
 		return &serving{side: side, b: newBackend(name)}, nil
+	case "proxy":
+		return newProxying(addrs[0])
 	case "member":
 		return newMember(side, name, addrs[0])
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -14,7 +15,9 @@ type row struct {
 	what     string
 	metric   string // among the figures of the family's runs
 	unit     string
-	against  string // the side that ours is compared with; "" for none
+	of       string // the side whose row it is; "" for ours
+	against  string // the side that it is compared with; "" for none
+	beyond   string // a side whose figure is taken off both others; "" for none
 	absolute bool   // the bounds are for our figure, not for the ratio
 	bounds   *bounds
 }
@@ -29,6 +32,9 @@ type family struct {
 	rows    []row
 }
 
+// has reports whether the side that a row is compared with is there.
+func (f family) has(r row) bool { return r.against == "" || slices.Contains(f.sides, r.against) }
+
 // runner is one side of a family, ready to be measured.
 type runner struct {
 	run   func() (figures, error) // one repetition
@@ -40,6 +46,7 @@ func families() []family {
 	return []family{
 		oneStream(), hundredStreams(), shortRequests(), freshRequests(), firstItem(),
 		pacedItems(), allocations(), idleStreams(), idleInstances(), failover(), choosing(), commands(),
+		gatewayPaced(), gatewayFast(), gatewayOneStream(), gatewayHundredStreams(), gatewayFirstChunk(), gatewayMemory(), gatewayBreak(),
 	}
 }
 
@@ -64,12 +71,20 @@ func (b *bench) span(d time.Duration) time.Duration {
 }
 
 // all measures the rows that match only, as "family: row".
-func (b *bench) all(ctx context.Context, only *regexp.Regexp) ([]result, error) {
-	var results []result
+func (b *bench) all(ctx context.Context, only *regexp.Regexp) (results []result, err error) {
+	end, err := b.makeScratch()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, end()) }()
 	for _, f := range families() {
 		var rows []row
 		for _, r := range f.rows {
-			if only.MatchString(f.name + ": " + r.what) {
+			switch {
+			case !only.MatchString(f.name + ": " + r.what):
+			case !f.has(r):
+				_, _ = fmt.Fprintf(b.stderr, "%s: %s is not installed: its rows are left out\n", f.name, r.against) // nothing is lost without it
+			default:
 				rows = append(rows, r)
 			}
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -92,14 +93,18 @@ type result struct {
 // those with the same number ran one after the other.
 func resultOf(r row, by map[string][]figures) result {
 	values := func(side string) (v []float64) {
-		for _, f := range by[side] {
-			if x, ok := f[r.metric]; ok {
+		for i, f := range by[side] {
+			x, ok := f[r.metric]
+			if r.beyond != "" {
+				x -= by[r.beyond][i][r.metric]
+			}
+			if ok {
 				v = append(v, x)
 			}
 		}
 		return v
 	}
-	our, other := values(ours), values(r.against)
+	our, other := values(cmp.Or(r.of, ours)), values(r.against)
 	res := result{row: r, ours: spreadOf(our), other: spreadOf(other), ratio: spreadOf(nil)}
 	if len(other) == len(our) && len(our) > 0 {
 		ratios := make([]float64, len(our))

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"os/exec"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -13,9 +15,16 @@ import (
 
 // machine describes what the figures were measured on.
 func machine() string {
-	return fmt.Sprintf("%s, %d cores, Linux %s, %s %s/%s, GOMAXPROCS %d in each process, grpc-go %s",
+	text := fmt.Sprintf("%s, %d cores, Linux %s, %s %s/%s, GOMAXPROCS %d in each process, grpc-go %s",
 		cmp.Or(cpuModel(), "unknown CPU"), runtime.NumCPU(), cmp.Or(firstLine("/proc/sys/kernel/osrelease"), "unknown"),
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), cmp.Or(grpcVersion(), "of an unknown version"))
+	for _, program := range [][]string{{"nginx", "-v"}, {"litellm", "--version"}} {
+		said, err := exec.Command(program[0], program[1:]...).CombinedOutput()
+		if version := regexp.MustCompile(`\d+\.\d+\.\d+`).Find(said); err == nil && version != nil {
+			text += fmt.Sprintf(", %s %s", program[0], version)
+		}
+	}
+	return text
 }
 
 func cpuModel() string {

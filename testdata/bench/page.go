@@ -34,7 +34,7 @@ func (b *bench) writePage(path string, t table, command string) error {
 const page = `# Benchmarks
 
 The speed of migrate beside grpc-go's, and beside the limit of a bare TCP
-connection. All but the last section, Growth, is written by
+connection; and that of its gateway beside other HTTP proxies'. All but the last section, Growth, is written by
 
     make bench
 
@@ -64,10 +64,20 @@ columns are what the project has set itself to reach, and then to go on to.
 - **migrate** is ` + "`pkg/stream`" + ` as it comes, and for the break ` + "`pkg/router`" + ` with Resume
   above it.
 
+- **the gateway** is ` + "`migrate gateway --engine`" + ` between an OpenAI client and an engine,
+  and the same with a file store and ` + "`migrate serve --openai`" + ` between. The engine says that
+  it is vLLM, and counts tokens in each chunk if it is asked to.
+- **nginx** has HTTP/1.1 and kept connections to the engine, and does not buffer.
+  **ReverseProxy** is Go's own, which flushes at once. **LiteLLM** is its proxy as it
+  comes; its rows are there where ` + "`litellm`" + ` is installed, nginx's where nginx is.
+
 An item reads ` + "`from server: server1, data: h`" + `. A short request has 11 items. Paced
 items carry the time they were sent in place of the last character. CPU is user
 and system time of the client's process and the servers' together, from
-getrusage. Memory is what the system counts as resident once garbage has been
+getrusage. For the
+gateway it is the proxy's processes' alone, which the kernel counts for each thread.
+Added is what a request by way of the proxy has more than one to the engine itself.
+Memory is what the system counts as resident once garbage has been
 collected and free memory returned, less the same with one connection and no
 stream, for each stream. The break is timed from just before the server closes
 its socket to the next item at the client, on the machine's one clock.
@@ -90,6 +100,9 @@ its socket to the next item at the client, on the machine's one clock.
 - The sides take turns: a repetition runs each of them once, and each repetition
   begins with another one. Idle processes of the side whose turn it is not wait
   on their sockets.
+- What stands between a client and an engine is another program each time; client
+  and engine are the same. A stream of the gateway's memory row gets a chunk every
+  100 ms, and what it has grown by in 2 s is counted, garbage included.
 - Idle streams share connections as the client of each side makes them share:
   all of them one connection with gRPC, 128 each with ours.
 - After a break, gRPC's client goes on as a careful caller of round_robin would:

@@ -16,25 +16,32 @@ type pair struct {
 // startPair starts so many server processes with so many listeners each, and a
 // client that knows them all.
 func (b *bench) startPair(ctx context.Context, side string, servers, listeners int) (*pair, error) {
-	p := &pair{}
-	var addrs []string
-	for i := range servers {
-		c, err := b.spawn(ctx, "server", side, fmt.Sprintf("server%d", i+1))
-		if err != nil {
-			return nil, errors.Join(err, p.close())
-		}
-		p.servers = append(p.servers, c)
-		r, err := c.do(order{Do: "listen", N: listeners})
-		if err != nil {
-			return nil, errors.Join(err, p.close())
-		}
-		addrs = append(addrs, r.Addrs...)
+	p, addrs, err := b.startServers(ctx, side, servers, listeners)
+	if err != nil {
+		return nil, err
 	}
-	var err error
 	if p.client, err = b.spawn(ctx, "client", side, "client", addrs...); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
+}
+
+// startServers starts a pair without its client.
+func (b *bench) startServers(ctx context.Context, side string, servers, listeners int) (p *pair, addrs []string, err error) {
+	p = &pair{}
+	for i := range servers {
+		c, err := b.spawn(ctx, "server", side, fmt.Sprintf("server%d", i+1))
+		if err != nil {
+			return nil, nil, errors.Join(err, p.close())
+		}
+		p.servers = append(p.servers, c)
+		r, err := c.do(order{Do: "listen", N: listeners})
+		if err != nil {
+			return nil, nil, errors.Join(err, p.close())
+		}
+		addrs = append(addrs, r.Addrs...)
+	}
+	return p, addrs, nil
 }
 
 // close ends the client, then the servers.

@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-// makeScratch makes the folder for what the growth laws need on disk: programs
-// and stores. end removes it.
+// makeScratch makes the folder for what is needed on disk: programs and stores. end
+// removes it.
 func (b *bench) makeScratch() (end func() error, err error) {
-	b.scratch, err = os.MkdirTemp("", "migrate-growth-")
+	b.scratch, err = os.MkdirTemp("", "migrate-bench-")
 	return func() error { return os.RemoveAll(b.scratch) }, err
 }
 

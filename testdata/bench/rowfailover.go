@@ -24,7 +24,12 @@ func breaking(ctx context.Context, b *bench, side string) (*runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	run := func() (figures, error) {
+	return &runner{gapsOf(b, p), p.close}, nil
+}
+
+// gapsOf returns runs of one break after the other.
+func gapsOf(b *bench, p *pair) func() (figures, error) {
+	return func() (figures, error) {
 		_, next, err := p.job(job{Kind: jobBreaks, Items: b.count(100, 3)})
 		if err != nil {
 			return nil, err
@@ -55,5 +60,4 @@ func breaking(ctx context.Context, b *bench, side string) (*runner, error) {
 		}
 		return figures{"gap p50": micros(median(gaps))}, nil
 	}
-	return &runner{run, p.close}, nil
 }

@@ -26,21 +26,25 @@ func hundredStreams() family {
 	}
 }
 
-// streaming reads answers whose length is such that a run takes its time: each
-// run, warm-ups among them, tells how long those of the next are.
+// streaming reads answers whose length is such that a run takes its time.
 func streaming(streams int) func(context.Context, *bench, string) (*runner, error) {
 	return func(ctx context.Context, b *bench, side string) (*runner, error) {
 		p, err := b.startPair(ctx, side, 1, 1)
 		if err != nil {
 			return nil, err
 		}
-		items := b.count(100_000, 1000) / streams
-		run := func() (figures, error) {
-			f, _, err := p.job(job{Kind: jobItems, Streams: streams, Items: items})
-			items = max(int(f["items/s"]*b.span(runTime).Seconds())/streams, 10)
-			return f, err
-		}
-		return &runner{run, p.close}, nil
+		return &runner{b.filling(streams, p.job), p.close}, nil
+	}
+}
+
+// filling returns runs whose answers are so long that a run takes its time: each
+// run, warm-ups among them, tells how long those of the next are.
+func (b *bench) filling(streams int, do func(job) (figures, reply, error)) func() (figures, error) {
+	items := b.count(100_000, 1000) / streams
+	return func() (figures, error) {
+		f, _, err := do(job{Kind: jobItems, Streams: streams, Items: items})
+		items = max(int(f["items/s"]*b.span(runTime).Seconds())/streams, 10)
+		return f, err
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -44,7 +45,7 @@ func (k *asking) paced(ctx context.Context, j job) (figures, error) {
 	}, nil
 }
 
-// hold opens streams that stay open after it has returned, until the client ends.
+// hold opens streams that stay open after it has returned, until letGo.
 func (k *asking) hold(ctx context.Context, j job) error {
 	held, release := context.WithCancel(context.Background())
 	k.release = release
@@ -63,7 +64,11 @@ func (k *asking) hold(ctx context.Context, j job) error {
 		k.held.Go(func() {
 			opened := sync.OnceFunc(func() { <-opening; open.Done() })
 			defer opened()
-			err := k.caller.stream(held, ask{items: 1, mode: hold}, func(int, item) { opened() })
+			a := ask{items: 1, mode: hold}
+			if j.Period > 0 {
+				a = ask{items: math.MaxInt32, mode: paced, period: j.Period}
+			}
+			err := k.caller.stream(held, a, func(int, item) { opened() })
 			if held.Err() == nil {
 				failed <- fmt.Errorf("a stream did not stay open: %w", err)
 			}
@@ -76,6 +81,14 @@ func (k *asking) hold(ctx context.Context, j job) error {
 	default:
 		return nil
 	}
+}
+
+// letGo ends the streams that are held.
+func (k *asking) letGo() {
+	if k.release != nil {
+		k.release()
+	}
+	k.held.Wait()
 }
 
 // breaks makes requests that break after their first item, and returns when the

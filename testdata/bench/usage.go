@@ -39,7 +39,7 @@ func memory() (map[string]float64, error) {
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	rss, err := residentBytes()
+	rss, err := residentBytes("self")
 	if err != nil {
 		return nil, fmt.Errorf("asking for the memory: %w", err)
 	}
@@ -55,14 +55,15 @@ func memory() (map[string]float64, error) {
 	}, nil
 }
 
-func residentBytes() (float64, error) {
-	statm, err := os.ReadFile("/proc/self/statm")
+// residentBytes returns what a process holds.
+func residentBytes(pid string) (float64, error) {
+	statm, err := os.ReadFile("/proc/" + pid + "/statm")
 	if err != nil {
 		return 0, err
 	}
 	fields := strings.Fields(string(statm))
 	if len(fields) < 2 {
-		return 0, fmt.Errorf("/proc/self/statm reads %q", statm)
+		return 0, fmt.Errorf("/proc/%s/statm reads %q", pid, statm)
 	}
 	pages, err := strconv.ParseFloat(fields[1], 64)
 	return pages * float64(os.Getpagesize()), err

@@ -11,9 +11,15 @@ import (
 // Items are the items of an answer so far. The zero value has none.
 type Items struct {
 	data []byte
-	ends []int                    // of each item, in data
-	more map[int]stream.Annotated // the items that have more than data
+	ends []int // of each item, in data
+	more []more
 	size int
+}
+
+// more is what an item has besides its data. Few have anything.
+type more struct {
+	item int
+	stream.Annotated
 }
 
 // BesideItem is how many bytes the prefix of a request has for an item besides its data:
@@ -24,12 +30,9 @@ const BesideItem = 10
 func (k *Items) Add(a stream.Annotated) {
 	k.size += len(a.Data) + BesideItem
 	if a.Event != "" || a.ID != "" || a.Comment != nil {
-		if k.more == nil {
-			k.more = make(map[int]stream.Annotated)
-		}
 		rest := a
 		rest.Data = nil
-		k.more[len(k.ends)] = rest
+		k.more = append(k.more, more{len(k.ends), rest})
 		line, err := json.Marshal(rest)
 		if err != nil {
 			panic(err) // strings can be marshalled
@@ -49,9 +52,11 @@ func (k *Items) Size() int { return k.size }
 // All returns the items. They share the memory of k.
 func (k *Items) All() []stream.Annotated {
 	items := make([]stream.Annotated, len(k.ends))
+	for _, m := range k.more {
+		items[m.item] = m.Annotated
+	}
 	begin := 0
 	for n, end := range k.ends {
-		items[n] = k.more[n]
 		if end > begin {
 			items[n].Data = k.data[begin:end:end]
 		}

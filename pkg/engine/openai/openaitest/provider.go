@@ -230,6 +230,13 @@ func (p *Provider) Requests() []Request {
 	return slices.Clone(p.requests)
 }
 
+// Forget drops the requests so far, and the paths.
+func (p *Provider) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.requests, p.paths = nil, nil
+}
+
 // Paths returns the paths of all requests so far.
 func (p *Provider) Paths() []string {
 	p.mu.Lock()
