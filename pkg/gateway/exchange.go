@@ -73,6 +73,7 @@ func (g *Gateway) run(r *http.Request, q *query, first *model, a *answer, out si
 		err = context.Cause(ctx)
 	}
 	told := judge(err)
+	told.message = g.models.inModels(told.message, first)
 	entry.fail(told)
 	if told.status >= http.StatusInternalServerError {
 		g.log.Warn("request failed", "request", q.id, "model", q.model, "delivered", x.delivered, "err", err)

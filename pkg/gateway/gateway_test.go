@@ -98,6 +98,9 @@ func TestKnownModelWithoutInstance(t *testing.T) {
 		if g.status != http.StatusServiceUnavailable || g.header.Get("Retry-After") == "" || g.header.Get("X-Should-Retry") != "false" {
 			t.Errorf("status %d, %v: %s", g.status, g.header, g.body)
 		}
+		if !strings.Contains(g.body, "no instances found for model main") || strings.Contains(g.body, "endpoint") {
+			t.Errorf("the client is told %s", g.body)
+		}
 		w := httptest.NewRecorder()
 		b.g.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", http.NoBody))
 		if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "no model has an instance") {

@@ -169,6 +169,15 @@ func (m *models) chain(first *model) []*model {
 	}
 }
 
+// inModels returns a text of the routers that a request for a model has reached in the words of
+// clients, who know models and no endpoints.
+func (m *models) inModels(text string, first *model) string {
+	for _, one := range m.chain(first) {
+		text = strings.ReplaceAll(text, "endpoint "+endpoint(m.g.cfg.Namespace, one.name).String(), "model "+one.name)
+	}
+	return text
+}
+
 // notReady says why no request can be served; "" if one can.
 func (m *models) notReady() string {
 	m.mu.Lock()
