@@ -12,11 +12,6 @@ import (
 	"github.com/request-migration/migrate/pkg/stream"
 )
 
-// overloadLimit is how many refusals as overloaded a request takes, for each of its
-// attempts, before it gives up. Two pass by a few instances that are full, and do not
-// load a fleet that is full with refusals.
-const overloadLimit = 2
-
 // do does what Do does without pings. loop, if not nil, is held while the functions of
 // traces run.
 func (r *Router) do(ctx context.Context, req Request, loop *sync.Mutex) iter.Seq2[Item, error] {
@@ -399,7 +394,3 @@ func (c *call) giveUp(ctx context.Context, err error) error {
 	}
 	return &AttemptsError{Attempts: c.failed, Err: err}
 }
-
-// isRefusedEnough reports whether so many instances have refused the request as
-// overloaded that it gives up.
-func (c *call) isRefusedEnough() bool { return c.overloads >= overloadLimit*c.attempts }

@@ -60,3 +60,12 @@ func retryAfter(err error) time.Duration {
 	}
 	return 0
 }
+
+// overloadLimit is how many refusals as overloaded a request takes, for each of its
+// attempts, before it gives up. Two pass by a few instances that are full, and do not
+// load a fleet that is full with refusals.
+const overloadLimit = 2
+
+// isRefusedEnough reports whether so many instances have refused the request as
+// overloaded that it gives up.
+func (c *call) isRefusedEnough() bool { return c.overloads >= overloadLimit*c.attempts }
