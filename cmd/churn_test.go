@@ -93,5 +93,5 @@ func churnTime(t *testing.T) time.Duration {
 // serverGoroutines returns how many goroutines a server has, by its metrics.
 func serverGoroutines(t *testing.T, p *process) string {
 	t.Helper()
-	return regexp.MustCompile(`(?m)^go_goroutines (\d+)$`).FindStringSubmatch(scrape(t, metricsURL(t, p)))[1]
+	return regexp.MustCompile(`(?m)^go_goroutines (\d+)$`).FindStringSubmatch(get(t, metricsURL(t, p)))[1]
 }

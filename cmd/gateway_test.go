@@ -3,13 +3,13 @@
 package cmd_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,27 +19,44 @@ import (
 	"github.com/request-migration/migrate/pkg/engine/openai/openaitest"
 )
 
-// askGateway makes a request to a gateway and returns what came, up to the end or to what broke
-// it.
-func askGateway(t *testing.T, url string, headers ...string) (status int, answer string, err error) {
+// post makes a request, and returns what came, up to the end or to what broke it. The answer is
+// nil if none has begun.
+func post(t *testing.T, url, body string, headers ...string) (resp *http.Response, answer string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	return postAnd(t, url, body, func(*http.Response) {}, headers...)
+}
+
+// postAnd is post, and calls begun when the answer has begun.
+func postAnd(t *testing.T, url, body string, begun func(*http.Response), headers ...string) (resp *http.Response, answer string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(gatewayQuestion))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		return nil, "", err
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err = http.DefaultClient.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		return nil, "", err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read
-	var b bytes.Buffer
-	_, err = io.Copy(&b, resp.Body)
-	return resp.StatusCode, b.String(), err
+	begun(resp)
+	b, err := io.ReadAll(resp.Body)
+	return resp, string(b), err
+}
+
+// askGateway asks a gateway the question.
+func askGateway(t *testing.T, url string, headers ...string) (status int, answer string, err error) {
+	t.Helper()
+	resp, answer, err := post(t, url+"/v1/chat/completions", gatewayQuestion, headers...)
+	if resp == nil {
+		t.Errorf("the gateway does not answer: %v", err)
+		return 0, "", err
+	}
+	return resp.StatusCode, answer, err
 }
 
 const gatewayQuestion = `{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}`
@@ -60,7 +77,7 @@ func TestGatewayOverStore(t *testing.T) {
 	first := serveOpenAI(t, w, cut, 1, "--name", "first")
 	second := serveOpenAI(t, w, sound, 1, "--name", "second")
 	access := filepath.Join(w.dir, "access.log")
-	gateway := w.start(t, nil, "migrate", "gateway", "--listen", "127.0.0.1:0", "--access-log", access, "--router", "round-robin")
+	gateway := w.start(t, nil, "migrate", "gateway", "--listen", "127.0.0.1:0", "--access-log", access, "--router", "round-robin", "--cooldown", "500ms")
 	url := gatewayURL(t, gateway)
 	if err := gateway.await(gateway.stderr, `model is served`, 1); err != nil {
 		t.Fatal(err)
@@ -77,15 +94,20 @@ func TestGatewayOverStore(t *testing.T) {
 	if migrated != 1 {
 		t.Errorf("%d answers migrated, want the one whose engine broke", migrated)
 	}
-	done := make(chan string, 2)
+	by, done := make(chan string, 4), make(chan string, 2)
 	for range 2 { // one at each
 		go func() {
-			_, body, _ := askGateway(t, url)
+			_, body, _ := postAnd(t, url+"/v1/chat/completions", gatewayQuestion, func(resp *http.Response) {
+				by <- resp.Header.Get("X-Migrate-Instance")
+			})
+			by <- "" // one that has not begun never will
 			done <- body
 		}()
 	}
-	time.Sleep(200 * time.Millisecond) // in the middle of an answer of one second, on any machine that is not stuck
-	second.kill()
+	if begun := []string{<-by, <-by}; !slices.Contains(begun, "second") {
+		t.Errorf("two answers are begun by %q", begun)
+	}
+	second.kill() // in the middle of an answer of one second
 	for range 2 {
 		if body := <-done; textOfStream(t, body) != want {
 			t.Errorf("with its server killed an answer is %q", body)

@@ -58,20 +58,20 @@ func gatewayURL(t *testing.T, p *process) string {
 	return url[1]
 }
 
-// both waits until the gateway lists so many engines.
+// both waits until the gateway lists both engines.
 func (g *llmGateway) both(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
-	for {
+	for end := time.Now().Add(2 * patience); ; time.Sleep(50 * time.Millisecond) { // there is nothing to wait for
 		var status struct {
 			Models []struct{ Instances []struct{ Name string } }
 		}
-		getJSON(ctx, t, g.url+"/status", &status)
+		getJSON(t, g.url+"/status", &status)
 		if len(status.Models) == 1 && len(status.Models[0].Instances) == len(g.engines) {
 			return
 		}
-		time.Sleep(50 * time.Millisecond) // there is nothing to wait for
+		if time.Now().After(end) {
+			t.Fatalf("not both engines are listed: %+v", status)
+		}
 	}
 }
 
@@ -79,8 +79,6 @@ func (g *llmGateway) both(t *testing.T) {
 // its request was cancelled, so that its own word does not tell.)
 func (g *llmGateway) serving(t *testing.T) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	var status struct {
 		Models []struct {
 			Instances []struct {
@@ -89,7 +87,7 @@ func (g *llmGateway) serving(t *testing.T) int {
 			}
 		}
 	}
-	getJSON(ctx, t, g.url+"/status", &status)
+	getJSON(t, g.url+"/status", &status)
 	for _, m := range status.Models {
 		for _, i := range m.Instances {
 			if n, err := strconv.Atoi(strings.TrimPrefix(i.Name, "engine")); err == nil && i.Streams > 0 {
@@ -101,19 +99,10 @@ func (g *llmGateway) serving(t *testing.T) int {
 	return 0
 }
 
-func getJSON(ctx context.Context, t *testing.T, url string, into any) {
+func getJSON(t *testing.T, url string, into any) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
-	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
-		t.Fatalf("%s: %v", url, err)
+	if answer := get(t, url); json.Unmarshal([]byte(answer), into) != nil {
+		t.Fatalf("%s: %s", url, answer)
 	}
 }
 
@@ -350,19 +339,8 @@ func TestLLMGatewayRestarts(t *testing.T) { //nolint:paralleltest // the engines
 	g := newLLMGateway(t, "--attempts", "20")
 	question := fmt.Sprintf(`{"model":%q,"stream":true,"temperature":0,"max_tokens":30,"cache_prompt":false,"messages":[{"role":"user","content":%q}]}`, llmtest.Model, sdkMessage)
 	ask := func() (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
-		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.url+"/v1/chat/completions", strings.NewReader(question))
-		if err != nil {
-			return "", err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return "", err
-		}
-		defer resp.Body.Close() //nolint:errcheck // it was read
-		body, err := io.ReadAll(resp.Body)
-		return string(body), err
+		_, body, err := post(t, g.url+"/v1/chat/completions", question)
+		return body, err
 	}
 	first, err := ask()
 	if err != nil {
@@ -423,21 +401,15 @@ func TestLLMGatewayPasses(t *testing.T) { //nolint:paralleltest // the engines n
 			if streamed {
 				asked = strings.Replace(body, "{", `{"stream":true,`, 1)
 			}
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.url+path, strings.NewReader(asked))
-			if err != nil {
+			resp, answer, err := post(t, g.url+path, asked)
+			if resp == nil {
 				t.Fatal(err)
 			}
-			resp, err := http.DefaultClient.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			answer, err := io.ReadAll(resp.Body)
-			_ = resp.Body.Close() // it was read
 			isStream := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")
 			if err != nil || resp.StatusCode != http.StatusOK || isStream != streamed || len(answer) < 50 {
 				t.Errorf("%s, streamed %v: status %d, %v, %v: %.300s", path, streamed, resp.StatusCode, resp.Header, err, answer)
 			}
-			if streamed && !strings.Contains(string(answer), "event: ") {
+			if streamed && !strings.Contains(answer, "event: ") {
 				t.Errorf("%s streams %.300s", path, answer)
 			}
 		}

@@ -29,8 +29,8 @@ func metricsURL(t *testing.T, p *process) string {
 	return regexp.MustCompile(served).FindStringSubmatch(p.stderr.String())[1]
 }
 
-// scrape returns the metrics in Prometheus' text format.
-func scrape(t *testing.T, url string) string {
+// get returns what is at url.
+func get(t *testing.T, url string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -44,7 +44,7 @@ func scrape(t *testing.T, url string) string {
 	}
 	body, err := io.ReadAll(res.Body)
 	if err := errors.Join(err, res.Body.Close()); err != nil || res.StatusCode != http.StatusOK {
-		t.Fatalf("scraping: %s, %v:\n%s", res.Status, err, body)
+		t.Fatalf("getting it: %s, %v:\n%s", res.Status, err, body)
 	}
 	return string(body)
 }
@@ -78,7 +78,7 @@ func awaitFigures(t *testing.T, url string, want map[string]float64) {
 	t.Helper()
 	var got map[string]float64
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		if got = figures(t, scrape(t, url)); maps.Equal(got, want) {
+		if got = figures(t, get(t, url)); maps.Equal(got, want) {
 			return
 		}
 	}
@@ -112,7 +112,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.run(t, 1, nil, "migrate", "request", "hello")
-	if got := figures(t, scrape(t, url)); got["streams_in_flight"] != 1 || got["items_total"] < 7+32 || got["refusals_total overloaded"] != 1 {
+	if got := figures(t, get(t, url)); got["streams_in_flight"] != 1 || got["items_total"] < 7+32 || got["refusals_total overloaded"] != 1 {
 		t.Errorf("while a stream runs: %v", got)
 	}
 
@@ -123,7 +123,7 @@ func TestMetrics(t *testing.T) {
 	if err := p.await(p.stderr, "Draining: ", 1); err != nil {
 		t.Fatal(err)
 	}
-	last := scrape(t, url)
+	last := get(t, url)
 	if got := figures(t, last); got["streams_in_flight"] != 1 {
 		t.Errorf("while the server drains: %v", got)
 	}

@@ -5,8 +5,6 @@ package cmd_test
 import (
 	"bytes"
 	"context"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,17 +91,8 @@ func (r *reader) curl(t *testing.T, line string) {
 	if parts == nil {
 		t.Fatalf("the README has %s, which this test does not understand", line)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.gateway+parts[1], strings.NewReader(parts[2]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || !strings.HasSuffix(string(body), "data: [DONE]\n\n") {
+	_, body, err := post(t, r.gateway+parts[1], parts[2])
+	if err != nil || !strings.HasSuffix(body, "data: [DONE]\n\n") {
 		t.Errorf("%s prints %s, %v", line, body, err)
 	}
 }

@@ -173,7 +173,7 @@ func (e *Engines) Stream(ctx context.Context, i discovery.Instance, req stream.R
 		}
 		items := 0
 		err := engine.Handle(ctx, &req, func(a stream.Annotated) error {
-			items++
+			items++ // each has memory of its own
 			if !yield(a, nil) {
 				return errLeft
 			}

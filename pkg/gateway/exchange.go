@@ -22,8 +22,8 @@ const (
 
 // A sink takes what a client gets of an answer.
 type sink interface {
-	// item takes the next item. migrated, if not nil, says that the answer goes on at another instance with it. It reports whether
-	// the client now has something of the answer.
+	// item takes the next item. migrated, if not nil, says that the answer goes on at another
+	// instance with it. It reports whether the client now has something of the answer.
 	item(i router.Item, migrated *Migration) (delivered bool, err error)
 	// anew forgets what has come; it is called only while nothing is delivered.
 	anew()

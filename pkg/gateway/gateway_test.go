@@ -77,9 +77,7 @@ func TestAskedAtOnce(t *testing.T) {
 // What refers to something that an engine keeps cannot be asked while there are several engines.
 func TestKeptByAnEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		second := mainly(&Provider{})
-		second.name = "b"
-		b := newBed(t, Config{}, mainly(&Provider{}), second)
+		b := newBed(t, Config{}, mainly(&Provider{}), second(&Provider{}))
 		for _, more := range []string{`"previous_response_id":"r1"`, `"conversation":"c1"`, `"background":true`} {
 			if g := b.ask("/v1/responses", `{"model":"main","input":"x",`+more+`}`); g.status != 400 || !strings.Contains(g.body, "several") {
 				t.Errorf("%s: status %d: %s", more, g.status, g.body)
@@ -140,9 +138,7 @@ func TestAnyModel(t *testing.T) {
 // The page says why an engine has no instance.
 func TestStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		second := mainly(&Provider{})
-		second.name = "b"
-		b := newBed(t, Config{}, mainly(&Provider{}), second)
+		b := newBed(t, Config{}, mainly(&Provider{}), second(&Provider{}))
 		status := func() (models []modelStatus, out []engineStatus) {
 			w := httptest.NewRecorder()
 			b.g.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/status", http.NoBody))
@@ -223,8 +219,7 @@ func TestClientStopsReading(t *testing.T) {
 				}
 				return chunks(w)
 			}, Finish("stop"))})
-			second := mainly(&Provider{Tokens: words(60)})
-			second.name = "b"
+			second := second(&Provider{Tokens: words(60)})
 			second.Models = []string{"other"}
 			b := newBed(t, Config{}, long, second)
 			var network streamtest.Network

@@ -17,8 +17,8 @@ func (g *Gateway) pass(w http.ResponseWriter, r *http.Request) {
 	g.serve(w, r, func(q *query, _ *answer) sink { return newPassed(w, q) })
 }
 
-// kept returns what in a request refers to something that one engine keeps; "" if nothing does.
-func (q *query) kept() string {
+// keptByEngine returns what in a request refers to something that one engine keeps; "" if nothing does.
+func (q *query) keptByEngine() string {
 	for _, field := range []string{"previous_response_id", "conversation"} {
 		if q.body.Has(field) {
 			return field

@@ -27,6 +27,13 @@ func mainly(p *Provider) engine {
 	return engine{name: "a", Provider: p}
 }
 
+// second is another such provider.
+func second(p *Provider) engine {
+	e := mainly(p)
+	e.name = "b"
+	return e
+}
+
 // The table of what a provider may do: what the client gets, what the provider and the
 // fallback's saw, and within which time.
 func TestTable(t *testing.T) {
@@ -254,8 +261,7 @@ func TestReasoningCallsAndFormats(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				second := mainly(&Provider{OwnedBy: "vllm", Reasoning: test.first.Reasoning, Tokens: test.first.Tokens, Calls: test.first.Calls})
-				second.name = "b"
+				second := second(&Provider{OwnedBy: "vllm", Reasoning: test.first.Reasoning, Tokens: test.first.Tokens, Calls: test.first.Calls})
 				first := mainly(test.first)
 				// A picker that asks the one that breaks first.
 				b := newBed(t, Config{Picker: byName}, first, second)
@@ -323,8 +329,7 @@ func TestCannotCarryOn(t *testing.T) {
 					}
 					return chunks
 				}
-				second := mainly(&Provider{Misbehave: always(0, Events(logged("v", 60)...), Finish("stop"))})
-				second.name = "b"
+				second := second(&Provider{Misbehave: always(0, Events(logged("v", 60)...), Finish("stop"))})
 				b := newBed(t, Config{Picker: byName, WaitRestore: -1},
 					mainly(&Provider{Misbehave: times(1, 0, Events(logged("w", 20)...), Cut())}), second)
 				g := b.ask(chatPath, strings.Replace(streamedChat, `"max_tokens"`, more+`,"max_tokens"`, 1))

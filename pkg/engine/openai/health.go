@@ -137,11 +137,11 @@ func (w *watch) read(ctx context.Context) {
 	case err == nil:
 		w.readAt, w.unread = time.Now(), ""
 		w.e.known.set(list)
-	case w.unread != err.Error(): // or it was said already
-		w.unread = err.Error()
-		if w.e.known.get() != nil {
+	default:
+		if w.unread == "" && w.e.known.get() != nil { // or it was said already
 			w.e.log.Warn("The engine's models cannot be read; the last list stands", "engine", w.e.base.String(), "err", err)
 		}
+		w.unread = err.Error()
 	}
 }
 

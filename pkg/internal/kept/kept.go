@@ -43,9 +43,6 @@ func (k *Items) Add(a stream.Annotated) {
 	k.ends = append(k.ends, len(k.data))
 }
 
-// Len returns how many items there are.
-func (k *Items) Len() int { return len(k.ends) }
-
 // Size returns how many bytes they take as the prefix of a request.
 func (k *Items) Size() int { return k.size }
 
