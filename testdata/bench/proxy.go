@@ -5,13 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -203,74 +199,6 @@ func (p *proxy) said() string {
 	return all.String()
 }
 
-// pids returns the processes: those that were started, and their children.
-func (p *proxy) pids() (all []int, err error) {
-	if p.inside != nil {
-		all = append(all, p.inside.cmd.Process.Pid)
-	}
-	for _, cmd := range p.cmds {
-		all = append(all, cmd.Process.Pid)
-	}
-	for n := 0; n < len(all); n++ {
-		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", all[n]))
-		if err != nil {
-			return nil, err
-		}
-		for _, task := range tasks {
-			b, err := os.ReadFile(task)
-			if err != nil {
-				return nil, err
-			}
-			for field := range strings.FieldsSeq(string(b)) {
-				pid, err := strconv.Atoi(field)
-				if err != nil {
-					return nil, err
-				}
-				all = append(all, pid)
-			}
-		}
-	}
-	return all, nil
-}
-
-// usage returns the CPU time that the processes have used, in microseconds. A
-// thread that has ended is not counted; none does while requests run.
-func (p *proxy) usage() (sum float64, err error) {
-	pids, err := p.pids()
-	for _, pid := range pids {
-		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-		if err != nil {
-			return 0, err
-		}
-		for _, task := range tasks {
-			b, err := os.ReadFile(task)
-			if err != nil {
-				continue // it has just ended
-			}
-			ran, _, _ := strings.Cut(string(b), " ")
-			ns, err := strconv.ParseFloat(ran, 64)
-			if err != nil {
-				return 0, err
-			}
-			sum += ns / 1000
-		}
-	}
-	return sum, err
-}
-
-// memory returns what the processes hold, in bytes.
-func (p *proxy) memory() (sum float64, err error) {
-	pids, err := p.pids()
-	for _, pid := range pids {
-		bytes, err := residentBytes(strconv.Itoa(pid))
-		if err != nil {
-			return 0, err
-		}
-		sum += bytes
-	}
-	return sum, err
-}
-
 // close ends the processes.
 func (p *proxy) close() error {
 	var err error
@@ -291,35 +219,3 @@ func (p *proxy) close() error {
 	}
 	return err
 }
-
-// proxying is the worker that is Go's own proxy.
-type proxying struct {
-	http.Server
-	l net.Listener
-}
-
-func newProxying(engine string) (*proxying, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	between := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: engine})
-	between.FlushInterval = -1 // at once
-	between.Transport = &http.Transport{MaxIdleConnsPerHost: 2000}
-	p := &proxying{Server: http.Server{Handler: between}, l: l}
-	return p, nil
-}
-
-func (p *proxying) do(_ context.Context, o order) (r reply, err error) {
-	if o.Do != "listen" {
-		return r, fmt.Errorf("a proxy knows no order %q", o.Do)
-	}
-	go func() {
-		if err := p.Serve(p.l); !errors.Is(err, http.ErrServerClosed) {
-			panic(err) // nothing can be measured now
-		}
-	}()
-	return reply{Addrs: []string{p.l.Addr().String()}}, nil
-}
-
-func (p *proxying) close() { p.Close() }

@@ -107,21 +107,19 @@ func gatewayFast() family {
 }
 
 func gatewayOneStream() family {
-	return family{
-		name: "gateway, one stream", sides: installed(ours, serveBetween, nginx, direct), warmups: 2, start: streamingChunks(1),
-		rows: []row{
-			{what: "chunks/s through the gateway, one stream, against nginx", metric: "items/s", unit: "/s", against: nginx},
-			{what: "the same against no proxy at all", metric: "items/s", unit: "/s", against: direct},
-			{what: "with a store and `serve --openai` between, against nginx", of: serveBetween, metric: "items/s", unit: "/s", against: nginx},
-		},
-	}
+	return gatewayStreams("gateway, one stream", "one stream", 1)
 }
 
 func gatewayHundredStreams() family {
+	return gatewayStreams("gateway, 100 streams", "100 streams", 100)
+}
+
+// gatewayStreams are streams whose chunks come as fast as they are taken.
+func gatewayStreams(name, many string, streams int) family {
 	return family{
-		name: "gateway, 100 streams", sides: installed(ours, serveBetween, nginx, direct), warmups: 2, start: streamingChunks(100),
+		name: name, sides: installed(ours, serveBetween, nginx, direct), warmups: 2, start: streamingChunks(streams),
 		rows: []row{
-			{what: "chunks/s through the gateway, 100 streams, against nginx", metric: "items/s", unit: "/s", against: nginx},
+			{what: "chunks/s through the gateway, " + many + ", against nginx", metric: "items/s", unit: "/s", against: nginx},
 			{what: "the same against no proxy at all", metric: "items/s", unit: "/s", against: direct},
 			{what: "with a store and `serve --openai` between, against nginx", of: serveBetween, metric: "items/s", unit: "/s", against: nginx},
 		},
